@@ -1,0 +1,174 @@
+use proptest::prelude::*;
+
+use crate::reference::{dft2_real, relative_error};
+use crate::{FourierMixer, MixError};
+
+/// Values that look random and depend only on the seed.
+fn noise(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32 * 2.0 - 1.0
+        })
+        .collect()
+}
+
+fn is_smooth(mut n: usize) -> bool {
+    for p in [2, 3, 5, 7] {
+        while n.is_multiple_of(p) {
+            n /= p;
+        }
+    }
+    n == 1
+}
+
+fn tolerance(seq_len: usize, hidden: usize) -> f64 {
+    if is_smooth(seq_len) && is_smooth(hidden) { 2e-6 } else { 1e-5 }
+}
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+/// Every entry point against the float64 DFT.
+fn check_shape(seq_len: usize, hidden: usize) {
+    let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+    let x = noise(seq_len * hidden, (seq_len * 1000 + hidden) as u32);
+    let exact = dft2_real(&x, seq_len, hidden);
+    let tolerance = tolerance(seq_len, hidden);
+
+    let mut y = vec![f32::NAN; x.len()];
+    mixer.mix(&x, &mut y).unwrap();
+    let error = relative_error(&y, &exact);
+    assert!(error <= tolerance, "{seq_len} x {hidden}: error {error:e}");
+
+    let mut in_place = x.clone();
+    mixer.mix_in_place(&mut in_place).unwrap();
+    assert_eq!(in_place, y, "{seq_len} x {hidden} in place");
+
+    let mut sum = x.clone();
+    mixer.mix_add(&x, &mut sum).unwrap();
+    let expected: Vec<f32> = x.iter().zip(&y).map(|(a, b)| a + b).collect();
+    assert_eq!(sum, expected, "{seq_len} x {hidden} added");
+}
+
+#[test]
+fn small_shapes_match_the_dft() {
+    for seq_len in 1..=40 {
+        for hidden in 1..=40 {
+            check_shape(seq_len, hidden);
+        }
+    }
+}
+
+#[test]
+fn large_and_prime_shapes_match_the_dft() {
+    for (seq_len, hidden) in
+        [(1, 768), (512, 1), (128, 256), (131, 256), (509, 96), (100, 300), (64, 509), (257, 257)]
+    {
+        check_shape(seq_len, hidden);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_or_batch() {
+    // Large enough to be split inside a sample as well.
+    for (seq_len, hidden) in [(300, 256), (7, 24), (131, 33)] {
+        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+        let len = seq_len * hidden;
+        let x = noise(5 * len, 3);
+        let mut one = vec![0.0; x.len()];
+        pool(1).install(|| mixer.mix(&x, &mut one)).unwrap();
+        for threads in [2, 3, 8] {
+            let mut many = vec![0.0; x.len()];
+            pool(threads).install(|| mixer.mix(&x, &mut many)).unwrap();
+            assert_eq!(one, many, "{threads} threads");
+            let mut alone = vec![0.0; len];
+            pool(threads).install(|| mixer.mix(&x[3 * len..][..len], &mut alone)).unwrap();
+            assert_eq!(alone, one[3 * len..][..len], "alone, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn wrong_lengths_are_errors() {
+    assert!(matches!(FourierMixer::new(0, 4), Err(MixError::EmptyShape { .. })));
+    assert!(matches!(FourierMixer::new(4, 0), Err(MixError::EmptyShape { .. })));
+    assert!(matches!(FourierMixer::new(usize::MAX, 2), Err(MixError::TooLarge { .. })));
+    assert!(matches!(FourierMixer::new(1 << 40, 1 << 20), Err(MixError::TooLarge { .. })));
+    let mixer = FourierMixer::new(4, 6).unwrap();
+    let mut y = vec![0.0; 24];
+    assert!(matches!(mixer.mix(&[0.0; 23], &mut y), Err(MixError::LengthMismatch { .. })));
+    assert!(matches!(mixer.mix(&[0.0; 25], &mut [0.0; 25]), Err(MixError::PartialSample { .. })));
+    assert!(matches!(mixer.mix_in_place(&mut y[..5]), Err(MixError::PartialSample { .. })));
+    mixer.mix(&[], &mut []).unwrap();
+}
+
+#[test]
+fn nan_stays_inside_its_sample() {
+    let mixer = FourierMixer::new(4, 6).unwrap();
+    let mut x = noise(48, 1);
+    x[30] = f32::NAN;
+    let mut y = vec![0.0; 48];
+    mixer.mix(&x, &mut y).unwrap();
+    assert!(y[..24].iter().all(|v| v.is_finite()));
+    assert!(y[24..].iter().any(|v| v.is_nan()));
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn array_views() {
+    use ndarray::Array3;
+    let mixer = FourierMixer::new(5, 6).unwrap();
+    let x = Array3::from_shape_vec((2, 5, 6), noise(60, 9)).unwrap();
+    let mut y = Array3::zeros((2, 5, 6));
+    mixer.mix_array(x.view(), y.view_mut()).unwrap();
+    let mut flat = vec![0.0; 60];
+    mixer.mix(x.as_slice().unwrap(), &mut flat).unwrap();
+    assert_eq!(y.as_slice().unwrap(), flat);
+    let mut swapped = Array3::zeros((2, 6, 5));
+    assert!(mixer.mix_array(x.view(), swapped.view_mut()).is_err());
+    assert_eq!(
+        mixer.mix_array(x.view().permuted_axes([0, 2, 1]).permuted_axes([0, 2, 1]), y.view_mut()),
+        Ok(())
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn symmetric(seq_len in 1usize..80, hidden in 1usize..80, seed in any::<u32>()) {
+        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+        let len = seq_len * hidden;
+        let (x, z) = (noise(len, seed), noise(len, !seed));
+        let (mut mixed_x, mut mixed_z) = (vec![0.0; len], vec![0.0; len]);
+        mixer.mix(&x, &mut mixed_x).unwrap();
+        mixer.mix(&z, &mut mixed_z).unwrap();
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let size = dot(&mixed_x, &mixed_x).sqrt() * dot(&z, &z).sqrt();
+        prop_assert!((dot(&mixed_x, &z) - dot(&x, &mixed_z)).abs() <= 1e-5 * size + 1e-6);
+    }
+
+    #[test]
+    fn twice_is_the_even_part(seq_len in 1usize..60, hidden in 1usize..60, seed in any::<u32>()) {
+        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+        let len = seq_len * hidden;
+        let x = noise(len, seed);
+        let mut y = x.clone();
+        mixer.mix_in_place(&mut y).unwrap();
+        mixer.mix_in_place(&mut y).unwrap();
+        for n in 0..seq_len {
+            for m in 0..hidden {
+                let opposite = (seq_len - n) % seq_len * hidden + (hidden - m) % hidden;
+                let even = 0.5 * (x[n * hidden + m] + x[opposite]) * len as f32;
+                prop_assert!((y[n * hidden + m] - even).abs() <= 1e-4 * len as f32);
+            }
+        }
+    }
+}
