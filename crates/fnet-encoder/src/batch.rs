@@ -1,0 +1,83 @@
+use std::ops::Range;
+
+/// Sequences of token ids packed one after another, with no padding between them.
+///
+/// All layers see `[tokens, hidden]`; only mixers look at the lengths.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    tokens: Vec<u32>,
+    segments: Vec<u32>,
+    positions: Vec<u32>,
+    /// Start of each sequence, then the number of tokens.
+    starts: Vec<usize>,
+}
+
+impl Batch {
+    /// A batch without sequences.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Removes all sequences and keeps the memory.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.segments.clear();
+        self.positions.clear();
+        self.starts.clear();
+    }
+
+    /// Appends a sequence. Missing segment ids are 0.
+    pub fn push(&mut self, tokens: &[u32], segments: &[u32]) {
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        self.tokens.extend_from_slice(tokens);
+        self.segments.extend(segments.iter().take(tokens.len()));
+        self.segments.resize(self.tokens.len(), 0);
+        self.positions.extend(0..tokens.len() as u32);
+        self.starts.push(self.tokens.len());
+    }
+
+    /// Number of sequences.
+    pub fn len(&self) -> usize {
+        self.starts.len().saturating_sub(1)
+    }
+
+    /// Whether there is no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where sequence `i` lies among the tokens.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn range(&self, i: usize) -> Range<usize> {
+        self.starts[i]..self.starts[i + 1]
+    }
+
+    /// Where each sequence lies among the tokens.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.starts.windows(2).map(|w| w[0]..w[1])
+    }
+
+    /// Token ids of all sequences.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Token ids, to be masked in place.
+    pub fn tokens_mut(&mut self) -> &mut [u32] {
+        &mut self.tokens
+    }
+
+    /// Segment ids of all tokens.
+    pub fn segments(&self) -> &[u32] {
+        &self.segments
+    }
+
+    /// Place of each token in its sequence.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+}

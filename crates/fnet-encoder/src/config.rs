@@ -1,0 +1,202 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::EncoderError;
+use crate::mixers::MixerKind;
+
+/// The BERT miniatures' sizes: name, layers, hidden size.
+pub const PRESETS: [(&str, usize, usize); 6] = [
+    ("tiny", 2, 128),
+    ("mini", 4, 256),
+    ("small", 4, 512),
+    ("medium", 8, 512),
+    ("base", 12, 768),
+    ("large", 24, 1024),
+];
+
+/// Most values a model may have: beyond this a configuration is a mistake or an attack.
+const MOST_VALUES: usize = 1 << 34;
+
+/// At which length sequences are mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    /// Each sequence at its own length.
+    #[default]
+    Own,
+    /// Every sequence filled with padding tokens to the model's length, which are mixed in.
+    Fixed,
+}
+
+/// Shape and settings of a model: `config.json` of a Hugging Face FNet folder.
+///
+/// `padding` and `mixers` are ours; Transformers ignores them. Keys that are not listed are kept
+/// in `other` and written back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelConfig {
+    /// Always `fnet`.
+    pub model_type: String,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of a token's representation.
+    pub hidden_size: usize,
+    /// Encoder layers.
+    pub num_hidden_layers: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Activation of the feed-forward layer: `gelu_new` or its other name, `gelu_pytorch_tanh`.
+    pub hidden_act: String,
+    /// Dropout rate in training.
+    pub hidden_dropout_prob: f32,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Number of segments.
+    pub type_vocab_size: usize,
+    /// Standard deviation of initial weights.
+    pub initializer_range: f32,
+    /// Added to the variance in layer norms.
+    pub layer_norm_eps: f32,
+    /// The padding token, whose word embedding is not trained.
+    pub pad_token_id: Option<u32>,
+    /// The token that starts a sequence.
+    pub bos_token_id: Option<u32>,
+    /// The token that ends a sequence.
+    pub eos_token_id: Option<u32>,
+    /// Whether the MLM head's output matrix is the word embedding. Only `true` is supported.
+    pub tie_word_embeddings: bool,
+    /// At which length sequences are mixed (ours).
+    pub padding: Padding,
+    /// The mixer of each layer (ours); empty means `fourier` everywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mixers: Vec<MixerKind>,
+    /// Everything else in the file: `id2label`, `problem_type` and more.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Default for ModelConfig {
+    /// The defaults of Transformers' `FNetConfig`.
+    fn default() -> Self {
+        Self {
+            model_type: "fnet".into(),
+            vocab_size: 32_000,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            intermediate_size: 3_072,
+            hidden_act: "gelu_new".into(),
+            hidden_dropout_prob: 0.1,
+            max_position_embeddings: 512,
+            type_vocab_size: 4,
+            initializer_range: 0.02,
+            layer_norm_eps: 1e-12,
+            pad_token_id: Some(3),
+            bos_token_id: Some(1),
+            eos_token_id: Some(2),
+            tie_word_embeddings: true,
+            padding: Padding::Own,
+            mixers: Vec::new(),
+            other: Map::new(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// A preset by name; see [`PRESETS`]. The feed-forward layer is four times the hidden size.
+    pub fn preset(name: &str) -> Option<Self> {
+        let (_, layers, hidden) = PRESETS.into_iter().find(|preset| preset.0 == name)?;
+        Some(Self {
+            hidden_size: hidden,
+            num_hidden_layers: layers,
+            intermediate_size: 4 * hidden,
+            ..Self::default()
+        })
+    }
+
+    /// Reads and checks a `config.json`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not a JSON object, or names a model we cannot build.
+    pub fn read(path: &Path) -> Result<Self, EncoderError> {
+        let format = |message: String| EncoderError::Format { path: path.into(), message };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| EncoderError::Io { path: path.into(), source })?;
+        let config: Self = serde_json::from_str(&text)
+            .map_err(|e| format(format!("not a model configuration: {e}")))?;
+        config.check().map_err(|e| format(e.to_string()))?;
+        Ok(config)
+    }
+
+    /// The mixer of each layer.
+    pub fn layer_mixers(&self) -> Vec<MixerKind> {
+        if self.mixers.is_empty() {
+            vec![MixerKind::Fourier; self.num_hidden_layers]
+        } else {
+            self.mixers.clone()
+        }
+    }
+
+    /// Refuses what cannot be built, before anything is allocated.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub fn check(&self) -> Result<(), EncoderError> {
+        let fail = |message: String| Err(EncoderError::Config(message));
+        if self.model_type != "fnet" {
+            return fail(format!(
+                "model_type is `{}`; only `fnet` can be opened",
+                self.model_type
+            ));
+        }
+        for (key, value) in [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ] {
+            if value == 0 || value > u32::MAX as usize {
+                return fail(format!("{key} is {value}; it must be from 1 to {}", u32::MAX));
+            }
+        }
+        let h = self.hidden_size as u128;
+        let rows = self.vocab_size + self.max_position_embeddings + self.type_vocab_size;
+        let layer = 2 * h * self.intermediate_size as u128;
+        let values = h * rows as u128 + self.num_hidden_layers as u128 * layer + 4 * h * h;
+        if values > MOST_VALUES as u128 || self.num_hidden_layers > 10_000 {
+            return fail(format!("{values} weights are more than this program will allocate"));
+        }
+        if !["gelu_new", "gelu_pytorch_tanh"].contains(&self.hidden_act.as_str()) {
+            return fail(format!(
+                "hidden_act is `{}`; `gelu_new` and `gelu_pytorch_tanh` are supported",
+                self.hidden_act
+            ));
+        }
+        if !(0.0..1.0).contains(&self.hidden_dropout_prob) {
+            return fail(format!(
+                "hidden_dropout_prob is {}; it must be from 0 to below 1",
+                self.hidden_dropout_prob
+            ));
+        }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            return fail(format!("layer_norm_eps is {}; it must be above 0", self.layer_norm_eps));
+        }
+        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
+            return fail(format!("initializer_range is {}", self.initializer_range));
+        }
+        if !self.tie_word_embeddings {
+            return fail("tie_word_embeddings is false; only tied embeddings are supported".into());
+        }
+        if !self.mixers.is_empty() && self.mixers.len() != self.num_hidden_layers {
+            return fail(format!(
+                "mixers lists {} layers, num_hidden_layers is {}",
+                self.mixers.len(),
+                self.num_hidden_layers
+            ));
+        }
+        Ok(())
+    }
+}

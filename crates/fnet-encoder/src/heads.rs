@@ -1,0 +1,297 @@
+//! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
+
+use crate::Batch;
+use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm};
+use crate::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
+use crate::model::Loss;
+use crate::ops::dropout::Dropout;
+use crate::ops::softmax_cross_entropy::{self, RowLoss};
+use crate::ops::{self, gelu, linear, mse, tanh};
+use crate::parameters::Tensor;
+use crate::workspace::{HeadActivations, Workspace, set_len};
+
+/// Masked tokens whose logits are held at once.
+const LOGIT_ROWS: usize = 256;
+
+/// What a model predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// The token at masked places.
+    MaskedLm,
+    /// A class of each sequence.
+    Classification {
+        /// Number of classes, at least 1.
+        labels: usize,
+    },
+    /// A number for each sequence.
+    Regression,
+}
+
+impl Head {
+    /// Width of the classifier's output; 0 for the MLM head.
+    pub fn outputs(self) -> usize {
+        match self {
+            Self::MaskedLm => 0,
+            Self::Classification { labels } => labels,
+            Self::Regression => 1,
+        }
+    }
+}
+
+/// The masked tokens of a batch and what stood there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MlmTargets {
+    /// Places among the batch's packed tokens.
+    pub places: Vec<u32>,
+    /// The original token of each place.
+    pub labels: Vec<u32>,
+}
+
+/// What each sequence of a batch should be predicted as.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ClassTargets<'a> {
+    /// Class numbers.
+    Classes(&'a [u32]),
+    /// Numbers.
+    Values(&'a [f32]),
+}
+
+/// Dense, GELU, layer norm, then the word embeddings as output matrix, with a bias.
+pub(crate) struct MlmHead {
+    transform: Linear,
+    norm: Norm,
+    bias: Tensor,
+}
+
+impl MlmHead {
+    pub fn new(b: &mut Builder) -> Self {
+        let hidden = b.config.hidden_size;
+        Self {
+            bias: b.zeros("cls.predictions.bias", b.config.vocab_size),
+            transform: b.linear("cls.predictions.transform.dense", hidden, hidden),
+            norm: b.norm("cls.predictions.transform.LayerNorm"),
+        }
+    }
+
+    /// Fills `head.active.output` for the hidden states at `places`.
+    fn transform(&self, values: &[f32], hidden: usize, places: &[u32], w: &mut Workspace) {
+        let (rows, head) = (places.len(), &mut w.head);
+        head.active.set_len(rows, hidden);
+        set_len(&mut head.input, rows * hidden);
+        set_len(&mut head.dense, rows * hidden);
+        for (row, place) in head.input.chunks_exact_mut(hidden).zip(places) {
+            row.copy_from_slice(&w.hidden[*place as usize * hidden..][..hidden]);
+        }
+        self.transform.forward(values, &head.input, &mut head.dense);
+        let active = &mut head.active;
+        gelu::forward(&head.dense, &mut active.input);
+        self.norm.forward(values, &active.input, &mut active.output, &mut active.stats);
+    }
+
+    /// Logits `[places, vocabulary]`.
+    pub fn logits<'w>(
+        &self,
+        values: &[f32],
+        words: Tensor,
+        hidden: usize,
+        places: &[u32],
+        w: &'w mut Workspace,
+    ) -> &'w [f32] {
+        self.transform(values, hidden, places, w);
+        let bias = self.bias.of(values);
+        let HeadActivations { active, logits, .. } = &mut w.head;
+        set_len(logits, places.len() * bias.len());
+        linear::forward(&active.output, words.of(values), bias, logits);
+        logits
+    }
+
+    /// Cross-entropy at the targets. With `gradients`, also the gradient of `scale` times the summed
+    /// loss, with the encoder's part left in `w.d_hidden`.
+    pub fn loss(
+        &self,
+        values: &[f32],
+        words: Tensor,
+        targets: &MlmTargets,
+        scale: f32,
+        mut gradients: Option<&mut [f32]>,
+        w: &mut Workspace,
+    ) -> Loss {
+        let bias = self.bias.of(values);
+        let (vocab, hidden) = (bias.len(), words.of(values).len() / bias.len());
+        self.transform(values, hidden, &targets.places, w);
+        let head = &mut w.head;
+        set_len(&mut head.d_active, head.active.output.len());
+        let mut total = Loss::default();
+        for (block, labels) in targets.labels.chunks(LOGIT_ROWS).enumerate() {
+            let (rows, first) = (labels.len(), block * LOGIT_ROWS * hidden);
+            let active = &head.active.output[first..][..rows * hidden];
+            set_len(&mut head.logits, rows * vocab);
+            set_len(&mut head.losses, rows);
+            linear::forward(active, words.of(values), bias, &mut head.logits);
+            softmax_cross_entropy::forward_backward(
+                &mut head.logits,
+                labels,
+                scale,
+                &mut head.losses,
+            );
+            total.add_rows(&head.losses);
+            if let Some(gradients) = gradients.as_deref_mut() {
+                let d_active = &mut head.d_active[first..][..rows * hidden];
+                matmul_nn([rows, hidden, vocab], &head.logits, words.of(values), d_active, Out::Set);
+                matmul_tn(
+                    [vocab, hidden, rows],
+                    &head.logits,
+                    active,
+                    words.of_mut(gradients),
+                    Out::Add,
+                );
+                linear::add_column_sums(&head.logits, self.bias.of_mut(gradients));
+            }
+        }
+        if let Some(gradients) = gradients {
+            self.backward(values, gradients, hidden, &targets.places, w);
+        }
+        total
+    }
+
+    fn backward(
+        &self,
+        values: &[f32],
+        gradients: &mut [f32],
+        hidden: usize,
+        places: &[u32],
+        w: &mut Workspace,
+    ) {
+        let head = &mut w.head;
+        set_len(&mut head.scratch, head.d_active.len());
+        set_len(&mut head.d_input, head.d_active.len());
+        let active = &head.active;
+        let d_dense = &mut head.scratch;
+        self.norm.backward(
+            values,
+            gradients,
+            &head.d_active,
+            &active.input,
+            &active.stats,
+            d_dense,
+        );
+        gelu::backward(&head.dense, d_dense, &mut head.d_active);
+        self.transform.backward_parameters(gradients, d_dense, &head.input);
+        self.transform.backward_input(values, d_dense, &mut head.d_input, Out::Set);
+        set_len(&mut w.d_hidden, w.hidden.len());
+        w.d_hidden.fill(0.0);
+        for (row, place) in head.d_input.chunks_exact(hidden).zip(places) {
+            ops::add(&mut w.d_hidden[*place as usize * hidden..][..hidden], row);
+        }
+    }
+}
+
+/// The first token of each sequence through a dense layer and tanh.
+pub(crate) struct Pooler {
+    dense: Linear,
+}
+
+impl Pooler {
+    pub fn new(b: &mut Builder) -> Self {
+        let hidden = b.config.hidden_size;
+        Self { dense: b.linear("fnet.pooler.dense", hidden, hidden) }
+    }
+
+    /// Fills `head.dense` with `[sequences, hidden]`.
+    pub fn forward(&self, values: &[f32], batch: &Batch, hidden: usize, w: &mut Workspace) {
+        let head = &mut w.head;
+        set_len(&mut head.input, batch.len() * hidden);
+        set_len(&mut head.dense, batch.len() * hidden);
+        for (row, range) in head.input.chunks_exact_mut(hidden).zip(batch.ranges()) {
+            row.copy_from_slice(&w.hidden[range.start * hidden..][..hidden]);
+        }
+        self.dense.forward(values, &head.input, &mut head.dense);
+        tanh::forward(&mut head.dense);
+    }
+}
+
+/// Dropout and a linear layer on the pooler's output.
+pub(crate) struct Classifier {
+    output: Linear,
+}
+
+impl Classifier {
+    pub fn new(b: &mut Builder, outputs: usize) -> Self {
+        Self { output: b.linear("classifier", b.config.hidden_size, outputs) }
+    }
+
+    /// Fills `head.logits` with `[sequences, outputs]`, from `head.dense`.
+    pub fn forward(&self, values: &[f32], dropout: Option<Dropout>, w: &mut Workspace) {
+        let head = &mut w.head;
+        let active = &mut head.active.output;
+        active.clear();
+        active.extend_from_slice(&head.dense);
+        if let Some(dropout) = dropout {
+            dropout.apply(CLASSIFIER_SITE, active);
+        }
+        let (weight, bias) = (self.output.weight.of(values), self.output.bias.of(values));
+        let hidden = weight.len() / bias.len();
+        set_len(&mut head.logits, active.len() / hidden * bias.len());
+        for row in head.logits.chunks_exact_mut(bias.len()) {
+            row.copy_from_slice(bias);
+        }
+        let shape = [active.len() / hidden, bias.len(), hidden];
+        matmul_nt(shape, active, weight, &mut head.logits, Out::Add);
+    }
+
+    /// The loss of `head.logits`, which turn into their gradient.
+    pub fn loss(targets: ClassTargets, scale: f32, head: &mut HeadActivations) -> Loss {
+        let mut loss = Loss::default();
+        match targets {
+            ClassTargets::Classes(labels) => {
+                set_len(&mut head.losses, labels.len());
+                let HeadActivations { logits, losses, .. } = head;
+                softmax_cross_entropy::forward_backward(logits, labels, scale, losses);
+                loss.add_rows(losses);
+            }
+            ClassTargets::Values(values) => {
+                loss.sum = mse::forward_backward(&mut head.logits, values, scale);
+                loss.count = values.len();
+            }
+        }
+        loss
+    }
+
+    /// From the gradient of the logits to `w.d_hidden`, through the pooler.
+    pub fn backward(
+        &self,
+        pooler: &Pooler,
+        values: &[f32],
+        gradients: &mut [f32],
+        batch: &Batch,
+        dropout: Option<Dropout>,
+        w: &mut Workspace,
+    ) {
+        let head = &mut w.head;
+        let len = head.dense.len();
+        set_len(&mut head.d_active, len);
+        set_len(&mut head.d_input, len);
+        self.output.backward_parameters(gradients, &head.logits, &head.active.output);
+        self.output.backward_input(values, &head.logits, &mut head.d_active, Out::Set);
+        if let Some(dropout) = dropout {
+            dropout.apply(CLASSIFIER_SITE, &mut head.d_active);
+        }
+        tanh::backward(&head.dense, &mut head.d_active);
+        pooler.dense.backward_parameters(gradients, &head.d_active, &head.input);
+        pooler.dense.backward_input(values, &head.d_active, &mut head.d_input, Out::Set);
+        set_len(&mut w.d_hidden, w.hidden.len());
+        w.d_hidden.fill(0.0);
+        let hidden = len / batch.len();
+        for (row, range) in head.d_input.chunks_exact(hidden).zip(batch.ranges()) {
+            w.d_hidden[range.start * hidden..][..hidden].copy_from_slice(row);
+        }
+    }
+}
+
+impl Loss {
+    fn add_rows(&mut self, rows: &[RowLoss]) {
+        self.sum += rows.iter().map(|r| f64::from(r.loss)).sum::<f64>();
+        self.count += rows.len();
+        self.correct += rows.iter().filter(|r| r.correct).count();
+    }
+}

@@ -1,0 +1,49 @@
+//! FNet encoders: layers with a forward pass and a hand-written backward pass, heads, weights.
+//!
+//! A [`Model`] is an FNet encoder (Lee-Thorp et al. 2021) with one [`Head`]. Architecture, tensor
+//! names and initialisation follow Hugging Face's `modeling_fnet.py`, so a folder written by
+//! [`pretrained::save`] opens there and the other way round.
+//!
+//! Sequences are packed in a [`Batch`] one after another, without padding, and each is mixed at its
+//! own length: an example's output is the same, bit for bit, alone or in any batch, at any number of
+//! threads. Nothing here reads text; that is `fnet-train`'s work.
+//!
+//! ```
+//! use fnet_encoder::{Batch, Head, Model, ModelConfig, Workspace};
+//!
+//! let config = ModelConfig { vocab_size: 100, ..ModelConfig::preset("tiny").unwrap() };
+//! let model = Model::new(config, Head::Classification { labels: 2 }, 42)?;
+//! let mut batch = Batch::new();
+//! batch.push(&[1, 7, 9, 2], &[0; 4]);
+//! batch.push(&[1, 8, 2], &[0; 3]);
+//! let mut workspace = Workspace::new();
+//! model.forward(&batch, None, &mut workspace)?;
+//! let logits = model.classify(&batch, None, &mut workspace);      // [sequences, labels]
+//! assert_eq!(logits.len(), 4);
+//! # Ok::<(), fnet_encoder::EncoderError>(())
+//! ```
+
+mod arch;
+mod batch;
+mod config;
+mod encoder;
+mod error;
+pub mod gemm;
+mod heads;
+pub mod mixers;
+mod model;
+pub mod ops;
+mod parameters;
+pub mod pretrained;
+#[cfg(test)]
+mod testing;
+mod workspace;
+
+pub use batch::Batch;
+pub use config::{ModelConfig, PRESETS, Padding};
+pub use error::EncoderError;
+pub use heads::{ClassTargets, Head, MlmTargets};
+pub use model::{Loss, Model};
+pub use ops::dropout::Dropout;
+pub use parameters::{Parameters, TensorInfo};
+pub use workspace::Workspace;

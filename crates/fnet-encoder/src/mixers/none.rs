@@ -1,0 +1,16 @@
+use super::Mixer;
+use crate::{Batch, EncoderError};
+
+/// No mixing: each token on its own.
+#[derive(Debug, Clone, Copy)]
+pub struct NoMixing;
+
+impl Mixer for NoMixing {
+    fn forward_add(&self, _: &Batch, _: &[f32], _: &mut [f32]) -> Result<(), EncoderError> {
+        Ok(())
+    }
+
+    fn backward_add(&self, _: &Batch, _: &[f32], _: &mut [f32]) -> Result<(), EncoderError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+use crate::encoder::{Builder, Embeddings, Layer};
+use crate::heads::{ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
+use crate::ops::dropout::Dropout;
+use crate::workspace::Workspace;
+use crate::{Batch, EncoderError, ModelConfig, Parameters};
+
+/// A summed loss over `count` predictions.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Loss {
+    /// Sum of the losses of all predictions.
+    pub sum: f64,
+    /// Number of predictions.
+    pub count: usize,
+    /// Predictions whose likeliest class was the right one (not for regression).
+    pub correct: usize,
+}
+
+impl Loss {
+    /// Mean loss; NaN where there is no prediction.
+    pub fn mean(self) -> f64 {
+        self.sum / self.count as f64
+    }
+
+    /// Adds another part's loss.
+    pub fn add(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.count += other.count;
+        self.correct += other.correct;
+    }
+}
+
+/// An FNet encoder with one head.
+///
+/// A training step is [`forward`](Self::forward), then [`mlm_loss`](Self::mlm_loss) or
+/// [`class_loss`](Self::class_loss) with a gradient buffer, which also runs the backward pass.
+pub struct Model {
+    config: ModelConfig,
+    head: Head,
+    parameters: Parameters,
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    pooler: Pooler,
+    mlm: Option<MlmHead>,
+    classifier: Option<Classifier>,
+}
+
+impl Model {
+    /// A model with fresh weights: normal with the configuration's `initializer_range`, biases zero,
+    /// norms one, the padding token's embedding zero.
+    ///
+    /// # Errors
+    /// If the configuration cannot be built.
+    pub fn new(config: ModelConfig, head: Head, seed: u64) -> Result<Self, EncoderError> {
+        config.check()?;
+        if head == (Head::Classification { labels: 0 }) {
+            return Err(EncoderError::Config("a classifier needs at least one label".into()));
+        }
+        let mut parameters = Parameters::default();
+        let mut b = Builder { parameters: &mut parameters, config: &config, seed };
+        let embeddings = Embeddings::new(&mut b);
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i)).collect();
+        let pooler = Pooler::new(&mut b);
+        let (mut mlm, mut classifier) = (None, None);
+        match head {
+            Head::MaskedLm => mlm = Some(MlmHead::new(&mut b)),
+            _ => classifier = Some(Classifier::new(&mut b, head.outputs())),
+        }
+        if mlm.is_some() {
+            parameters.freeze("fnet.pooler.*"); // nothing reads it
+        }
+        Ok(Self { config, head, parameters, embeddings, layers, pooler, mlm, classifier })
+    }
+
+    /// Shape and settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Shape and settings, for keys that do not change the shape (`id2label`, `padding`).
+    pub fn config_mut(&mut self) -> &mut ModelConfig {
+        &mut self.config
+    }
+
+    /// What the model predicts.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The weights, for the optimiser and for freezing.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Refuses a batch with ids out of range, an empty sequence, or one that is too long.
+    ///
+    /// # Errors
+    /// Names the first sequence that does not fit.
+    pub fn check(&self, batch: &Batch) -> Result<(), EncoderError> {
+        let c = &self.config;
+        for (i, range) in batch.ranges().enumerate() {
+            let fail = |message: String| Err(EncoderError::Batch(format!("sequence {i}: {message}")));
+            if range.is_empty() {
+                return fail("has no tokens".into());
+            }
+            if range.len() > c.max_position_embeddings {
+                return fail(format!(
+                    "{} tokens are more than the model's {}",
+                    range.len(),
+                    c.max_position_embeddings
+                ));
+            }
+            let largest = batch.tokens()[range.clone()].iter().max().copied().unwrap_or(0);
+            if largest as usize >= c.vocab_size {
+                return fail(format!(
+                    "token {largest} is outside the vocabulary of {}",
+                    c.vocab_size
+                ));
+            }
+            let largest = batch.segments()[range].iter().max().copied().unwrap_or(0);
+            if largest as usize >= c.type_vocab_size {
+                return fail(format!("segment {largest} is outside the {}", c.type_vocab_size));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the encoder. With `dropout` this is a training step and every layer's activations are
+    /// kept for the backward pass; without it the layers share their buffers. Use a rate of 0 to
+    /// train without dropout.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    pub fn forward(
+        &self,
+        batch: &Batch,
+        dropout: Option<Dropout>,
+        w: &mut Workspace,
+    ) -> Result<(), EncoderError> {
+        self.check(batch)?;
+        let values = self.parameters.values();
+        self.embeddings.forward(values, batch, dropout, w);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let slot = if dropout.is_some() { i } else { 0 };
+            layer.forward(values, batch, dropout, w, slot)?;
+        }
+        Ok(())
+    }
+
+    fn backward(
+        &self,
+        batch: &Batch,
+        dropout: Option<Dropout>,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<(), EncoderError> {
+        let values = self.parameters.values();
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            layer.backward(values, gradients, batch, dropout, w, i)?;
+        }
+        self.embeddings.backward(values, gradients, batch, dropout, w);
+        Ok(())
+    }
+
+    /// MLM logits `[places, vocabulary]` after a forward pass; empty without an MLM head.
+    pub fn mlm_logits<'w>(&self, places: &[u32], w: &'w mut Workspace) -> &'w [f32] {
+        let hidden = self.config.hidden_size;
+        match &self.mlm {
+            Some(mlm) => {
+                let values = self.parameters.values();
+                mlm.logits(values, self.embeddings.words, hidden, places, w)
+            }
+            None => &[],
+        }
+    }
+
+    /// Loss at masked places after a forward pass, without gradients.
+    ///
+    /// # Errors
+    /// If the model has no MLM head, or a target is out of range.
+    pub fn mlm_evaluate(
+        &self,
+        batch: &Batch,
+        targets: &MlmTargets,
+        w: &mut Workspace,
+    ) -> Result<Loss, EncoderError> {
+        let mlm = self.mlm_head(batch, targets)?;
+        let values = self.parameters.values();
+        Ok(mlm.loss(values, self.embeddings.words, targets, 1.0, None, w))
+    }
+
+    /// Loss at masked places after a forward pass with the same `dropout`. The gradient of `scale`
+    /// times the summed loss is added to `gradients`, a buffer like the parameters'.
+    ///
+    /// # Errors
+    /// If the model has no MLM head, or a target is out of range.
+    pub fn mlm_loss(
+        &self,
+        batch: &Batch,
+        targets: &MlmTargets,
+        scale: f32,
+        dropout: Dropout,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<Loss, EncoderError> {
+        let mlm = self.mlm_head(batch, targets)?;
+        self.check_gradients(gradients)?;
+        let values = self.parameters.values();
+        let words = self.embeddings.words;
+        let loss = mlm.loss(values, words, targets, scale, Some(gradients), w);
+        self.backward(batch, Some(dropout), gradients, w)?;
+        Ok(loss)
+    }
+
+    /// The classifier's output `[sequences, labels]` after a forward pass with the same `dropout`;
+    /// empty for an MLM model.
+    pub fn classify<'w>(
+        &self,
+        batch: &Batch,
+        dropout: Option<Dropout>,
+        w: &'w mut Workspace,
+    ) -> &'w [f32] {
+        let Some(classifier) = &self.classifier else { return &[] };
+        let values = self.parameters.values();
+        self.pooler.forward(values, batch, self.config.hidden_size, w);
+        classifier.forward(values, dropout, w);
+        &w.head.logits
+    }
+
+    /// Loss of the classifier after a forward pass with the same `dropout`. The gradient of `scale`
+    /// times the summed loss is added to `gradients`.
+    ///
+    /// # Errors
+    /// If the model has no classifier, or the targets do not fit it.
+    pub fn class_loss(
+        &self,
+        batch: &Batch,
+        targets: ClassTargets,
+        scale: f32,
+        dropout: Dropout,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<Loss, EncoderError> {
+        let Some(classifier) = &self.classifier else {
+            return Err(EncoderError::Config("the model has no classifier".into()));
+        };
+        self.check_gradients(gradients)?;
+        self.check_class_targets(batch, targets)?;
+        if batch.is_empty() {
+            return Ok(Loss::default());
+        }
+        self.classify(batch, Some(dropout), w);
+        let loss = Classifier::loss(targets, scale, &mut w.head);
+        let values = self.parameters.values();
+        classifier.backward(&self.pooler, values, gradients, batch, Some(dropout), w);
+        self.backward(batch, Some(dropout), gradients, w)?;
+        Ok(loss)
+    }
+
+    fn mlm_head(&self, batch: &Batch, targets: &MlmTargets) -> Result<&MlmHead, EncoderError> {
+        let Some(mlm) = &self.mlm else {
+            return Err(EncoderError::Config("the model has no MLM head".into()));
+        };
+        let tokens = batch.tokens().len();
+        if targets.places.len() != targets.labels.len()
+            || targets.places.iter().any(|p| *p as usize >= tokens)
+            || targets.labels.iter().any(|l| *l as usize >= self.config.vocab_size)
+        {
+            return Err(EncoderError::Batch("an MLM target is out of range".into()));
+        }
+        Ok(mlm)
+    }
+
+    fn check_class_targets(&self, batch: &Batch, targets: ClassTargets) -> Result<(), EncoderError> {
+        let fits = match (targets, self.head) {
+            (ClassTargets::Classes(classes), Head::Classification { labels }) => {
+                classes.len() == batch.len() && classes.iter().all(|c| (*c as usize) < labels)
+            }
+            (ClassTargets::Values(values), Head::Regression) => values.len() == batch.len(),
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(EncoderError::Batch("the targets do not fit the sequences or the head".into()))
+    }
+
+    fn check_gradients(&self, gradients: &[f32]) -> Result<(), EncoderError> {
+        if gradients.len() == self.parameters.len() {
+            return Ok(());
+        }
+        Err(EncoderError::Batch("the gradient buffer is not as long as the parameters".into()))
+    }
+}

@@ -1,0 +1,87 @@
+//! `loss = log(sum(exp(logits))) - logits[label]` for each row.
+
+use rayon::prelude::*;
+
+use crate::arch::{exp, multiversion, sum_by};
+
+/// What a row came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RowLoss {
+    /// Cross-entropy in nats.
+    pub loss: f32,
+    /// Whether the label has the largest logit.
+    pub correct: bool,
+}
+
+/// Turns logits `[rows, classes]` into their gradient, `scale * (softmax - one hot)`, in place, and
+/// fills `losses`.
+pub fn forward_backward(
+    logits: &mut [f32],
+    labels: &[u32],
+    scale: f32,
+    losses: &mut [RowLoss],
+) {
+    if labels.is_empty() {
+        return;
+    }
+    let classes = logits.len() / labels.len();
+    logits
+        .par_chunks_exact_mut(classes)
+        .zip(labels)
+        .zip(losses)
+        .with_min_len(super::task_rows(classes))
+        .for_each(|((logits, label), loss)| *loss = row(logits, *label as usize, scale));
+}
+
+multiversion! {
+    fn row(logits: &mut [f32], label: usize, scale: f32) -> RowLoss {
+        let largest = logits.iter().fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m });
+        let at_label = logits[label];
+        for v in logits.iter_mut() {
+            *v = exp(*v - largest);
+        }
+        let sum = sum_by(logits.len(), |i| logits[i]);
+        for v in logits.iter_mut() {
+            *v *= scale / sum;
+        }
+        logits[label] -= scale;
+        RowLoss { loss: sum.ln() + largest - at_label, correct: at_label >= largest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradient, noise};
+
+    #[test]
+    fn gradient_and_value() {
+        for (rows, classes) in [(1, 2), (3, 1), (4, 37), (2, 500)] {
+            let logits: Vec<f32> = noise(rows * classes, 5).iter().map(|v| 4.0 * v).collect();
+            let labels: Vec<u32> = (0..rows).map(|i| ((i * 7) % classes) as u32).collect();
+            let run = |logits: &[f32]| {
+                let mut losses = vec![RowLoss::default(); rows];
+                forward_backward(&mut logits.to_vec(), &labels, 1.0, &mut losses);
+                losses.iter().map(|l| l.loss).collect::<Vec<_>>()
+            };
+            let mut d = logits.clone();
+            forward_backward(&mut d, &labels, 1.0, &mut vec![RowLoss::default(); rows]);
+            check_gradient("logits", &logits, &d, &vec![1.0; rows], run);
+            for (i, loss) in run(&logits).iter().enumerate() {
+                let row: Vec<f64> =
+                    logits[i * classes..][..classes].iter().map(|v| f64::from(*v)).collect();
+                let exact = row.iter().map(|v| v.exp()).sum::<f64>().ln() - row[labels[i] as usize];
+                assert!((f64::from(*loss) - exact).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn nan_is_not_hidden() {
+        let mut losses = [RowLoss::default()];
+        forward_backward(&mut [f32::NAN, 1.0], &[0], 1.0, &mut losses);
+        assert!(losses[0].loss.is_nan());
+        forward_backward(&mut [1.0, f32::NAN], &[0], 1.0, &mut losses);
+        assert!(losses[0].loss.is_nan());
+    }
+}

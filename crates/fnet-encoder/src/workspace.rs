@@ -1,0 +1,85 @@
+use crate::ops::layer_norm::Stats;
+use crate::ops::softmax_cross_entropy::RowLoss;
+
+/// The activations of a forward pass and the buffers of a backward pass.
+///
+/// Made once and used again: buffers grow to the largest batch seen and stay, so a training step
+/// allocates nothing here once it has seen its largest batch.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Sum of the embeddings, and its layer norm.
+    pub(crate) embedded: Normed,
+    /// What each layer keeps for its backward pass; one entry is shared where none is needed.
+    pub(crate) layers: Vec<LayerActivations>,
+    /// Output of the last layer that ran, `[tokens, hidden]`; then its gradient's other half.
+    pub(crate) hidden: Vec<f32>,
+    /// Gradient of `hidden`, `[tokens, hidden]`.
+    pub(crate) d_hidden: Vec<f32>,
+    /// Passing values `[tokens, hidden]` and `[tokens, intermediate]`.
+    pub(crate) row_scratch: Vec<f32>,
+    pub(crate) wide_scratch: Vec<f32>,
+    pub(crate) d_wide: Vec<f32>,
+    pub(crate) head: HeadActivations,
+}
+
+/// A layer norm's input, statistics and output.
+#[derive(Debug, Default)]
+pub(crate) struct Normed {
+    pub input: Vec<f32>,
+    pub stats: Vec<Stats>,
+    pub output: Vec<f32>,
+}
+
+/// What one encoder layer keeps.
+#[derive(Debug, Default)]
+pub(crate) struct LayerActivations {
+    /// x + mix(x), and its layer norm.
+    pub mixed: Normed,
+    /// Feed-forward layer before its activation, `[tokens, intermediate]`.
+    pub wide: Vec<f32>,
+    /// Input and statistics of the second layer norm; its output is the next layer's input.
+    pub sum: Vec<f32>,
+    pub sum_stats: Vec<Stats>,
+}
+
+/// What the heads keep; rows are masked tokens or sequences.
+#[derive(Debug, Default)]
+pub(crate) struct HeadActivations {
+    /// The rows a head reads, `[rows, hidden]`, and their gradient.
+    pub input: Vec<f32>,
+    pub d_input: Vec<f32>,
+    /// First linear layer's output.
+    pub dense: Vec<f32>,
+    /// MLM: after the activation, normalised. Pooler: after tanh.
+    pub active: Normed,
+    pub d_active: Vec<f32>,
+    pub scratch: Vec<f32>,
+    /// Logits, then their gradient.
+    pub logits: Vec<f32>,
+    pub losses: Vec<RowLoss>,
+}
+
+impl Workspace {
+    /// An empty workspace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The output of the last encoder layer after a forward pass, `[tokens, hidden]`.
+    pub fn hidden(&self) -> &[f32] {
+        &self.hidden
+    }
+}
+
+/// Sets a buffer's length without giving memory back.
+pub(crate) fn set_len<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
+    buffer.resize(len, T::default());
+}
+
+impl Normed {
+    pub fn set_len(&mut self, rows: usize, width: usize) {
+        set_len(&mut self.input, rows * width);
+        set_len(&mut self.output, rows * width);
+        set_len(&mut self.stats, rows);
+    }
+}
