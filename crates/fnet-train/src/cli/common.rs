@@ -1,0 +1,218 @@
+//! What several subcommands share: settings out of files and flags, threads, budgets.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fnet_train::optimizer::{AdamW, Decay, Schedule};
+use fnet_train::trainer::{Budget, LoopSettings};
+use fnet_train::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Settings of the training loop, as flags and as `training.toml`.
+#[derive(Args, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoopFlags {
+    /// Train for this many optimiser steps
+    #[arg(long, conflicts_with_all = ["epochs", "minutes"])]
+    pub steps: Option<u64>,
+    /// Train for this many passes over the data
+    #[arg(long, conflicts_with = "minutes")]
+    pub epochs: Option<f64>,
+    /// Train for this many minutes; the schedule fits the time
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// Sequences in a batch (pretraining: as many tokens as this many full sequences)
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Batches whose gradients are summed for one step
+    #[arg(long)]
+    pub accumulate: Option<usize>,
+    /// Highest learning rate
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Part of the run in which the learning rate rises, from 0 to 1
+    #[arg(long)]
+    pub warm_up: Option<f64>,
+    /// How the learning rate falls after warm-up
+    #[arg(long, value_enum)]
+    pub decay: Option<Decay>,
+    /// AdamW's weight decay, on weights but not on biases and norms
+    #[arg(long)]
+    pub weight_decay: Option<f32>,
+    /// AdamW's decay of the first moment
+    #[arg(long)]
+    pub beta1: Option<f32>,
+    /// AdamW's decay of the second moment
+    #[arg(long)]
+    pub beta2: Option<f32>,
+    /// Largest global gradient norm; 0 turns clipping off
+    #[arg(long)]
+    pub clip: Option<f64>,
+    /// Dropout rate
+    #[arg(long)]
+    pub dropout: Option<f32>,
+    /// Seed of everything random: the same seed gives the same bytes
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Evaluations over the run; 0 for one after each pass over the data
+    #[arg(long)]
+    pub evaluations: Option<u32>,
+    /// Minutes between checkpoints
+    #[arg(long)]
+    pub checkpoint_minutes: Option<f64>,
+    /// Parameters that are not trained, by name; `*` stands for any characters
+    #[arg(long, value_name = "PATTERN")]
+    pub freeze: Vec<String>,
+}
+
+/// Defaults that differ between pretraining and fine-tuning.
+pub struct LoopDefaults {
+    pub epochs: f64,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+    pub warm_up: f64,
+    pub evaluations: u32,
+    pub dropout: f32,
+    pub beta2: f32,
+}
+
+impl LoopFlags {
+    /// Fills in what was not given, and refuses what cannot be.
+    pub fn resolve(&mut self, defaults: &LoopDefaults) -> Result<()> {
+        if self.steps.is_none() && self.minutes.is_none() {
+            self.epochs.get_or_insert(defaults.epochs);
+        }
+        self.batch_size.get_or_insert(defaults.batch_size);
+        self.accumulate.get_or_insert(1);
+        self.learning_rate.get_or_insert(defaults.learning_rate);
+        self.warm_up.get_or_insert(defaults.warm_up);
+        self.decay.get_or_insert(Decay::Linear);
+        self.weight_decay.get_or_insert(0.01);
+        self.beta1.get_or_insert(0.9);
+        self.beta2.get_or_insert(defaults.beta2);
+        self.clip.get_or_insert(1.0);
+        self.dropout.get_or_insert(defaults.dropout);
+        self.seed.get_or_insert(1);
+        self.evaluations.get_or_insert(defaults.evaluations);
+        self.checkpoint_minutes.get_or_insert(5.0);
+        in_range("--steps", self.steps.map(|s| s as f64), 1.0, 1e15)?;
+        in_range("--epochs", self.epochs, 1e-6, 1e9)?;
+        in_range("--minutes", self.minutes, 1e-6, 1e9)?;
+        in_range("--batch-size", self.batch_size.map(|n| n as f64), 1.0, 1e6)?;
+        in_range("--accumulate", self.accumulate.map(|n| n as f64), 1.0, 1e6)?;
+        in_range("--learning-rate", self.learning_rate, 0.0, 1e3)?;
+        in_range("--warm-up", self.warm_up, 0.0, 1.0)?;
+        in_range("--weight-decay", self.weight_decay.map(f64::from), 0.0, 1e3)?;
+        in_range("--beta1", self.beta1.map(f64::from), 0.0, 0.999_999)?;
+        in_range("--beta2", self.beta2.map(f64::from), 0.0, 0.999_999)?;
+        in_range("--clip", self.clip, 0.0, 1e9)?;
+        in_range("--dropout", self.dropout.map(f64::from), 0.0, 0.99)?;
+        in_range("--checkpoint-minutes", self.checkpoint_minutes, 0.0, 1e9)
+    }
+
+    /// The loop's settings, once resolved.
+    pub fn settings(&self) -> LoopSettings {
+        let budget = match (self.steps, self.minutes) {
+            (Some(steps), _) => Budget::Steps(steps),
+            (None, Some(minutes)) => Budget::Minutes(minutes),
+            (None, None) => Budget::Epochs(self.epochs.unwrap_or(1.0)),
+        };
+        let usual = AdamW::default();
+        LoopSettings {
+            budget,
+            schedule: Schedule {
+                learning_rate: self.learning_rate.unwrap_or_default(),
+                warm_up: self.warm_up.unwrap_or_default(),
+                decay: self.decay.unwrap_or(Decay::Linear),
+            },
+            optimizer: AdamW {
+                beta1: self.beta1.unwrap_or(usual.beta1),
+                beta2: self.beta2.unwrap_or(usual.beta2),
+                weight_decay: self.weight_decay.unwrap_or(usual.weight_decay),
+                epsilon: usual.epsilon,
+            },
+            clip: self.clip.unwrap_or_default(),
+            seed: self.seed.unwrap_or(1),
+            evaluations: self.evaluations.unwrap_or_default(),
+            checkpoint_minutes: self.checkpoint_minutes.unwrap_or(5.0),
+        }
+    }
+
+    /// Freezes the parameters that `--freeze` names.
+    pub fn freeze(&self, model: &mut fnet_encoder::Model) -> Result<()> {
+        for pattern in &self.freeze {
+            if model.parameters_mut().freeze(pattern) == 0 {
+                let message = format!("--freeze {pattern}: no parameter has such a name");
+                return Err(Error::usage(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a number outside `low..=high`, and NaN.
+pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<()> {
+    match value {
+        Some(v) if !(low..=high).contains(&v) => {
+            Err(Error::usage(format!("{flag} {v}: must be from {low} to {high}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lays flags over the settings in a TOML file: what a flag gives wins.
+pub fn over_config<T: Serialize + DeserializeOwned>(flags: T, config: Option<&Path>) -> Result<T> {
+    let Some(path) = config else { return Ok(flags) };
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let mut table: toml::Table =
+        toml::from_str(&text).map_err(|e| Error::file(path, e.message()))?;
+    let given = toml::Table::try_from(&flags).map_err(|e| Error::usage(e.to_string()))?;
+    let budget = ["steps", "epochs", "minutes"];
+    if budget.iter().any(|key| given.contains_key(*key)) {
+        budget.iter().for_each(|key| drop(table.remove(*key)));
+    }
+    let known = |key: &String| given_or_known::<T>(key, &text);
+    if let Some(key) = table.keys().find(|key| !known(key)) {
+        return Err(Error::file(path, format!("unknown setting `{key}`")));
+    }
+    for (key, value) in given {
+        let empty = value.as_array().is_some_and(Vec::is_empty) || value.as_bool() == Some(false);
+        if !empty {
+            table.insert(key, value);
+        }
+    }
+    table.try_into().map_err(|e: toml::de::Error| Error::file(path, e.message()))
+}
+
+/// Whether a lone `key` of the file means something to `T`: it is read and written back.
+fn given_or_known<T: Serialize + DeserializeOwned>(key: &str, text: &str) -> bool {
+    let Ok(table) = toml::from_str::<toml::Table>(text) else { return false };
+    let Some(value) = table.get(key) else { return false };
+    let lone = toml::Table::from_iter([(key.to_string(), value.clone())]);
+    // A value of the wrong type is a known key; the whole table's error will say what is wrong.
+    lone.try_into::<T>().map_or(true, |settings| {
+        toml::Table::try_from(settings).is_ok_and(|written| written.contains_key(key))
+    })
+}
+
+/// Uses this many threads, or as many as the machine has.
+pub fn set_threads(threads: Option<usize>) -> Result<()> {
+    if threads == Some(0) {
+        return Err(Error::usage("--threads 0: at least one thread is needed"));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .build_global()
+        .map_err(|e| Error::usage(format!("--threads: {e}")))
+}
+
+/// A path that means the same from any folder.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io(path))
+}
+
+/// Absolute paths of files that must be there.
+pub fn existing_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    paths.iter().map(|p| p.canonicalize().map_err(Error::io(p))).collect()
+}

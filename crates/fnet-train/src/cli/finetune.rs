@@ -1,0 +1,312 @@
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::{Model, pretrained};
+use fnet_train::finetune::TaskObjective;
+use fnet_train::folder::RunFolder;
+use fnet_train::stop::Stop;
+use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
+use fnet_train::tasks::glue::GlueTask;
+use fnet_train::tasks::metrics::Metric;
+use fnet_train::tasks::rows::{Column, Columns};
+use fnet_train::text;
+use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use fnet_train::trainer::{State, Trainer};
+use fnet_train::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::common::{LoopDefaults, LoopFlags, absolute, in_range, over_config, set_threads};
+
+/// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Settings file; flags win over it. A run's training.toml is one
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Folder of the new run
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Replace the run that --out holds
+    #[arg(long)]
+    overwrite: bool,
+    /// Go on with the run in this folder, with its own settings
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Threads; all cores by default. The result does not depend on it
+    #[arg(long)]
+    threads: Option<usize>,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that decides the result: flags, and `training.toml`.
+#[derive(clap::Args, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Folder of the pretrained model
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Take only the model's shape and vocabulary, and start from random weights
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub from_scratch: bool,
+    /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli
+    #[arg(long, requires = "data", conflicts_with_all = ["train", "dev", "text", "label", "regression"])]
+    pub task: Option<String>,
+    /// Folder with the task's own files (train.tsv, dev.tsv)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Your training rows: .csv, .tsv or .jsonl, also .gz or .zst
+    #[arg(long, value_name = "FILE", requires = "text")]
+    pub train: Option<PathBuf>,
+    /// Your held-out rows, by which the best epoch is chosen
+    #[arg(long, value_name = "FILE")]
+    pub dev: Option<PathBuf>,
+    /// One or two text columns, with a comma
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    pub text: Vec<String>,
+    /// Label column
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// The label is a number to be predicted, not a class
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub regression: bool,
+    /// Longest example in tokens; by default the model's length
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// Runs with this many seeds, from --seed up; the best is kept in --out
+    #[arg(long)]
+    pub seeds: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub training: LoopFlags,
+}
+
+/// Where labelled rows come from and what they mean.
+pub struct TaskFiles {
+    pub train: PathBuf,
+    pub train_columns: Columns,
+    /// Name for the metrics, file, columns.
+    pub dev: Vec<(String, PathBuf, Columns)>,
+    pub labels: Labels,
+    pub metrics: Vec<Metric>,
+}
+
+impl Settings {
+    fn resolve(&mut self) -> Result<()> {
+        for path in [&mut self.model, &mut self.data, &mut self.train, &mut self.dev] {
+            if let Some(path) = path {
+                *path = path.canonicalize().map_err(Error::io(path))?;
+            }
+        }
+        if self.model.is_none() {
+            return Err(Error::usage("--model: the folder of a pretrained model is needed"));
+        }
+        if self.task.is_none() && self.train.is_none() {
+            return Err(Error::usage("give --task and --data, or --train, --text and --label"));
+        }
+        self.seeds.get_or_insert(1);
+        in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
+        self.training.resolve(&LoopDefaults {
+            epochs: 4.0,
+            batch_size: 32,
+            learning_rate: 3e-4,
+            warm_up: 0.1,
+            evaluations: 0,
+            dropout: 0.1,
+            beta2: 0.999,
+        })
+    }
+
+    /// The task's files, columns and labels.
+    pub fn task_files(&self) -> Result<TaskFiles> {
+        if let Some(name) = &self.task {
+            let task = find_task(name)?;
+            let data = self.data.as_deref().unwrap_or(Path::new("."));
+            let dev = task.dev.iter().map(|file| {
+                let name = if task.dev.len() > 1 {
+                    file.trim_start_matches("dev_").trim_end_matches(".tsv").to_string()
+                } else {
+                    String::new()
+                };
+                (name, data.join(file), task.columns(file))
+            });
+            return Ok(TaskFiles {
+                train: data.join(task.train),
+                train_columns: task.columns(task.train),
+                dev: dev.collect(),
+                labels: task_labels(task),
+                metrics: task.metrics.to_vec(),
+            });
+        }
+        let train = self.train.clone().unwrap_or_default();
+        let columns = own_columns(&self.text, self.label.as_deref())?;
+        if columns.label.is_none() {
+            return Err(Error::usage("--label: name the column with the label"));
+        }
+        let labels = if self.regression {
+            Labels::Number
+        } else {
+            Labels::Classes(find_classes(&train, &columns)?)
+        };
+        let dev = self.dev.iter().map(|f| (String::new(), f.clone(), columns.clone()));
+        Ok(TaskFiles {
+            train,
+            dev: dev.collect(),
+            metrics: labels.usual_metrics(),
+            labels,
+            train_columns: columns,
+        })
+    }
+}
+
+/// A GLUE task by name.
+pub fn find_task(name: &str) -> Result<&'static GlueTask> {
+    GlueTask::find(name).ok_or_else(|| {
+        let names: Vec<_> = fnet_train::tasks::glue::TASKS.iter().map(|t| t.name).collect();
+        Error::usage(format!("--task {name}: known tasks are {}", names.join(", ")))
+    })
+}
+
+/// The labels of a GLUE task.
+pub fn task_labels(task: &GlueTask) -> Labels {
+    if task.is_regression() {
+        return Labels::Number;
+    }
+    Labels::Classes(task.labels.iter().map(|l| (*l).to_string()).collect())
+}
+
+/// The columns of a user's own file.
+pub fn own_columns(text: &[String], label: Option<&str>) -> Result<Columns> {
+    if !(1..=2).contains(&text.len()) {
+        return Err(Error::usage("--text: name one or two text columns, with a comma between"));
+    }
+    Ok(Columns {
+        text: text.iter().map(|t| Column::name(t)).collect(),
+        label: label.map(Column::name),
+        header: true,
+        skip_ragged: false,
+    })
+}
+
+/// Runs `fnet finetune`.
+pub fn run(args: Args) -> Result<()> {
+    set_threads(args.threads)?;
+    let (folder, settings) = match &args.resume {
+        Some(path) => {
+            let folder = RunFolder::existing(path)?;
+            let settings: Settings = folder.settings()?;
+            (folder, settings)
+        }
+        None => {
+            let out = args.out.as_deref().unwrap_or(Path::new("."));
+            let mut settings = over_config(args.settings, args.config.as_deref())?;
+            settings.resolve()?;
+            (RunFolder::new(out, args.overwrite)?, settings)
+        }
+    };
+    let resume = args.resume.is_some();
+    let stop = Stop::on_signal();
+    let seeds = settings.seeds.unwrap_or(1);
+    let first = settings.training.seed.unwrap_or(1);
+    for seed in first..first + seeds {
+        let mut one = settings.clone();
+        one.training.seed = Some(seed);
+        let place = if seeds == 1 {
+            folder.clone()
+        } else {
+            RunFolder::new(&folder.file(&format!("seed-{seed}")), args.overwrite)?
+        };
+        let state = finetune(&place, &one, resume, args.quiet, &stop)?;
+        println!("seed {seed} {:?} {:?}", state.best, state.values);
+    }
+    let _ = args.json;
+    Ok(())
+}
+
+/// Fine-tunes one seed into a folder.
+pub fn finetune(
+    folder: &RunFolder,
+    settings: &Settings,
+    resume: bool,
+    quiet: bool,
+    stop: &Stop,
+) -> Result<State> {
+    let base = settings.model.clone().unwrap_or_default();
+    let tokenizer = Tokenizer::read(&base.join(TOKENIZER_FILE))?;
+    let files = settings.task_files()?;
+    let seed = settings.training.seed.unwrap_or(1);
+    let (mut model, _) = pretrained::open_as(&base, files.labels.head(), seed)?;
+    if settings.from_scratch {
+        model = Model::new(model.config().clone(), files.labels.head(), seed)?;
+    }
+    if tokenizer.vocab_size() > model.config().vocab_size {
+        return Err(Error::file(
+            &base,
+            format!(
+                "{TOKENIZER_FILE} has {} tokens, the model {}: they do not belong together",
+                tokenizer.vocab_size(),
+                model.config().vocab_size
+            ),
+        ));
+    }
+    let config = model.config_mut();
+    config.hidden_dropout_prob = settings.training.dropout.unwrap_or(0.1);
+    if let Labels::Classes(names) = &files.labels {
+        pretrained::set_labels(config, names);
+    }
+    settings.training.freeze(&mut model)?;
+    let longest = model.config().max_position_embeddings;
+    let longest = settings.max_length.map_or(longest, |n| n.clamp(4, longest));
+    let encoding =
+        Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
+    let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
+        let data = Dataset::read(path, columns, &files.labels, &encoding)?;
+        if data.truncated > 0 && !quiet {
+            eprintln!(
+                "{}: {} of {} examples were cut to the model's {longest} tokens",
+                path.display(),
+                data.truncated,
+                data.examples.len()
+            );
+        }
+        Ok(data)
+    };
+    let train = read(&files.train, &files.train_columns)?;
+    if let Labels::Classes(names) = &files.labels {
+        let first = train.examples.first().map(|e| e.label);
+        if train.examples.iter().all(|e| Some(e.label) == first) {
+            let name = first.and_then(|l| names.get(l as usize)).map_or("", String::as_str);
+            let message = format!("has one class only, `{name}`: there is nothing to learn");
+            return Err(Error::file(&files.train, message));
+        }
+    }
+    let dev = files
+        .dev
+        .iter()
+        .map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)))
+        .collect::<Result<_>>()?;
+    let batch = [settings.training.batch_size, settings.training.accumulate].map(|n| n.unwrap_or(1));
+    let (labels, metrics) = (files.labels.clone(), files.metrics.clone());
+    let mut objective = TaskObjective::new(train, dev, labels, metrics, batch, seed);
+    if !resume {
+        folder.begin(settings, &tokenizer, longest)?;
+    }
+    let _ = (text::format_ending(&files.train), absolute(folder.path())?);
+    Trainer {
+        model: &mut model,
+        objective: &mut objective,
+        settings: &settings.training.settings(),
+        folder,
+        name: settings.task.as_deref().unwrap_or("fine-tuning"),
+        quiet,
+        resume_command: format!("fnet finetune --resume {}", folder.path().display()),
+    }
+    .run(resume, stop)
+}

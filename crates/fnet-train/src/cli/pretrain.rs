@@ -1,0 +1,349 @@
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::mixers::MixerKind;
+use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Padding};
+use fnet_train::corpus::documents::paragraphs;
+use fnet_train::corpus::sequences::{Layout, Sequences};
+use fnet_train::corpus::shards::{self, Shards};
+use fnet_train::folder::RunFolder;
+use fnet_train::mlm::Masking;
+use fnet_train::pretrain::{MlmObjective, MlmSettings};
+use fnet_train::random::fingerprint;
+use fnet_train::stop::Stop;
+use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
+use fnet_train::trainer::{State, Trainer};
+use fnet_train::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::common::{
+    LoopDefaults, LoopFlags, absolute, existing_files, in_range, over_config, set_threads,
+};
+
+/// Pretrain an encoder by masked language modelling on text
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Settings file; flags win over it. A run's training.toml is one
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Folder of the new run
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Replace the run that --out holds
+    #[arg(long)]
+    overwrite: bool,
+    /// Go on with the run in this folder, with its own settings
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Threads; all cores by default. The result does not depend on it
+    #[arg(long)]
+    threads: Option<usize>,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that decides the result: flags, and `training.toml`.
+#[derive(clap::Args, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Text to train on: .txt (a paragraph a line, an empty line between documents) or .jsonl with a
+    /// `text` field; each also .gz or .zst
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub corpus: Vec<PathBuf>,
+    /// Text to validate on; by default the end of the corpus is held out
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub valid: Vec<PathBuf>,
+    /// A tokenizer.json, instead of training one
+    #[arg(long, value_name = "FILE", conflicts_with = "vocab_size")]
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens in a vocabulary that is trained on the corpus
+    #[arg(long)]
+    pub vocab_size: Option<usize>,
+    /// Kind of that vocabulary
+    #[arg(long, value_enum)]
+    pub kind: Option<Kind>,
+    /// Keep upper case apart from lower case
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cased: bool,
+    /// Size of the model: tiny, mini, small, medium, base, large
+    #[arg(long)]
+    pub preset: Option<String>,
+    /// Mixer of all layers: fourier or none
+    #[arg(long, conflicts_with = "mixers")]
+    pub mixer: Option<String>,
+    /// Mixer of each layer, with commas
+    #[arg(long, value_delimiter = ',')]
+    pub mixers: Vec<String>,
+    /// Longest sequence in tokens, also for later use of the model
+    #[arg(long)]
+    pub seq_len: Option<usize>,
+    /// What makes a training sequence
+    #[arg(long, value_enum)]
+    pub sequences: Option<Layout>,
+    /// Mix sequences at their own length, or fill all up to --seq-len
+    #[arg(long, value_parser = parse_padding)]
+    pub padding: Option<Padding>,
+    /// Part of the tokens that is masked
+    #[arg(long)]
+    pub mask_rate: Option<f64>,
+    /// Of the masked tokens, the part replaced by [MASK]
+    #[arg(long)]
+    pub mask_token_rate: Option<f64>,
+    /// Of the masked tokens, the part replaced by a random token
+    #[arg(long)]
+    pub mask_random_rate: Option<f64>,
+    /// Mask all pieces of a word together
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole_word: bool,
+    /// Folder for token shards, which several runs may share; by default beside --out
+    #[arg(long, value_name = "DIR")]
+    pub shards: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub training: LoopFlags,
+}
+
+fn parse_padding(text: &str) -> std::result::Result<Padding, String> {
+    match text {
+        "own" => Ok(Padding::Own),
+        "fixed" => Ok(Padding::Fixed),
+        _ => Err("own or fixed".into()),
+    }
+}
+
+fn parse_mixer(name: &str) -> Result<MixerKind> {
+    serde_json::from_value(name.into())
+        .map_err(|_| Error::usage(format!("--mixer {name}: known mixers are fourier, none")))
+}
+
+/// Validation sequences held out where no file is given: a hundredth, within these bounds.
+const HELD_OUT: std::ops::RangeInclusive<usize> = 1..=2_000;
+
+impl Settings {
+    /// Fills in what was not given. The defaults are the best found on novels and GLUE tasks; see
+    /// README.
+    fn resolve(&mut self) -> Result<()> {
+        self.corpus = existing_files(&self.corpus)?;
+        self.valid = existing_files(&self.valid)?;
+        if let Some(tokenizer) = &mut self.tokenizer {
+            *tokenizer = absolute(tokenizer)?;
+        } else {
+            self.vocab_size.get_or_insert(8_192);
+            self.kind.get_or_insert(Kind::Wordpiece);
+        }
+        self.preset.get_or_insert_with(|| "mini".into());
+        self.seq_len.get_or_insert(128);
+        self.sequences.get_or_insert(Layout::Paragraphs);
+        self.padding.get_or_insert_default();
+        let masking = Masking::default();
+        self.mask_rate.get_or_insert(masking.rate);
+        self.mask_token_rate.get_or_insert(masking.mask);
+        self.mask_random_rate.get_or_insert(masking.random);
+        self.training.resolve(&LoopDefaults {
+            epochs: 1.0,
+            batch_size: 32,
+            learning_rate: 1e-3,
+            warm_up: 0.05,
+            evaluations: 10,
+            dropout: 0.1,
+            beta2: 0.999,
+        })?;
+        in_range("--mask-rate", self.mask_rate, 0.0, 1.0)?;
+        in_range("--mask-token-rate", self.mask_token_rate, 0.0, 1.0)?;
+        in_range("--mask-random-rate", self.mask_random_rate, 0.0, 1.0)?;
+        in_range("--seq-len", self.seq_len.map(|n| n as f64), 4.0, 1e6)
+    }
+
+    fn masking(&self) -> Masking {
+        let usual = Masking::default();
+        Masking {
+            rate: self.mask_rate.unwrap_or(usual.rate),
+            mask: self.mask_token_rate.unwrap_or(usual.mask),
+            random: self.mask_random_rate.unwrap_or(usual.random),
+            whole_word: self.whole_word,
+        }
+    }
+
+    fn longest(&self) -> usize {
+        self.seq_len.unwrap_or(128)
+    }
+
+    fn config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig> {
+        let preset = self.preset.as_deref().unwrap_or("mini");
+        let mut config = ModelConfig::preset(preset).ok_or_else(|| {
+            let names: Vec<_> = PRESETS.iter().map(|p| p.0).collect();
+            Error::usage(format!("--preset {preset}: known presets are {}", names.join(", ")))
+        })?;
+        let special = tokenizer.special();
+        config.vocab_size = tokenizer.vocab_size();
+        config.max_position_embeddings = self.longest();
+        config.hidden_dropout_prob = self.training.dropout.unwrap_or(0.1);
+        config.pad_token_id = Some(special.pad);
+        config.bos_token_id = Some(special.cls);
+        config.eos_token_id = Some(special.sep);
+        config.padding = self.padding.unwrap_or_default();
+        config.mixers = match &self.mixer {
+            Some(name) => vec![parse_mixer(name)?; config.num_hidden_layers],
+            None => self.mixers.iter().map(|m| parse_mixer(m)).collect::<Result<_>>()?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Runs `fnet pretrain`.
+pub fn run(args: Args) -> Result<()> {
+    set_threads(args.threads)?;
+    let resume = args.resume.is_some();
+    let (folder, settings) = match &args.resume {
+        Some(path) => {
+            let folder = RunFolder::existing(path)?;
+            let settings: Settings = folder.settings()?;
+            (folder, settings)
+        }
+        None => {
+            let out = args.out.as_deref().unwrap_or(Path::new("."));
+            let mut settings = over_config(args.settings, args.config.as_deref())?;
+            settings.resolve()?;
+            (RunFolder::new(out, args.overwrite)?, settings)
+        }
+    };
+    let state = pretrain(&folder, &settings, resume, args.quiet, &Stop::on_signal())?;
+    let _ = (state, args.json);
+    Ok(())
+}
+
+/// Pretrains into a folder, from the start or from its checkpoint.
+pub fn pretrain(
+    folder: &RunFolder,
+    settings: &Settings,
+    resume: bool,
+    quiet: bool,
+    stop: &Stop,
+) -> Result<State> {
+    let cache = match &settings.shards {
+        Some(shards) => shards.clone(),
+        None => absolute(folder.path())?.parent().unwrap_or(folder.path()).join("fnet-shards"),
+    };
+    let tokenizer = if resume {
+        Tokenizer::read(&folder.file(TOKENIZER_FILE))?
+    } else {
+        tokenizer(settings, &cache, quiet)?
+    };
+    let config = settings.config(&tokenizer)?;
+    let longest = settings.longest();
+    let load = |files: &[PathBuf]| -> Result<Sequences> {
+        let place = cache.join(shards::key(files, &tokenizer)?);
+        let shards = Shards::open_or_make(&place, files, &tokenizer, quiet)?;
+        if !quiet {
+            let done = if shards.reused { "reused" } else { "made" };
+            eprintln!("{done} {} ({} tokens)", place.display(), shards.tokens());
+        }
+        let layout = settings.sequences.unwrap_or(Layout::Paragraphs);
+        Ok(Sequences::new(shards, layout, longest - 2))
+    };
+    let mut sequences = load(&settings.corpus)?;
+    let validation: Vec<Vec<u32>> = {
+        let separate;
+        let (held, from) = if settings.valid.is_empty() {
+            let count = (sequences.len() / 100).clamp(*HELD_OUT.start(), *HELD_OUT.end());
+            (sequences.split_off(count), &sequences)
+        } else {
+            separate = load(&settings.valid)?;
+            let step = separate.len().div_ceil(*HELD_OUT.end()).max(1);
+            (separate.places().iter().copied().step_by(step).collect(), &separate)
+        };
+        let read = |place| {
+            let mut ids = Vec::new();
+            from.read(place, &mut ids);
+            ids
+        };
+        held.into_iter().map(read).collect()
+    };
+    if sequences.is_empty() {
+        return Err(Error::file(
+            settings.corpus.first().map_or(Path::new(""), PathBuf::as_path),
+            "holds too little text: not one training sequence",
+        ));
+    }
+    let seed = settings.training.seed.unwrap_or(1);
+    let mut model = Model::new(config, Head::MaskedLm, seed)?;
+    settings.training.freeze(&mut model)?;
+    let mlm = MlmSettings {
+        masking: settings.masking(),
+        batch_tokens: settings.training.batch_size.unwrap_or(32) * longest,
+        accumulate: settings.training.accumulate.unwrap_or(1),
+        longest,
+        padding: settings.padding.unwrap_or_default(),
+        seed,
+    };
+    if !quiet {
+        eprintln!(
+            "{} parameters, {} sequences of {:.1} tokens on average",
+            model.parameters().len(),
+            sequences.len(),
+            sequences.tokens() as f64 / sequences.len() as f64 + 2.0
+        );
+    }
+    let mut objective = MlmObjective::new(mlm, &tokenizer, sequences, &validation);
+    if !resume {
+        folder.begin(settings, &tokenizer, longest)?;
+    }
+    Trainer {
+        model: &mut model,
+        objective: &mut objective,
+        settings: &settings.training.settings(),
+        folder,
+        name: "pretraining",
+        quiet,
+        resume_command: format!("fnet pretrain --resume {}", folder.path().display()),
+    }
+    .run(resume, stop)
+}
+
+/// The tokenizer of a new run: given, or trained before on the same files, or trained now.
+fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer> {
+    if let Some(path) = &settings.tokenizer {
+        return Tokenizer::read(path);
+    }
+    let kind = settings.kind.unwrap_or(Kind::Wordpiece);
+    let size = settings.vocab_size.unwrap_or(8_192);
+    let mut what = format!("{kind:?} {size} {}", settings.cased);
+    for file in &settings.corpus {
+        let data = std::fs::metadata(file).map_err(Error::io(file))?;
+        what += &format!("\n{} {} {:?}", file.display(), data.len(), data.modified().ok());
+    }
+    let place = cache.join(format!("tokenizer-{:016x}.json", fingerprint(what.as_bytes())));
+    if let Ok(tokenizer) = Tokenizer::read(&place) {
+        return Ok(tokenizer);
+    }
+    if !quiet {
+        eprintln!("training a {kind:?} vocabulary of {size} tokens");
+    }
+    let tokenizer = train_tokenizer(kind, size, settings.cased, &settings.corpus)?;
+    std::fs::create_dir_all(cache).map_err(Error::io(cache))?;
+    fnet_encoder::pretrained::write_whole(&place, tokenizer.to_json()?.as_bytes())?;
+    Ok(tokenizer)
+}
+
+/// Trains a vocabulary on corpus files.
+pub fn train_tokenizer(
+    kind: Kind,
+    vocab_size: usize,
+    cased: bool,
+    files: &[PathBuf],
+) -> Result<Tokenizer> {
+    let mut error = None;
+    let tokenizer = Tokenizer::train(kind, vocab_size, cased, paragraphs(files, &mut error)?);
+    match error {
+        Some(error) => Err(error),
+        None => tokenizer,
+    }
+}

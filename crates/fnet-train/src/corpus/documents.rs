@@ -1,0 +1,227 @@
+//! Paragraphs out of corpus files: `.txt` (a paragraph a line, an empty line between documents) and
+//! `.jsonl` (an object with `text` a line), each plain, `.gz` or `.zst`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::text::{self, Lines};
+
+/// One piece of a corpus.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// A paragraph of the current document.
+    Paragraph(String),
+    /// The document ends.
+    EndOfDocument,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    text: String,
+}
+
+/// The paragraphs of several files, one after another.
+pub struct Documents {
+    files: std::vec::IntoIter<PathBuf>,
+    open: Option<(Lines, bool)>,
+    pending: Vec<Piece>,
+    paragraphs_in_file: usize,
+    current: PathBuf,
+}
+
+impl Documents {
+    /// Checks that all files are there, and starts with the first.
+    ///
+    /// # Errors
+    /// Names a file that is missing or of an unknown kind.
+    pub fn open(files: &[PathBuf]) -> Result<Self> {
+        if files.is_empty() {
+            return Err(Error::usage("--corpus: no file given"));
+        }
+        for file in files {
+            if !["txt", "jsonl"].contains(&text::format_ending(file).as_str()) {
+                return Err(Error::file(file, "a corpus is .txt or .jsonl, also with .gz or .zst"));
+            }
+            text::open(file)?;
+        }
+        Ok(Self {
+            files: files.to_vec().into_iter(),
+            open: None,
+            pending: Vec::new(),
+            paragraphs_in_file: 0,
+            current: PathBuf::new(),
+        })
+    }
+
+    /// The next piece, or `None` at the end of the last file.
+    ///
+    /// # Errors
+    /// Names the file and line that cannot be read, or a file without text.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>> {
+        loop {
+            if let Some(piece) = self.pending.pop() {
+                return Ok(Some(piece));
+            }
+            let Some((lines, json)) = &mut self.open else {
+                let Some(path) = self.files.next() else { return Ok(None) };
+                self.open = Some((Lines::open(&path)?, text::format_ending(&path) == "jsonl"));
+                self.paragraphs_in_file = 0;
+                self.current = path;
+                continue;
+            };
+            let Some((_, line)) = lines.next_line()? else {
+                if self.paragraphs_in_file == 0 {
+                    return Err(Error::file(&self.current, "holds no text"));
+                }
+                self.open = None;
+                return Ok(Some(Piece::EndOfDocument));
+            };
+            if !*json {
+                let line = line.trim();
+                if line.is_empty() {
+                    return Ok(Some(Piece::EndOfDocument));
+                }
+                self.paragraphs_in_file += 1;
+                return Ok(Some(Piece::Paragraph(line.to_string())));
+            }
+            if line.trim().is_empty() {
+                continue;
+            }
+            let record: Record = match serde_json::from_str(line) {
+                Ok(record) => record,
+                Err(e) => return Err(lines.error(format!("no JSON object with a `text`: {e}"))),
+            };
+            self.pending.push(Piece::EndOfDocument);
+            for paragraph in record.text.lines().rev().map(str::trim).filter(|p| !p.is_empty()) {
+                self.pending.push(Piece::Paragraph(paragraph.to_string()));
+                self.paragraphs_in_file += 1;
+            }
+        }
+    }
+}
+
+/// All paragraphs of some files as an iterator, which ends at the first error and keeps it in `error`.
+pub fn paragraphs<'a>(
+    files: &[PathBuf],
+    error: &'a mut Option<Error>,
+) -> Result<impl Iterator<Item = String> + Send + 'a> {
+    let mut documents = Documents::open(files)?;
+    Ok(std::iter::from_fn(move || {
+        loop {
+            match documents.next_piece() {
+                Ok(Some(Piece::Paragraph(text))) => return Some(text),
+                Ok(Some(Piece::EndOfDocument)) => {}
+                Ok(None) => return None,
+                Err(e) => {
+                    *error = Some(e);
+                    return None;
+                }
+            }
+        }
+    }))
+}
+
+/// Splits a paragraph into sentences: after `.`, `!` or `?` and closing quotes, before a space and a
+/// capital, digit or opening quote; not after a single letter or a common title.
+pub fn sentences(paragraph: &str) -> Vec<&str> {
+    const TITLES: [&str; 10] = ["Mr", "Mrs", "Ms", "Dr", "St", "Prof", "Rev", "Capt", "Col", "Gen"];
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut chars = paragraph.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if !matches!(c, '.' | '!' | '?') {
+            continue;
+        }
+        let word = paragraph[start..at].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
+        let abbreviation = c == '.' && (word.chars().count() == 1 || TITLES.contains(&word));
+        let mut end = at + c.len_utf8();
+        while let Some((i, c)) =
+            chars.next_if(|(_, c)| matches!(c, '.' | '!' | '?' | '"' | '\'' | ')' | '”' | '’'))
+        {
+            end = i + c.len_utf8();
+        }
+        let rest = paragraph[end..].trim_start();
+        let begins = rest.chars().next().is_some_and(|c| {
+            c.is_uppercase() || c.is_ascii_digit() || matches!(c, '"' | '\'' | '(' | '“' | '‘')
+        });
+        if !abbreviation && begins && rest.len() < paragraph.len() - end {
+            found.push(paragraph[start..end].trim());
+            start = end;
+        }
+    }
+    let last = paragraph[start..].trim();
+    if !last.is_empty() {
+        found.push(last);
+    }
+    found
+}
+
+/// Total size of files on disk, for progress.
+pub fn total_bytes(files: &[PathBuf]) -> u64 {
+    let size = |path: &PathBuf| std::fs::metadata(Path::new(path)).map_or(0, |m| m.len());
+    files.iter().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Vec<Piece>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let mut documents = Documents::open(&[path])?;
+        let mut pieces = Vec::new();
+        while let Some(piece) = documents.next_piece()? {
+            pieces.push(piece);
+        }
+        Ok(pieces)
+    }
+
+    fn paragraph(text: &str) -> Piece {
+        Piece::Paragraph(text.into())
+    }
+
+    #[test]
+    fn formats() {
+        use Piece::EndOfDocument as End;
+        let expected = [paragraph("one"), paragraph("two"), End, paragraph("three"), End];
+        let text = b"one\r\ntwo\n\nthree";
+        assert_eq!(read("a.txt", text).unwrap(), expected);
+        let json = br#"{"text": "one\ntwo"}
+{"other": 1, "text": "three"}"#;
+        assert_eq!(read("a.jsonl", json).unwrap(), expected);
+        assert_eq!(read("a.txt.zst", &zstd::encode_all(&text[..], 1).unwrap()).unwrap(), expected);
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gz, text).unwrap();
+        assert_eq!(read("a.txt.gz", &gz.finish().unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for (name, bytes, says) in [
+            ("a.txt", &b"good\nb\xFFd"[..], "a.txt:2: not UTF-8"),
+            ("a.txt", b"a\nb\0", "a.txt:2: holds a NUL"),
+            ("a.txt", b"", "holds no text"),
+            ("a.txt", b"\n \n", "holds no text"),
+            ("a.jsonl", b"{\"text\": \"x\"}\n{\"txt\": 1}", "a.jsonl:2: no JSON object"),
+            ("a.pdf", b"x", "a corpus is .txt or .jsonl"),
+            ("a.txt.gz", b"not gzip", "a.txt.gz:1: cannot be read"),
+        ] {
+            let message = read(name, bytes).unwrap_err().to_string();
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    #[test]
+    fn sentence_ends() {
+        assert_eq!(
+            sentences("Mr. Fox ran. \"Stop!\" cried J. Doe. It cost 3.5 pounds... then 4?"),
+            ["Mr. Fox ran.", "\"Stop!\" cried J. Doe.", "It cost 3.5 pounds... then 4?"]
+        );
+        assert_eq!(sentences("one"), ["one"]);
+        assert!(sentences("  ").is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! Classification or regression of labelled examples, as an objective of the training loop.
+
+use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Model, Workspace};
+use rand::seq::SliceRandom;
+
+use crate::error::Result;
+use crate::folder::Position;
+use crate::random::generator;
+use crate::tasks::dataset::{Dataset, Labels, predict, score};
+use crate::tasks::metrics::Metric;
+use crate::trainer::{Evaluation, Objective, StepOutcome};
+
+/// Fine-tuning on one task.
+pub struct TaskObjective {
+    train: Dataset,
+    /// Name and examples; MNLI has two.
+    dev: Vec<(String, Dataset)>,
+    labels: Labels,
+    metrics: Vec<Metric>,
+    batch_size: usize,
+    accumulate: usize,
+    seed: u64,
+    order: Vec<u32>,
+    ordered: Option<u64>,
+}
+
+impl TaskObjective {
+    /// Trains on `train` in batches of `batch_size` examples, chooses the best by `dev`.
+    pub fn new(
+        train: Dataset,
+        dev: Vec<(String, Dataset)>,
+        labels: Labels,
+        metrics: Vec<Metric>,
+        [batch_size, accumulate]: [usize; 2],
+        seed: u64,
+    ) -> Self {
+        let (batch_size, accumulate) = (batch_size.max(1), accumulate.max(1));
+        let (order, ordered) = (Vec::new(), None);
+        Self { train, dev, labels, metrics, batch_size, accumulate, seed, order, ordered }
+    }
+
+    fn draw(&mut self, position: &mut Position, batch: &mut Batch, targets: &mut Vec<f32>) {
+        if self.ordered != Some(position.epoch) {
+            self.order = (0..self.train.examples.len() as u32).collect();
+            self.order.shuffle(&mut generator(self.seed, "shuffle", position.epoch));
+            self.ordered = Some(position.epoch);
+        }
+        let end = (position.index + self.batch_size).min(self.order.len());
+        batch.clear();
+        targets.clear();
+        for i in &self.order[position.index..end] {
+            let example = &self.train.examples[*i as usize];
+            batch.push(&example.tokens, &example.segments);
+            targets.push(example.label);
+        }
+        position.index = end;
+        if end == self.order.len() {
+            *position = Position { epoch: position.epoch + 1, index: 0 };
+        }
+    }
+}
+
+impl Objective for TaskObjective {
+    fn step(
+        &mut self,
+        model: &Model,
+        position: &mut Position,
+        dropout: Dropout,
+        _: u64,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<StepOutcome> {
+        let mut outcome = StepOutcome::default();
+        let (mut batch, mut targets) = (Batch::new(), Vec::new());
+        for i in 0..self.accumulate {
+            self.draw(position, &mut batch, &mut targets);
+            let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
+            let labels = match model.head() {
+                Head::Regression => ClassTargets::Values(&targets),
+                _ => ClassTargets::Classes(&classes),
+            };
+            let scale = 1.0 / (batch.len() * self.accumulate) as f32;
+            let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
+            model.forward(&batch, Some(dropout), w)?;
+            outcome.loss.add(model.class_loss(&batch, labels, scale, dropout, gradients, w)?);
+            outcome.tokens += batch.tokens().len();
+        }
+        Ok(outcome)
+    }
+
+    fn epochs(&self, position: Position) -> f64 {
+        position.epoch as f64 + position.index as f64 / self.train.examples.len().max(1) as f64
+    }
+
+    fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
+        let mut values = Vec::new();
+        let mut scores = Vec::new();
+        for (name, dev) in &self.dev {
+            let outputs = predict(model, &dev.examples, w)?;
+            for (metric, value) in score(&self.labels, &self.metrics, &outputs, &dev.labels()) {
+                scores.push(value);
+                let name = if name.is_empty() { metric } else { format!("{metric}_{name}") };
+                values.push((name, value));
+            }
+        }
+        let score = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+        Ok((!values.is_empty()).then_some(Evaluation { values, score }))
+    }
+
+    fn keeps_best(&self) -> bool {
+        !self.dev.is_empty()
+    }
+}

@@ -1,0 +1,274 @@
+//! A run's folder: which files are in it, and how they are written so that a kill loses nothing.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::Model;
+use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::optimizer::Moments;
+use crate::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::trainer::State;
+
+/// Every setting of the run, resolved.
+pub const SETTINGS_FILE: &str = "training.toml";
+/// One JSON object a step.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// The page about the run.
+pub const REPORT_FILE: &str = "report.html";
+const STATE_FOLDER: &str = "state";
+const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// A folder for a new run. What an earlier run left stays until [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// If the folder holds a run or a model and `overwrite` is not set.
+    pub fn new(path: &Path, overwrite: bool) -> Result<Self> {
+        let folder = Self { path: path.into() };
+        if path.exists() && !path.is_dir() {
+            return Err(Error::file(path, "is a file; --out names a folder"));
+        }
+        if folder.holds_run() && !overwrite {
+            return Err(Error::file(
+                path,
+                "holds another run; choose another --out, or give --overwrite to replace it",
+            ));
+        }
+        Ok(folder)
+    }
+
+    /// A folder with a run to go on with.
+    ///
+    /// # Errors
+    /// If there is no run in it.
+    pub fn existing(path: &Path) -> Result<Self> {
+        let folder = Self { path: path.into() };
+        if folder.file(SETTINGS_FILE).exists() && folder.file(CHECKPOINT_FILE).exists() {
+            return Ok(folder);
+        }
+        Err(Error::file(path, format!("holds no run to resume ({SETTINGS_FILE} and {CHECKPOINT_FILE})")))
+    }
+
+    fn holds_run(&self) -> bool {
+        [SETTINGS_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, CHECKPOINT_FILE]
+            .iter()
+            .any(|f| self.file(f).exists())
+    }
+
+    /// Removes an earlier run and writes the files that stay the same: settings and tokenizer.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn begin(&self, settings: &impl Serialize, tokenizer: &Tokenizer, longest: usize) -> Result<()> {
+        std::fs::create_dir_all(self.file(STATE_FOLDER)).map_err(Error::io(&self.path))?;
+        // The checkpoint goes first: without it, what is left is no run that could be resumed.
+        for file in [CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, REPORT_FILE] {
+            match std::fs::remove_file(self.file(file)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(&self.file(file))(e));
+                }
+                _ => {}
+            }
+        }
+        let text = toml::to_string(settings)
+            .map_err(|e| Error::file(&self.file(SETTINGS_FILE), e.to_string()))?;
+        write_whole(&self.file(SETTINGS_FILE), text.as_bytes())?;
+        write_whole(&self.file(TOKENIZER_FILE), tokenizer.to_json()?.as_bytes())?;
+        let config = tokenizer.transformers_config(longest);
+        write_whole(&self.file("tokenizer_config.json"), config.as_bytes())?;
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// If the file is missing or not of this shape.
+    pub fn settings<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let path = self.file(SETTINGS_FILE);
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        toml::from_str(&text).map_err(|e| Error::file(&path, e.message()))
+    }
+
+    /// Writes `config.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written; the earlier model is then still whole.
+    pub fn save_model(&self, model: &Model) -> Result<()> {
+        Ok(pretrained::save(model, &self.path)?)
+    }
+
+    /// Writes everything that is needed to go on, in one file.
+    ///
+    /// # Errors
+    /// If the folder cannot be written; the earlier checkpoint is then still whole.
+    pub fn save_checkpoint(&self, model: &Model, moments: &Moments, state: &State) -> Result<()> {
+        let path = self.file(CHECKPOINT_FILE);
+        let aside = self.file("state/checkpoint.part");
+        let tensors = [
+            ("weights", Floats::new(model.parameters().values())),
+            ("first_moment", Floats::new(&moments.first)),
+            ("second_moment", Floats::new(&moments.second)),
+        ];
+        let state = serde_json::to_string(state).unwrap_or_default();
+        let metadata = HashMap::from([("state".to_string(), state)]);
+        let written = safetensors::serialize_to_file(tensors, Some(metadata), &aside)
+            .map_err(|e| std::io::Error::other(e.to_string()))
+            .and_then(|()| File::open(&aside)?.sync_all())
+            .and_then(|()| std::fs::rename(&aside, &path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&aside);
+        }
+        written.map_err(Error::io(&path))
+    }
+
+    /// Reads the checkpoint into the model and the moments.
+    ///
+    /// # Errors
+    /// If it is missing, broken, or of another model.
+    pub fn load_checkpoint(&self, model: &mut Model, moments: &mut Moments) -> Result<State> {
+        let path = self.file(CHECKPOINT_FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let broken = |e: String| Error::file(&path, format!("not a whole checkpoint: {e}"));
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
+        let state = metadata.metadata().as_ref().and_then(|m| m.get("state"));
+        let state = state.ok_or_else(|| broken("no state".into()))?;
+        let state: State = serde_json::from_str(state).map_err(|e| broken(e.to_string()))?;
+        let read = |name: &str, into: &mut [f32]| -> Result<()> {
+            let tensor = tensors.tensor(name).map_err(|e| broken(e.to_string()))?;
+            if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {
+                return Err(Error::file(&path, "is of another model than config.json"));
+            }
+            for (value, bytes) in into.iter_mut().zip(tensor.data().as_chunks::<4>().0) {
+                *value = f32::from_le_bytes(*bytes);
+            }
+            Ok(())
+        };
+        read("weights", model.parameters_mut().values_mut())?;
+        read("first_moment", &mut moments.first)?;
+        read("second_moment", &mut moments.second)?;
+        Ok(state)
+    }
+
+    /// Opens `metrics.jsonl` to append to it, without the lines after `step`, which a killed run may
+    /// have written after its last checkpoint.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub fn metrics(&self, step: u64) -> Result<MetricsLog> {
+        let path = self.file(METRICS_FILE);
+        if path.exists() {
+            let kept: String = self
+                .read_metrics()?
+                .into_iter()
+                .filter(|m| m.get("step").and_then(Value::as_u64).is_some_and(|s| s <= step))
+                .map(|m| m.to_string() + "\n")
+                .collect();
+            write_whole(&path, kept.as_bytes())?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(MetricsLog { out: BufWriter::new(file.map_err(Error::io(&path))?), path })
+    }
+
+    /// The objects in `metrics.jsonl`; a line cut short by a kill is left out.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read_metrics(&self) -> Result<Vec<Value>> {
+        let path = self.file(METRICS_FILE);
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        let mut rows = Vec::new();
+        for line in BufReader::new(file).lines() {
+            if let Ok(value) = serde_json::from_str(&line.map_err(Error::io(&path))?) {
+                rows.push(value);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Appends to `metrics.jsonl`.
+pub struct MetricsLog {
+    out: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl MetricsLog {
+    /// Appends an object.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&mut self, row: &Value) -> Result<()> {
+        writeln!(self.out, "{row}").map_err(Error::io(&self.path))
+    }
+
+    /// Hands everything to the system.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(Error::io(&self.path))
+    }
+}
+
+/// A flat tensor of float32.
+struct Floats<'a> {
+    values: &'a [f32],
+    shape: [usize; 1],
+}
+
+impl<'a> Floats<'a> {
+    fn new(values: &'a [f32]) -> Self {
+        Self { values, shape: [values.len()] }
+    }
+}
+
+impl View for Floats<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
+    }
+}
+
+/// Where a run stands in its data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Passes that are finished.
+    pub epoch: u64,
+    /// Next sequence of this pass.
+    pub index: usize,
+}

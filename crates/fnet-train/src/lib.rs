@@ -1,0 +1,19 @@
+//! Training FNet encoders: corpora, tokenizers, masked language modelling, fine-tuning, tasks, and
+//! the files of a run. The program `fnet` is a thin layer over this library.
+
+pub mod corpus;
+mod error;
+pub mod finetune;
+pub mod folder;
+pub mod mlm;
+pub mod optimizer;
+pub mod pretrain;
+pub mod progress;
+pub mod random;
+pub mod stop;
+pub mod tasks;
+pub mod text;
+pub mod tokenizer;
+pub mod trainer;
+
+pub use error::{Error, Result};

@@ -1,0 +1,227 @@
+//! Labelled examples as the model reads them, and how well it does on them.
+
+use std::path::Path;
+
+use fnet_encoder::{Batch, Head, Model, Padding, Workspace};
+use serde::{Deserialize, Serialize};
+
+use super::metrics::Metric;
+use super::rows::{self, Columns, Row};
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+
+/// What a label can be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Labels {
+    /// One of these, by id.
+    Classes(Vec<String>),
+    /// A number.
+    Number,
+}
+
+impl Labels {
+    /// The head that predicts them.
+    pub fn head(&self) -> Head {
+        match self {
+            Self::Classes(names) => Head::Classification { labels: names.len() },
+            Self::Number => Head::Regression,
+        }
+    }
+
+    /// The metrics where the task names none.
+    pub fn usual_metrics(&self) -> Vec<Metric> {
+        match self {
+            Self::Classes(names) if names.len() == 2 => vec![Metric::Accuracy, Metric::F1],
+            Self::Classes(_) => vec![Metric::Accuracy],
+            Self::Number => vec![Metric::Pearson, Metric::Spearman],
+        }
+    }
+
+    fn parse(&self, path: &Path, line: usize, label: &str) -> Result<f32> {
+        match self {
+            Self::Classes(names) => {
+                let id = names.iter().position(|n| n == label).ok_or_else(|| {
+                    let message = format!("unknown label `{label}`; known are {}", names.join(", "));
+                    Error::line(path, line, message)
+                })?;
+                Ok(id as f32)
+            }
+            Self::Number => match label.trim().parse::<f32>() {
+                Ok(value) if value.is_finite() => Ok(value),
+                _ => Err(Error::line(path, line, format!("label `{label}` is not a number"))),
+            },
+        }
+    }
+
+    /// A prediction as the file spells it: the likeliest class, or the number.
+    pub fn spell(&self, output: &[f32]) -> String {
+        match self {
+            Self::Classes(names) => {
+                names.get(likeliest(output) as usize).cloned().unwrap_or_default()
+            }
+            Self::Number => format!("{:.3}", output.first().copied().unwrap_or(f32::NAN)),
+        }
+    }
+}
+
+/// Index of the largest output; the first where several are.
+pub fn likeliest(output: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, v) in output.iter().enumerate() {
+        if *v > output[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+/// The class names in a file, sorted: as numbers where all are, else as text.
+///
+/// # Errors
+/// If the file cannot be read, or has one class only.
+pub fn find_classes(path: &Path, columns: &Columns) -> Result<Vec<String>> {
+    let mut names = std::collections::BTreeSet::new();
+    rows::read(path, columns, true, |row| {
+        let label = row.label.unwrap_or_default();
+        names.insert(label);
+        if names.len() > 10_000 {
+            let message = "has more than 10,000 classes; is this a number (--regression)?";
+            return Err(Error::line(path, row.line, message));
+        }
+        Ok(())
+    })?;
+    let mut names: Vec<String> = names.into_iter().collect();
+    if names.len() == 1 {
+        return Err(Error::file(
+            path,
+            format!("has one class only, `{}`: there is nothing to learn", names[0]),
+        ));
+    }
+    if names.iter().all(|n| n.parse::<f64>().is_ok()) {
+        let number = |n: &String| n.parse::<f64>().unwrap_or(f64::NAN);
+        names.sort_by(|a, b| number(a).total_cmp(&number(b)));
+    }
+    Ok(names)
+}
+
+/// One example.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Token ids with special tokens.
+    pub tokens: Vec<u32>,
+    /// Segment ids.
+    pub segments: Vec<u32>,
+    /// Class id or number; NaN where there is none.
+    pub label: f32,
+}
+
+/// The examples of one file.
+#[derive(Debug, Clone, Default)]
+pub struct Dataset {
+    /// In the file's order.
+    pub examples: Vec<Example>,
+    /// Examples that were cut to the model's length.
+    pub truncated: usize,
+}
+
+/// What a text becomes on its way into a model.
+pub struct Encoding<'a> {
+    /// Splits texts into tokens.
+    pub tokenizer: &'a Tokenizer,
+    /// Longest example in tokens.
+    pub longest: usize,
+    /// Whether examples are filled up to `longest`.
+    pub padding: Padding,
+}
+
+impl Encoding<'_> {
+    /// Encodes a row; says whether it was cut.
+    pub fn encode(&self, row: &Row, label: f32) -> (Example, bool) {
+        let first = self.tokenizer.encode(&row.first);
+        let second = row.second.as_ref().map(|s| self.tokenizer.encode(s));
+        let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+        let cut = self.tokenizer.assemble(
+            &first,
+            second.as_deref(),
+            self.longest,
+            &mut tokens,
+            &mut segments,
+        );
+        self.pad(&mut tokens, &mut segments);
+        (Example { tokens, segments, label }, cut)
+    }
+
+    /// Fills a sequence up where padding is fixed.
+    pub fn pad(&self, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
+        if self.padding == Padding::Fixed {
+            tokens.resize(self.longest, self.tokenizer.special().pad);
+            segments.resize(self.longest, 0);
+        }
+    }
+}
+
+impl Dataset {
+    /// Reads a labelled file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a row's label does not fit; names the line.
+    pub fn read(path: &Path, columns: &Columns, labels: &Labels, encoding: &Encoding) -> Result<Self> {
+        use rayon::prelude::*;
+        let mut rows = Vec::new();
+        rows::read(path, columns, true, |row| {
+            let label = labels.parse(path, row.line, row.label.as_deref().unwrap_or(""))?;
+            rows.push((row, label));
+            Ok(())
+        })?;
+        let encoded: Vec<_> =
+            rows.par_iter().map(|(row, label)| encoding.encode(row, *label)).collect();
+        let truncated = encoded.iter().filter(|(_, cut)| *cut).count();
+        Ok(Self { examples: encoded.into_iter().map(|(example, _)| example).collect(), truncated })
+    }
+
+    /// The labels of all examples.
+    pub fn labels(&self) -> Vec<f32> {
+        self.examples.iter().map(|e| e.label).collect()
+    }
+}
+
+/// Sequences run at once where nothing is trained.
+pub const INFERENCE_BATCH: usize = 64;
+
+/// The classifier's outputs for examples, `[examples, outputs]`.
+///
+/// # Errors
+/// If an example does not fit the model.
+pub fn predict(model: &Model, examples: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
+    let mut outputs = Vec::with_capacity(examples.len() * model.head().outputs());
+    let mut batch = Batch::new();
+    for part in examples.chunks(INFERENCE_BATCH) {
+        batch.clear();
+        for example in part {
+            batch.push(&example.tokens, &example.segments);
+        }
+        model.forward(&batch, None, w)?;
+        outputs.extend_from_slice(model.classify(&batch, None, w));
+    }
+    Ok(outputs)
+}
+
+/// A metric's name and value.
+pub type Score = (String, f64);
+
+/// The metrics of outputs `[examples, outputs]` against labels.
+pub fn score(labels: &Labels, metrics: &[Metric], outputs: &[f32], expected: &[f32]) -> Vec<Score> {
+    let value = |metric: &Metric| match labels {
+        Labels::Classes(names) => {
+            let predicted: Vec<u32> = outputs.chunks(names.len()).map(likeliest).collect();
+            let expected: Vec<u32> = expected.iter().map(|l| *l as u32).collect();
+            metric.of_classes(&predicted, &expected)
+        }
+        Labels::Number => {
+            let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+            metric.of_values(&wide(outputs), &wide(expected))
+        }
+    };
+    metrics.iter().map(|m| (m.name().to_string(), value(m))).collect()
+}

@@ -1,0 +1,6 @@
+//! Labelled tasks: GLUE's table, files of rows, labels, metrics, prediction files.
+
+pub mod dataset;
+pub mod glue;
+pub mod metrics;
+pub mod rows;

@@ -1,0 +1,353 @@
+//! One loop for pretraining and fine-tuning.
+
+use std::time::Instant;
+
+use fnet_encoder::{Dropout, Loss, Model, Workspace};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::folder::{MetricsLog, Position, RunFolder};
+use crate::optimizer::{AdamW, Moments, Schedule, gradient_norm};
+use crate::progress::Progress;
+use crate::random::generator;
+use crate::stop::Stop;
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Budget {
+    /// Optimiser steps.
+    Steps(u64),
+    /// Passes over the data.
+    Epochs(f64),
+    /// Minutes of training, validation not counted.
+    Minutes(f64),
+}
+
+/// Settings of the loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoopSettings {
+    /// How long.
+    pub budget: Budget,
+    /// Learning rate.
+    pub schedule: Schedule,
+    /// Optimiser.
+    pub optimizer: AdamW,
+    /// Largest global gradient norm; 0 for no clipping.
+    pub clip: f64,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Evaluations over the run; 0 for one after each pass over the data.
+    pub evaluations: u32,
+    /// Minutes between checkpoints.
+    pub checkpoint_minutes: f64,
+}
+
+/// What one step came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StepOutcome {
+    /// Loss over all predictions of the step.
+    pub loss: Loss,
+    /// Tokens that went through the encoder.
+    pub tokens: usize,
+}
+
+/// Values of an evaluation by name, and the one that the best model is chosen by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Name and value.
+    pub values: Vec<(String, f64)>,
+    /// Higher is better.
+    pub score: f64,
+}
+
+/// What is trained: draws batches, and knows how well the model does.
+pub trait Objective {
+    /// Draws the next batches from `position`, moves it on, and adds their gradients.
+    ///
+    /// # Errors
+    /// If a batch does not fit the model.
+    fn step(
+        &mut self,
+        model: &Model,
+        position: &mut Position,
+        dropout: Dropout,
+        step: u64,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<StepOutcome>;
+
+    /// Passes over the data that `position` stands for.
+    fn epochs(&self, position: Position) -> f64;
+
+    /// How well the model does on held-out data; `None` where there is none.
+    ///
+    /// # Errors
+    /// If an example does not fit the model.
+    fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>>;
+
+    /// Whether the folder keeps the best model instead of the last.
+    fn keeps_best(&self) -> bool;
+}
+
+/// Where a run stands: everything beside weights and moments that going on needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Finished steps.
+    pub step: u64,
+    /// Place in the data.
+    pub position: Position,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Best evaluation so far: step and score.
+    pub best: Option<(u64, f64)>,
+    /// Values of the best evaluation, or of the last where the last model is kept.
+    pub values: Vec<(String, f64)>,
+    /// First smoothed loss, and the smoothed loss now.
+    pub loss: Option<(f64, f64)>,
+}
+
+/// A loss this many times the first one means that training has diverged.
+const DIVERGED: f64 = 3.0;
+
+/// A run in progress.
+pub struct Trainer<'a> {
+    /// The model, which has the last weights afterwards.
+    pub model: &'a mut Model,
+    /// What is trained.
+    pub objective: &'a mut dyn Objective,
+    /// Settings.
+    pub settings: &'a LoopSettings,
+    /// Where everything is written.
+    pub folder: &'a RunFolder,
+    /// Name in the progress.
+    pub name: &'a str,
+    /// No progress.
+    pub quiet: bool,
+    /// How to go on after Ctrl-C.
+    pub resume_command: String,
+}
+
+impl Trainer<'_> {
+    /// Trains to the end of the budget, from the start or from the folder's checkpoint.
+    ///
+    /// # Errors
+    /// If a file cannot be written, the loss diverges, or a signal stops the run.
+    pub fn run(&mut self, resume: bool, stop: &Stop) -> Result<State> {
+        let len = self.model.parameters().len();
+        let mut moments = Moments::new(len);
+        let mut state = State::default();
+        if resume {
+            state = self.folder.load_checkpoint(self.model, &mut moments)?;
+        } else {
+            self.folder.save_model(self.model)?;
+            self.folder.save_checkpoint(self.model, &moments, &state)?;
+        }
+        let mut metrics = self.folder.metrics(state.step)?;
+        let mut progress = Progress::new(self.name, self.quiet);
+        let mut gradients = vec![0.0; len];
+        let mut w = Workspace::new();
+        let mut checkpointed = Instant::now();
+        let mut log = Window::default();
+        while self.progress(&state) < 1.0 {
+            if stop.is_set() {
+                metrics.flush()?;
+                self.folder.save_checkpoint(self.model, &moments, &state)?;
+                let resume = self.resume_command.clone();
+                return Err(Error::Interrupted { step: state.step, resume });
+            }
+            let before = self.progress(&state);
+            let epoch = state.position.epoch;
+            let started = Instant::now();
+            let row = self.step(&mut state, &mut moments, &mut gradients, &mut w)?;
+            let seconds = started.elapsed().as_secs_f64();
+            state.seconds += seconds;
+            let after = self.progress(&state);
+            metrics.write(&row.to_json(&state, seconds))?;
+            log.add(&row, seconds);
+            if progress.wants_update() {
+                progress.update(Some(after), &log.message(&state));
+                metrics.flush()?;
+                log = Window::default();
+            }
+            let due = match self.settings.evaluations {
+                0 => state.position.epoch > epoch,
+                n => (after * f64::from(n)).floor() > (before * f64::from(n)).floor(),
+            };
+            if due || after >= 1.0 {
+                self.evaluate(&mut state, &mut w, &mut metrics, &progress)?;
+            }
+            if checkpointed.elapsed().as_secs_f64() >= 60.0 * self.settings.checkpoint_minutes {
+                self.checkpoint(&moments, &state, &mut metrics)?;
+                checkpointed = Instant::now();
+            }
+        }
+        self.checkpoint(&moments, &state, &mut metrics)?;
+        Ok(state)
+    }
+
+    /// Part of the budget that is used up.
+    fn progress(&self, state: &State) -> f64 {
+        match self.settings.budget {
+            Budget::Steps(steps) => state.step as f64 / steps.max(1) as f64,
+            Budget::Epochs(epochs) => self.objective.epochs(state.position) / epochs.max(1e-9),
+            Budget::Minutes(minutes) => state.seconds / (60.0 * minutes).max(1e-9),
+        }
+    }
+
+    fn step(
+        &mut self,
+        state: &mut State,
+        moments: &mut Moments,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<StepRow> {
+        let settings = self.settings;
+        let half_step = match settings.budget {
+            Budget::Steps(steps) => 0.5 / steps.max(1) as f64,
+            _ => 0.0,
+        };
+        let learning_rate = settings.schedule.at(self.progress(state) + half_step);
+        let dropout = Dropout {
+            rate: self.model.config().hidden_dropout_prob,
+            key: generator(settings.seed, "dropout", state.step).random(),
+        };
+        gradients.fill(0.0);
+        let outcome = self.objective.step(
+            self.model,
+            &mut state.position,
+            dropout,
+            state.step,
+            gradients,
+            w,
+        )?;
+        let loss = outcome.loss.mean();
+        let norm = gradient_norm(self.model.parameters(), gradients);
+        self.check(state, loss, norm, learning_rate)?;
+        let scale = if settings.clip > 0.0 && norm > settings.clip { settings.clip / norm } else { 1.0 };
+        state.step += 1;
+        state.tokens += outcome.tokens as u64;
+        settings.optimizer.step(
+            self.model.parameters_mut(),
+            gradients,
+            moments,
+            state.step,
+            learning_rate as f32,
+            scale as f32,
+        );
+        Ok(StepRow { outcome, loss, norm, learning_rate })
+    }
+
+    /// Refuses a step that would spoil the weights.
+    fn check(&self, state: &mut State, loss: f64, norm: f64, learning_rate: f64) -> Result<()> {
+        let (first, smooth) = state.loss.unwrap_or((loss, loss));
+        let smooth = 0.98 * smooth + 0.02 * loss;
+        let failed = |what, value| {
+            let (step, folder) = (state.step + 1, self.folder.path().to_path_buf());
+            Err(Error::Diverged { step, what, value, learning_rate, folder })
+        };
+        if !loss.is_finite() {
+            return failed("loss", loss);
+        }
+        if !norm.is_finite() {
+            return failed("gradient norm", norm);
+        }
+        if state.step > 50 && smooth > DIVERGED * first.max(1.0) {
+            return failed("loss", smooth);
+        }
+        state.loss = Some((first, smooth));
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        state: &mut State,
+        w: &mut Workspace,
+        metrics: &mut MetricsLog,
+        progress: &Progress,
+    ) -> Result<()> {
+        let Some(evaluation) = self.objective.evaluate(self.model, w)? else { return Ok(()) };
+        let words: Vec<_> =
+            evaluation.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
+        progress.line(&format!("step {}: {}", state.step, words.join(", ")));
+        let mut row = json!({"step": state.step, "seconds": round(state.seconds)});
+        for (name, value) in &evaluation.values {
+            row[name] = json!(value);
+        }
+        metrics.write(&row)?;
+        let better = state.best.is_none_or(|(_, best)| evaluation.score > best);
+        if better {
+            state.best = Some((state.step, evaluation.score));
+        }
+        if better || !self.objective.keeps_best() {
+            state.values = evaluation.values;
+        }
+        if better && self.objective.keeps_best() {
+            self.folder.save_model(self.model)?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, moments: &Moments, state: &State, metrics: &mut MetricsLog) -> Result<()> {
+        metrics.flush()?;
+        self.folder.save_checkpoint(self.model, moments, state)?;
+        if self.objective.keeps_best() { Ok(()) } else { self.folder.save_model(self.model) }
+    }
+}
+
+/// What is logged of a step.
+struct StepRow {
+    outcome: StepOutcome,
+    loss: f64,
+    norm: f64,
+    learning_rate: f64,
+}
+
+impl StepRow {
+    fn to_json(&self, state: &State, seconds: f64) -> Value {
+        json!({
+            "step": state.step,
+            "loss": round(self.loss),
+            "learning_rate": self.learning_rate,
+            "gradient_norm": round(self.norm),
+            "tokens": self.outcome.tokens,
+            "tokens_per_second": (self.outcome.tokens as f64 / seconds).round(),
+            "seconds": round(state.seconds),
+        })
+    }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// Means since the last progress line.
+#[derive(Default)]
+struct Window {
+    loss: f64,
+    steps: u32,
+    tokens: usize,
+    seconds: f64,
+}
+
+impl Window {
+    fn add(&mut self, row: &StepRow, seconds: f64) {
+        self.loss += row.loss;
+        self.steps += 1;
+        self.tokens += row.outcome.tokens;
+        self.seconds += seconds;
+    }
+
+    fn message(&self, state: &State) -> String {
+        format!(
+            "step {}, loss {:.4}, {:.0} tokens/s",
+            state.step,
+            self.loss / f64::from(self.steps.max(1)),
+            self.tokens as f64 / self.seconds.max(1e-9)
+        )
+    }
+}
