@@ -20,6 +20,8 @@ use crate::trainer::State;
 pub const SETTINGS_FILE: &str = "training.toml";
 /// One JSON object a step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+/// The results of a finished run, for programs.
+pub const RESULTS_FILE: &str = "results.json";
 /// The page about the run.
 pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
@@ -56,10 +58,10 @@ impl RunFolder {
     /// If there is no run in it.
     pub fn existing(path: &Path) -> Result<Self> {
         let folder = Self { path: path.into() };
-        if folder.file(SETTINGS_FILE).exists() && folder.file(CHECKPOINT_FILE).exists() {
+        if folder.file(SETTINGS_FILE).exists() {
             return Ok(folder);
         }
-        Err(Error::file(path, format!("holds no run to resume ({SETTINGS_FILE} and {CHECKPOINT_FILE})")))
+        Err(Error::file(path, format!("holds no run to resume: there is no {SETTINGS_FILE}")))
     }
 
     fn holds_run(&self) -> bool {
@@ -75,7 +77,27 @@ impl RunFolder {
     pub fn begin(&self, settings: &impl Serialize, tokenizer: &Tokenizer, longest: usize) -> Result<()> {
         std::fs::create_dir_all(self.file(STATE_FOLDER)).map_err(Error::io(&self.path))?;
         // The checkpoint goes first: without it, what is left is no run that could be resumed.
-        for file in [CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, REPORT_FILE] {
+        self.clear()?;
+        self.save_settings(settings)?;
+        write_whole(&self.file(TOKENIZER_FILE), tokenizer.to_json()?.as_bytes())?;
+        let config = tokenizer.transformers_config(longest);
+        write_whole(&self.file("tokenizer_config.json"), config.as_bytes())?;
+        Ok(())
+    }
+
+    /// Removes what an earlier run left.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        for file in [
+            CHECKPOINT_FILE,
+            WEIGHTS_FILE,
+            CONFIG_FILE,
+            METRICS_FILE,
+            RESULTS_FILE,
+            REPORT_FILE,
+        ] {
             match std::fs::remove_file(self.file(file)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(&self.file(file))(e));
@@ -83,13 +105,29 @@ impl RunFolder {
                 _ => {}
             }
         }
-        let text = toml::to_string(settings)
-            .map_err(|e| Error::file(&self.file(SETTINGS_FILE), e.to_string()))?;
-        write_whole(&self.file(SETTINGS_FILE), text.as_bytes())?;
-        write_whole(&self.file(TOKENIZER_FILE), tokenizer.to_json()?.as_bytes())?;
-        let config = tokenizer.transformers_config(longest);
-        write_whole(&self.file("tokenizer_config.json"), config.as_bytes())?;
         Ok(())
+    }
+
+    /// Writes `training.toml`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn save_settings(&self, settings: &impl Serialize) -> Result<()> {
+        std::fs::create_dir_all(&self.path).map_err(Error::io(&self.path))?;
+        let path = self.file(SETTINGS_FILE);
+        let text = toml::to_string(settings).map_err(|e| Error::file(&path, e.to_string()))?;
+        Ok(write_whole(&path, text.as_bytes())?)
+    }
+
+    /// The results of a run that came to its end.
+    pub fn results(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.file(RESULTS_FILE)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Whether there is a checkpoint to go on from.
+    pub fn has_checkpoint(&self) -> bool {
+        self.file(CHECKPOINT_FILE).exists()
     }
 
     /// The folder.

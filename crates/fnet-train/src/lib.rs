@@ -1,6 +1,7 @@
 //! Training FNet encoders: corpora, tokenizers, masked language modelling, fine-tuning, tasks, and
 //! the files of a run. The program `fnet` is a thin layer over this library.
 
+pub mod bag_of_words;
 pub mod corpus;
 mod error;
 pub mod finetune;
@@ -10,6 +11,8 @@ pub mod optimizer;
 pub mod pretrain;
 pub mod progress;
 pub mod random;
+pub mod report;
+pub mod sample;
 pub mod stop;
 pub mod tasks;
 pub mod text;

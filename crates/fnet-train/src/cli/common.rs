@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
 use fnet_train::trainer::{Budget, LoopSettings};
-use fnet_train::{Error, Result};
+use fnet_train::{Error, Result, report};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -215,4 +215,13 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 /// Absolute paths of files that must be there.
 pub fn existing_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     paths.iter().map(|p| p.canonicalize().map_err(Error::io(p))).collect()
+}
+
+/// Prints a run's results: a table, or one JSON object.
+pub fn print_results(results: &serde_json::Value, json: bool) {
+    if json {
+        println!("{results}");
+    } else {
+        print!("{}", report::table(&report::rows(results)));
+    }
 }

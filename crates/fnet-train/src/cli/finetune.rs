@@ -1,20 +1,24 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::{Model, pretrained};
+use fnet_encoder::pretrained::{self, write_whole};
+use fnet_encoder::Model;
 use fnet_train::finetune::TaskObjective;
-use fnet_train::folder::RunFolder;
+use fnet_train::folder::{METRICS_FILE, RunFolder};
 use fnet_train::stop::Stop;
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::glue::GlueTask;
 use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::{Column, Columns};
-use fnet_train::text;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
-use fnet_train::trainer::{State, Trainer};
-use fnet_train::{Error, Result};
+use fnet_train::trainer::Trainer;
+use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::common::{LoopDefaults, LoopFlags, absolute, in_range, over_config, set_threads};
+use super::common::{
+    LoopDefaults, LoopFlags, in_range, over_config, print_results, set_threads,
+};
+use super::opened::check_vocabulary;
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
 #[derive(clap::Args)]
@@ -99,7 +103,7 @@ pub struct TaskFiles {
 }
 
 impl Settings {
-    fn resolve(&mut self) -> Result<()> {
+    pub fn resolve(&mut self) -> Result<()> {
         for path in [&mut self.model, &mut self.data, &mut self.train, &mut self.dev] {
             if let Some(path) = path {
                 *path = path.canonicalize().map_err(Error::io(path))?;
@@ -213,31 +217,97 @@ pub fn run(args: Args) -> Result<()> {
     };
     let resume = args.resume.is_some();
     let stop = Stop::on_signal();
-    let seeds = settings.seeds.unwrap_or(1);
-    let first = settings.training.seed.unwrap_or(1);
-    for seed in first..first + seeds {
-        let mut one = settings.clone();
-        one.training.seed = Some(seed);
-        let place = if seeds == 1 {
-            folder.clone()
-        } else {
-            RunFolder::new(&folder.file(&format!("seed-{seed}")), args.overwrite)?
-        };
-        let state = finetune(&place, &one, resume, args.quiet, &stop)?;
-        println!("seed {seed} {:?} {:?}", state.best, state.values);
+    let results = if settings.seeds == Some(1) {
+        run_to_end(&folder, &settings, resume, args.quiet, &stop)?
+    } else {
+        run_seeds(&folder, &settings, resume, args.quiet, &stop)?
+    };
+    print_results(&results, args.json);
+    if !args.quiet {
+        eprintln!("report: {}", folder.file(report::REPORT_FILE).display());
     }
-    let _ = args.json;
     Ok(())
 }
 
-/// Fine-tunes one seed into a folder.
-pub fn finetune(
+/// Fine-tunes with several seeds, each in a folder of its own; the best model is copied to the top.
+fn run_seeds(
     folder: &RunFolder,
     settings: &Settings,
     resume: bool,
     quiet: bool,
     stop: &Stop,
-) -> Result<State> {
+) -> Result<Value> {
+    let first = settings.training.seed.unwrap_or(1);
+    let seeds = first..first + settings.seeds.unwrap_or(1);
+    let place = |seed: u64| RunFolder::new(&folder.file(&format!("seed-{seed}")), true);
+    if !resume {
+        // Results say which seeds are done: those of an earlier run must not count.
+        folder.clear()?;
+        for seed in seeds.clone() {
+            place(seed)?.clear()?;
+        }
+        folder.save_settings(settings)?;
+    }
+    let mut all: Vec<Value> = Vec::new();
+    for seed in seeds.clone() {
+        let folder = place(seed)?;
+        let mut one = settings.clone();
+        (one.training.seed, one.seeds) = (Some(seed), Some(1));
+        all.push(match folder.results() {
+            Some(results) => results,
+            None => {
+                let resume = resume && folder.has_checkpoint();
+                run_to_end(&folder, &one, resume, quiet, stop)?
+            }
+        });
+    }
+    let score = |results: &Value| -> f64 {
+        let values = results["values"].as_object();
+        values.into_iter().flat_map(|v| v.values()).filter_map(Value::as_f64).sum()
+    };
+    let best = (0..all.len()).max_by(|a, b| score(&all[*a]).total_cmp(&score(&all[*b])));
+    let best = best.unwrap_or(0);
+    let best_folder = place(first + best as u64)?;
+    for file in
+        ["config.json", "model.safetensors", TOKENIZER_FILE, "tokenizer_config.json", METRICS_FILE]
+    {
+        let from = best_folder.file(file);
+        let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
+        write_whole(&folder.file(file), &bytes)?;
+    }
+    let results = summary(&all, first, best);
+    report::write(folder, "Fine-tuning, several seeds", &results)?;
+    Ok(results)
+}
+
+/// Mean and standard deviation over seeds beside each seed's values.
+fn summary(all: &[Value], first: u64, best: usize) -> Value {
+    let mut summary = all[best].clone();
+    let names: Vec<String> =
+        all[best]["values"].as_object().into_iter().flat_map(|v| v.keys().cloned()).collect();
+    let mut values = Map::new();
+    for name in &names {
+        let found: Vec<f64> = all.iter().filter_map(|r| r["values"][name].as_f64()).collect();
+        let n = found.len() as f64;
+        let mean = found.iter().sum::<f64>() / n;
+        let spread = found.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        values.insert(name.clone(), json!(mean));
+        values.insert(format!("{name}_deviation"), json!(spread.sqrt()));
+    }
+    summary["values"] = Value::Object(values);
+    summary["best_seed"] = json!(first + best as u64);
+    summary["seeds"] = json!(all);
+    summary
+}
+
+/// Fine-tunes one seed into a folder; returns its results.
+pub fn run_to_end(
+    folder: &RunFolder,
+    settings: &Settings,
+    resume: bool,
+    quiet: bool,
+    stop: &Stop,
+) -> Result<Value> {
     let base = settings.model.clone().unwrap_or_default();
     let tokenizer = Tokenizer::read(&base.join(TOKENIZER_FILE))?;
     let files = settings.task_files()?;
@@ -246,16 +316,7 @@ pub fn finetune(
     if settings.from_scratch {
         model = Model::new(model.config().clone(), files.labels.head(), seed)?;
     }
-    if tokenizer.vocab_size() > model.config().vocab_size {
-        return Err(Error::file(
-            &base,
-            format!(
-                "{TOKENIZER_FILE} has {} tokens, the model {}: they do not belong together",
-                tokenizer.vocab_size(),
-                model.config().vocab_size
-            ),
-        ));
-    }
+    check_vocabulary(&base, &tokenizer, &model)?;
     let config = model.config_mut();
     config.hidden_dropout_prob = settings.training.dropout.unwrap_or(0.1);
     if let Labels::Classes(names) = &files.labels {
@@ -298,8 +359,7 @@ pub fn finetune(
     if !resume {
         folder.begin(settings, &tokenizer, longest)?;
     }
-    let _ = (text::format_ending(&files.train), absolute(folder.path())?);
-    Trainer {
+    let state = Trainer {
         model: &mut model,
         objective: &mut objective,
         settings: &settings.training.settings(),
@@ -308,5 +368,8 @@ pub fn finetune(
         quiet,
         resume_command: format!("fnet finetune --resume {}", folder.path().display()),
     }
-    .run(resume, stop)
+    .run(resume, stop)?;
+    let results = report::results(&state, model.parameters().len());
+    report::write(folder, "Fine-tuning", &results)?;
+    Ok(results)
 }

@@ -1,8 +1,16 @@
 //! The command line; one file a subcommand.
 
 mod common;
+mod embed;
+mod evaluate;
+mod fill_mask;
 mod finetune;
+mod inspect;
+mod opened;
+mod predict;
 mod pretrain;
+mod quickstart;
+mod tokenizer;
 
 use std::process::ExitCode;
 
@@ -19,8 +27,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Quickstart(quickstart::Args),
+    Tokenizer(tokenizer::Args),
     Pretrain(pretrain::Args),
     Finetune(finetune::Args),
+    Evaluate(evaluate::Args),
+    Predict(predict::Args),
+    FillMask(fill_mask::Args),
+    Embed(embed::Args),
+    Inspect(inspect::Args),
 }
 
 /// Runs the program; one line on standard error says what went wrong.
@@ -41,7 +56,14 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Quickstart(args) => quickstart::run(&args),
+        Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Finetune(args) => finetune::run(args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::FillMask(args) => fill_mask::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     }
 }

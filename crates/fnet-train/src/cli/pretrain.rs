@@ -11,12 +11,13 @@ use fnet_train::pretrain::{MlmObjective, MlmSettings};
 use fnet_train::random::fingerprint;
 use fnet_train::stop::Stop;
 use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
-use fnet_train::trainer::{State, Trainer};
-use fnet_train::{Error, Result};
+use fnet_train::trainer::Trainer;
+use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::common::{
-    LoopDefaults, LoopFlags, absolute, existing_files, in_range, over_config, set_threads,
+    LoopDefaults, LoopFlags, absolute, existing_files, in_range, over_config, print_results, set_threads,
 };
 
 /// Pretrain an encoder by masked language modelling on text
@@ -129,7 +130,7 @@ const HELD_OUT: std::ops::RangeInclusive<usize> = 1..=2_000;
 impl Settings {
     /// Fills in what was not given. The defaults are the best found on novels and GLUE tasks; see
     /// README.
-    fn resolve(&mut self) -> Result<()> {
+    pub fn resolve(&mut self) -> Result<()> {
         self.corpus = existing_files(&self.corpus)?;
         self.valid = existing_files(&self.valid)?;
         if let Some(tokenizer) = &mut self.tokenizer {
@@ -215,19 +216,22 @@ pub fn run(args: Args) -> Result<()> {
             (RunFolder::new(out, args.overwrite)?, settings)
         }
     };
-    let state = pretrain(&folder, &settings, resume, args.quiet, &Stop::on_signal())?;
-    let _ = (state, args.json);
+    let results = run_to_end(&folder, &settings, resume, args.quiet, &Stop::on_signal())?;
+    print_results(&results, args.json);
+    if !args.quiet {
+        eprintln!("report: {}", folder.file(report::REPORT_FILE).display());
+    }
     Ok(())
 }
 
-/// Pretrains into a folder, from the start or from its checkpoint.
-pub fn pretrain(
+/// Pretrains into a folder, from the start or from its checkpoint; returns its results.
+pub fn run_to_end(
     folder: &RunFolder,
     settings: &Settings,
     resume: bool,
     quiet: bool,
     stop: &Stop,
-) -> Result<State> {
+) -> Result<Value> {
     let cache = match &settings.shards {
         Some(shards) => shards.clone(),
         None => absolute(folder.path())?.parent().unwrap_or(folder.path()).join("fnet-shards"),
@@ -296,7 +300,7 @@ pub fn pretrain(
     if !resume {
         folder.begin(settings, &tokenizer, longest)?;
     }
-    Trainer {
+    let state = Trainer {
         model: &mut model,
         objective: &mut objective,
         settings: &settings.training.settings(),
@@ -305,7 +309,10 @@ pub fn pretrain(
         quiet,
         resume_command: format!("fnet pretrain --resume {}", folder.path().display()),
     }
-    .run(resume, stop)
+    .run(resume, stop)?;
+    let results = report::results(&state, model.parameters().len());
+    report::write(folder, "Pretraining", &results)?;
+    Ok(results)
 }
 
 /// The tokenizer of a new run: given, or trained before on the same files, or trained now.

@@ -38,7 +38,11 @@ impl Labels {
         }
     }
 
-    fn parse(&self, path: &Path, line: usize, label: &str) -> Result<f32> {
+    /// A label as a number: the class's id, or the value.
+    ///
+    /// # Errors
+    /// Names the line of an unknown class or of what is no number.
+    pub fn parse(&self, path: &Path, line: usize, label: &str) -> Result<f32> {
         match self {
             Self::Classes(names) => {
                 let id = names.iter().position(|n| n == label).ok_or_else(|| {

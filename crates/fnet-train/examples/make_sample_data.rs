@@ -1,0 +1,10 @@
+//! Writes the sample data that is shipped in `data/`:
+//! `cargo run --release -p fnet-train --example make_sample_data -- data`
+
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::args().nth(1).map_or_else(|| PathBuf::from("data"), PathBuf::from);
+    fnet_train::sample::write(&folder, fnet_train::sample::SEED)?;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! A bag of words and word pairs with a linear model: what a trained encoder has to beat.
+//!
+//! Features are hashed one- and two-word counts of each text, weighted by inverse document
+//! frequency; the model is logistic or linear regression with a small L2 penalty, fitted by
+//! AdaGrad (Duchi et al. 2011).
+
+use std::collections::HashMap;
+
+use rand::seq::SliceRandom;
+
+use crate::random::{fingerprint, generator};
+use crate::tasks::dataset::Labels;
+use crate::tasks::rows::Row;
+
+const BUCKETS: usize = 1 << 16;
+const PASSES: u64 = 20;
+const RATE: f32 = 0.2;
+const PENALTY: f32 = 1e-5;
+
+/// A fitted linear model.
+pub struct BagOfWords {
+    outputs: usize,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    rarity: Vec<f32>,
+    scale: (f32, f32),
+}
+
+type Features = Vec<(usize, f32)>;
+
+/// Hashed words and neighbouring pairs of a row; the second text's are kept apart from the first's.
+fn counts(row: &Row) -> HashMap<usize, f32> {
+    let mut counts = HashMap::new();
+    for (side, text) in [Some(&row.first), row.second.as_ref()].into_iter().flatten().enumerate() {
+        let lower = text.to_lowercase();
+        let words: Vec<&str> = lower.split_whitespace().collect();
+        let pairs = words.windows(2).map(|w| w.join(" "));
+        for feature in words.iter().map(ToString::to_string).chain(pairs) {
+            let hash = fingerprint(format!("{side} {feature}").as_bytes());
+            *counts.entry(hash as usize % BUCKETS).or_insert(0.0) += 1.0;
+        }
+    }
+    counts
+}
+
+impl BagOfWords {
+    /// Fits rows with class ids or numbers.
+    pub fn fit(rows: &[(Row, f32)], labels: &Labels, seed: u64) -> Self {
+        let outputs = labels.head().outputs();
+        let all: Vec<_> = rows.iter().map(|(row, _)| counts(row)).collect();
+        let mut rarity = vec![0.0_f32; BUCKETS];
+        for feature in all.iter().flat_map(HashMap::keys) {
+            rarity[*feature] += 1.0;
+        }
+        for r in &mut rarity {
+            *r = ((1.0 + rows.len() as f32) / (1.0 + *r)).ln() + 1.0;
+        }
+        let n = rows.len().max(1) as f32;
+        let mean = rows.iter().map(|r| r.1).sum::<f32>() / n;
+        let deviation = (rows.iter().map(|r| (r.1 - mean).powi(2)).sum::<f32>() / n).sqrt();
+        let scale = if *labels == Labels::Number { (mean, deviation.max(1e-6)) } else { (0.0, 1.0) };
+        let mut model = Self {
+            outputs,
+            weights: vec![0.0; BUCKETS * outputs],
+            bias: vec![0.0; outputs],
+            rarity,
+            scale,
+        };
+        let features: Vec<Features> = all.into_iter().map(|c| model.weigh(c)).collect();
+        let mut squares = vec![1e-6_f32; model.weights.len()];
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        for pass in 0..PASSES {
+            order.shuffle(&mut generator(seed, "bag of words", pass));
+            for i in &order {
+                let target = (rows[*i].1 - scale.0) / scale.1;
+                model.update(&features[*i], target, *labels == Labels::Number, &mut squares);
+            }
+        }
+        model
+    }
+
+    fn weigh(&self, counts: HashMap<usize, f32>) -> Features {
+        let mut features: Features =
+            counts.into_iter().map(|(f, count)| (f, count * self.rarity[f])).collect();
+        features.sort_unstable_by_key(|f| f.0);
+        let norm = features.iter().map(|f| f.1 * f.1).sum::<f32>().sqrt().max(1e-6);
+        features.iter_mut().for_each(|f| f.1 /= norm);
+        features
+    }
+
+    fn raw(&self, features: &Features) -> Vec<f32> {
+        let mut y = self.bias.clone();
+        for (f, x) in features {
+            for (y, w) in y.iter_mut().zip(&self.weights[f * self.outputs..]) {
+                *y += w * x;
+            }
+        }
+        y
+    }
+
+    fn update(&mut self, features: &Features, target: f32, regression: bool, squares: &mut [f32]) {
+        let mut slopes = self.raw(features);
+        if regression {
+            slopes[0] -= target;
+        } else {
+            let largest = slopes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            slopes.iter_mut().for_each(|s| *s = (*s - largest).exp());
+            let sum: f32 = slopes.iter().sum();
+            slopes.iter_mut().for_each(|s| *s /= sum);
+            slopes[target as usize] -= 1.0;
+        }
+        for (f, x) in features {
+            let range = f * self.outputs..(f + 1) * self.outputs;
+            let (weights, squares) = (&mut self.weights[range.clone()], &mut squares[range]);
+            for ((w, square), slope) in weights.iter_mut().zip(squares).zip(&slopes) {
+                let g = slope * x + PENALTY * *w;
+                *square += g * g;
+                *w -= RATE * g / square.sqrt();
+            }
+        }
+        for (bias, slope) in self.bias.iter_mut().zip(&slopes) {
+            *bias -= 0.01 * slope;
+        }
+    }
+
+    /// Class scores or the number for a row.
+    pub fn predict(&self, row: &Row) -> Vec<f32> {
+        let y = self.raw(&self.weigh(counts(row)));
+        y.iter().map(|y| y * self.scale.1 + self.scale.0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learns_words_but_not_their_order() {
+        let row = |text: &str, label| {
+            (Row { line: 1, first: text.into(), second: None, label: None }, label)
+        };
+        let rows: Vec<_> = (0..50)
+            .flat_map(|_| [row("a good day", 1.0), row("a bad day", 0.0), row("good night", 1.0)])
+            .collect();
+        let classes = Labels::Classes(vec!["0".into(), "1".into()]);
+        let model = BagOfWords::fit(&rows, &classes, 1);
+        let y = model.predict(&row("one good thing", 0.0).0);
+        assert!(y[1] > y[0]);
+        let numbers = BagOfWords::fit(&rows, &Labels::Number, 1);
+        let y = numbers.predict(&row("a bad day", 0.0).0);
+        assert!(y[0].abs() < 0.3, "{}", y[0]);
+    }
+}

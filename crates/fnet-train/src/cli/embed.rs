@@ -1,0 +1,174 @@
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::{Batch, Workspace};
+use fnet_train::progress::Progress;
+use fnet_train::tasks::dataset::{Example, INFERENCE_BATCH};
+use fnet_train::tasks::rows::{self, Row};
+use fnet_train::text::{Lines, format_ending};
+use fnet_train::{Error, Result};
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::common::set_threads;
+use super::opened::{ColumnFlags, Opened};
+use super::predict::refuse_existing;
+
+/// Write a vector for every text of a file
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// .txt (a text a line), or .csv, .tsv or .jsonl with --text
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// A NumPy array of float32, [texts, hidden size]
+    #[arg(long, value_name = "FILE.npy")]
+    output: PathBuf,
+    /// How the tokens' vectors become one
+    #[arg(long, value_enum, default_value = "mean")]
+    pool: Pool,
+    #[command(flatten)]
+    columns: ColumnFlags,
+    /// Replace the file that --output names
+    #[arg(long)]
+    overwrite: bool,
+    /// Threads; all cores by default
+    #[arg(long)]
+    threads: Option<usize>,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Pool {
+    /// Mean over all tokens
+    Mean,
+    /// The first token, [CLS]
+    First,
+}
+
+/// Texts read, run and written at a time.
+const BLOCK: usize = 4_096;
+
+/// Runs `fnet embed`.
+pub fn run(args: &Args) -> Result<()> {
+    set_threads(args.threads)?;
+    refuse_existing(&args.output, args.overwrite)?;
+    if format_ending(&args.output) != "npy" {
+        return Err(Error::file(&args.output, "--output: expected .npy"));
+    }
+    let opened = Opened::open(&args.model)?;
+    let hidden = opened.model.config().hidden_size;
+    let mut writer = NpyWriter::create(&args.output, hidden)?;
+    let mut progress = Progress::new("embedding", args.quiet);
+    let (mut w, mut block) = (Workspace::new(), Vec::new());
+    let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
+        let encoding = opened.encoding();
+        let examples: Vec<Example> =
+            block.par_iter().map(|row| encoding.encode(row, f32::NAN).0).collect();
+        for part in examples.chunks(INFERENCE_BATCH) {
+            let mut batch = Batch::new();
+            part.iter().for_each(|e| batch.push(&e.tokens, &e.segments));
+            opened.model.forward(&batch, None, &mut w)?;
+            for range in batch.ranges() {
+                let rows = &w.hidden()[range.start * hidden..range.end * hidden];
+                writer.row(&pooled(rows, hidden, args.pool))?;
+            }
+        }
+        block.clear();
+        progress.update(None, &format!("{} texts", writer.rows));
+        Ok(())
+    };
+    let mut take = |row| {
+        block.push(row);
+        if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
+    };
+    if format_ending(&args.input) == "txt" {
+        let mut lines = Lines::open(&args.input)?;
+        while let Some((line, text)) = lines.next_line()? {
+            take(Row { line, first: text.into(), second: None, label: None })?;
+        }
+    } else {
+        let columns = opened.columns(&args.columns, None, &args.input)?;
+        rows::read(&args.input, &columns, false, take)?;
+    }
+    flush(&mut block, &mut writer)?;
+    let rows = writer.finish()?;
+    if args.json {
+        println!("{}", json!({"rows": rows, "hidden_size": hidden, "output": args.output}));
+    } else {
+        println!("{}: {rows} vectors of {hidden}", args.output.display());
+    }
+    Ok(())
+}
+
+fn pooled(rows: &[f32], hidden: usize, pool: Pool) -> Vec<f32> {
+    let count = if pool == Pool::First { 1 } else { (rows.len() / hidden).max(1) };
+    let mut sum = vec![0.0_f64; hidden];
+    for row in rows.chunks_exact(hidden).take(count) {
+        for (s, v) in sum.iter_mut().zip(row) {
+            *s += f64::from(*v);
+        }
+    }
+    sum.iter().map(|s| (s / count as f64) as f32).collect()
+}
+
+/// Writes a NumPy array row by row; the header's count is filled in at the end.
+struct NpyWriter {
+    path: PathBuf,
+    aside: PathBuf,
+    out: BufWriter<File>,
+    hidden: usize,
+    rows: usize,
+}
+
+impl NpyWriter {
+    fn create(path: &Path, hidden: usize) -> Result<Self> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".part");
+        let aside = PathBuf::from(aside);
+        let out = BufWriter::new(File::create(&aside).map_err(Error::io(&aside))?);
+        let mut writer = Self { path: path.into(), aside, out, hidden, rows: 0 };
+        writer.header()?;
+        Ok(writer)
+    }
+
+    /// NumPy's format 1.0, padded to 128 bytes whatever the count.
+    fn header(&mut self) -> Result<()> {
+        let shape = format!("({}, {})", self.rows, self.hidden);
+        let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+        let mut header = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        header.extend_from_slice(format!("{text:<117}\n").as_bytes());
+        self.out.write_all(&header).map_err(Error::io(&self.aside))
+    }
+
+    fn row(&mut self, values: &[f32]) -> Result<()> {
+        self.rows += 1;
+        values
+            .iter()
+            .try_for_each(|v| self.out.write_all(&v.to_le_bytes()))
+            .map_err(Error::io(&self.aside))
+    }
+
+    fn finish(mut self) -> Result<usize> {
+        self.out.seek(SeekFrom::Start(0)).map_err(Error::io(&self.aside))?;
+        self.header()?;
+        let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        done.and_then(|()| std::fs::rename(&self.aside, &self.path))
+            .map_err(Error::io(&self.path))?;
+        Ok(self.rows)
+    }
+}
+
+impl Drop for NpyWriter {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.aside); // gone already after `finish`
+    }
+}

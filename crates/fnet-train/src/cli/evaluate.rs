@@ -1,0 +1,90 @@
+use std::path::PathBuf;
+
+use fnet_encoder::Workspace;
+use fnet_train::report::table;
+use fnet_train::tasks::dataset::{Dataset, predict, score};
+use fnet_train::{Error, Result};
+use serde_json::{Map, json};
+
+use super::common::set_threads;
+use super::finetune::find_task;
+use super::opened::{ColumnFlags, Opened};
+
+/// Measure a fine-tuned model on labelled rows
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder with the task's dev files; by default the one it was fine-tuned on
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    data: Option<PathBuf>,
+    /// A labelled file: .csv, .tsv or .jsonl
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Label column
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    #[command(flatten)]
+    columns: ColumnFlags,
+    /// Threads; all cores by default
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `fnet evaluate`.
+pub fn run(args: &Args) -> Result<()> {
+    set_threads(args.threads)?;
+    let opened = Opened::open(&args.model)?;
+    let labels = opened.labels()?;
+    let task = opened.task(&args.columns).map(find_task).transpose()?;
+    let files: Vec<PathBuf> = match (&args.file, task) {
+        (Some(file), _) => vec![file.clone()],
+        (None, Some(task)) => {
+            let trained = opened.trained.as_ref().and_then(|t| t.data.clone());
+            let data = args.data.clone().or(trained).ok_or_else(|| {
+                Error::usage("--data: name the folder with the task's files, or give --file")
+            })?;
+            task.dev.iter().map(|f| data.join(f)).collect()
+        }
+        (None, None) => {
+            let dev = opened.trained.as_ref().and_then(|t| t.dev.clone());
+            vec![dev.ok_or_else(|| Error::usage("--file: name a labelled file"))?]
+        }
+    };
+    let metrics = task.map_or_else(|| labels.usual_metrics(), |t| t.metrics.to_vec());
+    let mut w = Workspace::new();
+    let mut rows = Vec::new();
+    let mut all = Map::new();
+    for file in &files {
+        let columns = opened.columns(&args.columns, args.label.as_deref(), file)?;
+        if columns.label.is_none() {
+            return Err(Error::usage("--label: name the column with the label"));
+        }
+        let data = Dataset::read(file, &columns, &labels, &opened.encoding())?;
+        let outputs = predict(&opened.model, &data.examples, &mut w)?;
+        let mut values = Map::new();
+        rows.push(("file".to_string(), file.display().to_string()));
+        rows.push(("examples".to_string(), data.examples.len().to_string()));
+        values.insert("examples".into(), json!(data.examples.len()));
+        values.insert("truncated".into(), json!(data.truncated));
+        for (name, value) in score(&labels, &metrics, &outputs, &data.labels()) {
+            rows.push((name.clone(), format!("{value:.4}")));
+            values.insert(name, json!(value));
+        }
+        let name = file.file_stem().map_or("".into(), |n| n.to_string_lossy());
+        all.insert(name.to_string(), values.into());
+        if data.truncated > 0 {
+            eprintln!("{}: {} examples were cut to the model's length", file.display(), data.truncated);
+        }
+    }
+    match (args.json, all.len()) {
+        (true, 1) => println!("{}", all.values().next().unwrap_or(&json!({}))),
+        (true, _) => println!("{}", serde_json::Value::Object(all)),
+        (false, _) => print!("{}", table(&rows)),
+    }
+    Ok(())
+}

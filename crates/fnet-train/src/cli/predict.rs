@@ -1,0 +1,187 @@
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::Workspace;
+use fnet_train::progress::Progress;
+use fnet_train::tasks::dataset::{Example, Labels, predict};
+use fnet_train::tasks::rows::{self, Row};
+use fnet_train::text::format_ending;
+use fnet_train::{Error, Result};
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::common::set_threads;
+use super::opened::{ColumnFlags, Opened};
+
+/// Predict the label of every row of a file
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Rows: .csv, .tsv or .jsonl, also .gz or .zst
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Predictions, in the input's order: .tsv as the GLUE server takes it, .csv, or .jsonl with
+    /// probabilities
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    columns: ColumnFlags,
+    /// Replace the file that --output names
+    #[arg(long)]
+    overwrite: bool,
+    /// Threads; all cores by default
+    #[arg(long)]
+    threads: Option<usize>,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Rows read, run and written at a time.
+const BLOCK: usize = 4_096;
+
+/// Runs `fnet predict`.
+pub fn run(args: &Args) -> Result<()> {
+    set_threads(args.threads)?;
+    refuse_existing(&args.output, args.overwrite)?;
+    let opened = Opened::open(&args.model)?;
+    let labels = opened.labels()?;
+    let columns = opened.columns(&args.columns, None, &args.input)?;
+    let mut writer = Writer::create(&args.output, &labels)?;
+    let mut progress = Progress::new("predicting", args.quiet);
+    let mut block: Vec<Row> = Vec::new();
+    let (mut w, mut truncated) = (Workspace::new(), 0);
+    let mut flush = |block: &mut Vec<Row>, writer: &mut Writer| -> Result<()> {
+        let encoding = opened.encoding();
+        let encoded: Vec<(Example, bool)> =
+            block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect();
+        truncated += encoded.iter().filter(|e| e.1).count();
+        let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
+        let outputs = predict(&opened.model, &examples, &mut w)?;
+        for output in outputs.chunks(opened.model.head().outputs()) {
+            writer.write(&labels, output)?;
+        }
+        block.clear();
+        progress.update(None, &format!("{} rows", writer.rows));
+        Ok(())
+    };
+    rows::read(&args.input, &columns, false, |row| {
+        block.push(row);
+        if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
+    })?;
+    flush(&mut block, &mut writer)?;
+    let rows = writer.finish()?;
+    if truncated > 0 {
+        eprintln!("{truncated} of {rows} texts were cut to the model's length");
+    }
+    if args.json {
+        println!("{}", json!({"rows": rows, "truncated": truncated, "output": args.output}));
+    } else {
+        println!("{}: {rows} predictions", args.output.display());
+    }
+    Ok(())
+}
+
+/// Refuses to replace a file unasked.
+pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
+    if path.exists() && !overwrite {
+        return Err(Error::file(path, "is there already; give --overwrite to replace it"));
+    }
+    Ok(())
+}
+
+/// Writes predictions aside and renames the file when all are there.
+struct Writer {
+    path: PathBuf,
+    aside: PathBuf,
+    out: BufWriter<File>,
+    format: String,
+    rows: usize,
+}
+
+impl Writer {
+    fn create(path: &Path, labels: &Labels) -> Result<Self> {
+        let format = format_ending(path);
+        if !["tsv", "csv", "jsonl"].contains(&format.as_str()) {
+            return Err(Error::file(path, "--output: expected .tsv, .csv or .jsonl"));
+        }
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".part");
+        let aside = PathBuf::from(aside);
+        let out = BufWriter::new(File::create(&aside).map_err(Error::io(&aside))?);
+        let mut writer = Self { path: path.into(), aside, out, format, rows: 0 };
+        match writer.format.as_str() {
+            "tsv" => writer.line("index\tprediction")?,
+            "csv" => {
+                let mut header = "index,prediction".to_string();
+                if let Labels::Classes(names) = labels {
+                    names.iter().for_each(|n| header += &format!(",{}", quoted(&format!("p_{n}"))));
+                }
+                writer.line(&header)?;
+            }
+            _ => {}
+        }
+        Ok(writer)
+    }
+
+    fn line(&mut self, text: &str) -> Result<()> {
+        writeln!(self.out, "{text}").map_err(Error::io(&self.aside))
+    }
+
+    fn write(&mut self, labels: &Labels, output: &[f32]) -> Result<()> {
+        let spelled = labels.spell(output);
+        let shares = softmax(output);
+        let line = match (self.format.as_str(), labels) {
+            ("tsv", _) => format!("{}\t{spelled}", self.rows),
+            ("csv", Labels::Number) => format!("{},{spelled}", self.rows),
+            ("csv", Labels::Classes(_)) => {
+                let shares: String = shares.iter().map(|p| format!(",{p:.6}")).collect();
+                format!("{},{}{shares}", self.rows, quoted(&spelled))
+            }
+            (_, Labels::Number) => json!({"prediction": output.first()}).to_string(),
+            (_, Labels::Classes(names)) => {
+                let shares: serde_json::Map<_, _> =
+                    names.iter().zip(&shares).map(|(n, p)| (n.clone(), json!(p))).collect();
+                json!({"prediction": spelled, "probabilities": shares}).to_string()
+            }
+        };
+        self.rows += 1;
+        self.line(&line)
+    }
+
+    fn finish(mut self) -> Result<usize> {
+        let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        done.and_then(|()| std::fs::rename(&self.aside, &self.path))
+            .map_err(Error::io(&self.path))?;
+        Ok(self.rows)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.aside); // gone already after `finish`
+    }
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_string()
+    }
+}
+
+/// Probabilities of logits.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut shares: Vec<f32> = logits.iter().map(|l| (l - largest).exp()).collect();
+    let sum: f32 = shares.iter().sum();
+    shares.iter_mut().for_each(|s| *s /= sum);
+    shares
+}

@@ -1,0 +1,168 @@
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use fnet_train::bag_of_words::BagOfWords;
+use fnet_train::folder::RunFolder;
+use fnet_train::progress::duration;
+use fnet_train::sample;
+use fnet_train::stop::Stop;
+use fnet_train::tasks::dataset::{Score, score};
+use fnet_train::tasks::rows::{self, Columns, Row};
+use fnet_train::{Error, Result};
+use serde_json::{Value, json};
+
+use super::common::{LoopFlags, absolute, set_threads};
+use super::opened::Opened;
+use super::{fill_mask, finetune, pretrain};
+
+/// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on
+/// four tasks with and without pretraining, fill a mask
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder for everything that is made
+    #[arg(long, default_value = "quickstart", value_name = "DIR")]
+    out: PathBuf,
+    /// Threads; all cores by default
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Passes over the sample corpus in pretraining.
+const PRETRAINING_EPOCHS: f64 = 20.0;
+/// Passes over each task's rows in fine-tuning.
+const TASK_EPOCHS: f64 = 12.0;
+/// A file by which an earlier quickstart's folder is known.
+const MARK: &str = "data/corpus/train.txt";
+
+/// Runs `fnet quickstart`.
+pub fn run(args: &Args) -> Result<()> {
+    set_threads(args.threads)?;
+    let started = Instant::now();
+    let stop = Stop::on_signal();
+    let out = absolute(&args.out)?;
+    let used = out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if used && !out.join(MARK).exists() {
+        return Err(Error::file(&args.out, "holds other files; choose another --out"));
+    }
+    let data = out.join("data");
+    sample::write(&data, sample::SEED)?;
+    eprintln!("sample corpus and tasks: {}", data.display());
+
+    let pretrained = out.join("pretrained");
+    let settings = pretraining(&data)?;
+    let folder = RunFolder::new(&pretrained, true)?;
+    pretrain::run_to_end(&folder, &settings, false, false, &stop)?;
+
+    let mut table = Vec::new();
+    for (name, glue) in sample::TASKS {
+        let mut cells = vec![("bag of words", bag_of_words(&data.join(name), glue)?)];
+        for (column, from_scratch) in [("from scratch", true), ("pretrained", false)] {
+            let place = out.join(format!("{name}-{}", column.replace(' ', "-")));
+            let settings = fine_tuning(&pretrained, &data.join(name), glue, from_scratch)?;
+            let folder = RunFolder::new(&place, true)?;
+            let results = finetune::run_to_end(&folder, &settings, false, false, &stop)?;
+            cells.push((column, last_value(&results)));
+        }
+        table.push((name, cells));
+    }
+    let opened = Opened::open(&pretrained)?;
+    let text = "A wren is a [MASK].";
+    let guesses = fill_mask::fill(&opened, text, 3)?;
+    if args.json {
+        let tasks: serde_json::Map<String, Value> = table
+            .iter()
+            .map(|(name, cells)| {
+                let cells: serde_json::Map<String, Value> =
+                    cells.iter().map(|(column, (_, v))| (column.replace(' ', "_"), json!(v))).collect();
+                ((*name).to_string(), Value::Object(cells))
+            })
+            .collect();
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{}", json!({"tasks": tasks, "fill_mask": guesses, "seconds": seconds}));
+        return Ok(());
+    }
+    println!("\n{:<14} {:<10} {:>12} {:>12} {:>12}", "task", "metric", "bag of words", "from scratch", "pretrained");
+    for (name, cells) in &table {
+        let metric = cells.last().map_or("", |(_, (metric, _))| metric.as_str());
+        let values: String = cells.iter().map(|(_, (_, value))| format!(" {value:>12.3}")).collect();
+        println!("{name:<14} {metric:<10}{values}");
+    }
+    println!("\n{text}");
+    for guess in guesses.iter().flatten() {
+        println!("  {:.3}  {}", guess.probability, guess.text);
+    }
+    println!(
+        "\ndone in {}; reports: {}/*/report.html",
+        duration(started.elapsed().as_secs_f64()),
+        args.out.display()
+    );
+    println!("next: fnet pretrain --corpus YOUR.txt --out DIR, then fnet finetune --model DIR (see --help)");
+    Ok(())
+}
+
+fn pretraining(data: &Path) -> Result<pretrain::Settings> {
+    let mut settings = pretrain::Settings {
+        corpus: vec![data.join("corpus/train.txt")],
+        valid: vec![data.join("corpus/valid.txt")],
+        vocab_size: Some(700),
+        preset: Some("tiny".into()),
+        seq_len: Some(64),
+        training: LoopFlags {
+            epochs: Some(PRETRAINING_EPOCHS),
+            batch_size: Some(24),
+            learning_rate: Some(2e-3),
+            ..LoopFlags::default()
+        },
+        ..pretrain::Settings::default()
+    };
+    settings.resolve()?;
+    Ok(settings)
+}
+
+fn fine_tuning(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Result<finetune::Settings> {
+    let mut settings = finetune::Settings {
+        model: Some(model.into()),
+        from_scratch,
+        task: Some(task.into()),
+        data: Some(data.into()),
+        training: LoopFlags {
+            epochs: Some(TASK_EPOCHS),
+            learning_rate: Some(1e-3),
+            ..LoopFlags::default()
+        },
+        ..finetune::Settings::default()
+    };
+    settings.resolve()?;
+    Ok(settings)
+}
+
+/// The task's last metric: for regression the rank correlation.
+fn last_value(results: &Value) -> Score {
+    let values = results["values"].as_object();
+    let last = values.and_then(|v| v.iter().next_back());
+    last.map_or_else(Default::default, |(name, v)| (name.clone(), v.as_f64().unwrap_or(f64::NAN)))
+}
+
+fn bag_of_words(data: &Path, task: &str) -> Result<Score> {
+    let task = finetune::find_task(task)?;
+    let labels = finetune::task_labels(task);
+    let read = |file: &str| -> Result<Vec<(Row, f32)>> {
+        let (path, columns): (_, Columns) = (data.join(file), task.columns(file));
+        let mut found = Vec::new();
+        rows::read(&path, &columns, true, |row| {
+            let label = labels.parse(&path, row.line, row.label.as_deref().unwrap_or(""))?;
+            found.push((row, label));
+            Ok(())
+        })?;
+        Ok(found)
+    };
+    let model = BagOfWords::fit(&read(task.train)?, &labels, 1);
+    let dev = read(task.dev[0])?;
+    let outputs: Vec<f32> = dev.iter().flat_map(|(row, _)| model.predict(row)).collect();
+    let expected: Vec<f32> = dev.iter().map(|r| r.1).collect();
+    let scores = score(&labels, task.metrics, &outputs, &expected);
+    Ok(scores.into_iter().next_back().unwrap_or_default())
+}

@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+use fnet_encoder::pretrained::write_whole;
+use fnet_train::tokenizer::Kind;
+use fnet_train::{Error, Result};
+
+use super::common::existing_files;
+use super::pretrain::train_tokenizer;
+
+/// Train a vocabulary on text
+#[derive(clap::Args)]
+pub struct Args {
+    /// Text: .txt or .jsonl, also .gz or .zst
+    #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
+    corpus: Vec<PathBuf>,
+    /// Tokens in the vocabulary
+    #[arg(long)]
+    vocab_size: usize,
+    /// Kind of vocabulary
+    #[arg(long, value_enum, default_value = "wordpiece")]
+    kind: Kind,
+    /// Keep upper case apart from lower case
+    #[arg(long)]
+    cased: bool,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace the file that --out names
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Runs `fnet tokenizer`.
+pub fn run(args: &Args) -> Result<()> {
+    if args.out.exists() && !args.overwrite {
+        return Err(Error::file(&args.out, "is there already; give --overwrite to replace it"));
+    }
+    let files = existing_files(&args.corpus)?;
+    eprintln!("training a {:?} vocabulary of {} tokens", args.kind, args.vocab_size);
+    let tokenizer = train_tokenizer(args.kind, args.vocab_size, args.cased, &files)?;
+    write_whole(&args.out, tokenizer.to_json()?.as_bytes())?;
+    println!("{}: {} tokens", args.out.display(), tokenizer.vocab_size());
+    Ok(())
+}

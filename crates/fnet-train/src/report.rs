@@ -1,0 +1,176 @@
+//! The summary of a run: a table on the terminal, `results.json`, and `report.html`, one page that
+//! needs no other file.
+
+use fnet_encoder::pretrained::write_whole;
+use plotters::prelude::*;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+pub use crate::folder::{REPORT_FILE, RESULTS_FILE};
+use crate::folder::{RunFolder, SETTINGS_FILE};
+use crate::progress::duration;
+use crate::trainer::State;
+
+/// What a finished run came to, as it stands in `results.json`.
+pub fn results(state: &State, parameters: usize) -> Value {
+    let values: serde_json::Map<String, Value> =
+        state.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    json!({
+        "steps": state.step,
+        "epochs": state.position.epoch,
+        "tokens": state.tokens,
+        "seconds": state.seconds,
+        "tokens_per_second": (state.tokens as f64 / state.seconds.max(1e-9)).round(),
+        "parameters": parameters,
+        "best_step": state.best.map(|(step, _)| step),
+        "values": values,
+    })
+}
+
+/// Rows of the summary table: name and value.
+pub fn rows(results: &Value) -> Vec<(String, String)> {
+    let number = |key: &str| results[key].as_f64().unwrap_or(f64::NAN);
+    let mut rows = vec![
+        ("parameters".into(), results["parameters"].to_string()),
+        ("steps".into(), results["steps"].to_string()),
+        ("tokens".into(), results["tokens"].to_string()),
+        ("training time".into(), duration(number("seconds"))),
+        ("tokens per second".into(), format!("{:.0}", number("tokens_per_second"))),
+    ];
+    for (name, value) in results["values"].as_object().into_iter().flatten() {
+        rows.push((name.clone(), format!("{:.4}", value.as_f64().unwrap_or(f64::NAN))));
+    }
+    if let Some(step) = results["best_step"].as_u64() {
+        rows.push(("best at step".into(), step.to_string()));
+    }
+    rows
+}
+
+/// A table of two columns, aligned.
+pub fn table(rows: &[(String, String)]) -> String {
+    let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+/// Writes `results.json` and `report.html` into a run's folder.
+///
+/// # Errors
+/// If the folder cannot be read or written.
+pub fn write(folder: &RunFolder, title: &str, results: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(results).unwrap_or_default() + "\n";
+    write_whole(&folder.file(RESULTS_FILE), text.as_bytes())?;
+    let path = folder.file(SETTINGS_FILE);
+    let settings = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let page = page(title, results, &folder.read_metrics()?, &settings);
+    Ok(write_whole(&folder.file(REPORT_FILE), page.as_bytes())?)
+}
+
+fn page(title: &str, results: &Value, metrics: &[Value], settings: &str) -> String {
+    let mut body = String::new();
+    for (name, value) in rows(results) {
+        body += &format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(&name), escape(&value));
+    }
+    let series = |key: &str| -> Vec<(f64, f64)> {
+        metrics.iter().filter_map(|m| Some((m["step"].as_f64()?, m[key].as_f64()?))).collect()
+    };
+    let mut plots = plot("training loss", &[smoothed(&series("loss"))]);
+    for name in results["values"].as_object().into_iter().flat_map(|v| v.keys()) {
+        plots += &plot(name, &[series(name)]);
+    }
+    plots += &plot("learning rate", &[series("learning_rate")]);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
+         body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
+         table{{border-collapse:collapse}}td{{padding:.2rem 1rem .2rem 0;border-bottom:1px solid #ccc}}\
+         svg{{max-width:100%;height:auto;margin:1rem 0}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}\
+         </style></head>\n<body><h1>{title}</h1>\n<table>\n{body}</table>\n{plots}\n\
+         <h2>Settings</h2>\n<pre>{}</pre>\n</body></html>\n",
+        escape(settings),
+        title = escape(title),
+    )
+}
+
+/// Text that is safe in HTML.
+pub fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            _ => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// Points averaged down to at most a few hundred, so that the page stays small.
+fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let group = points.len().div_ceil(400).max(1);
+    points
+        .chunks(group)
+        .map(|g| {
+            let n = g.len() as f64;
+            (g.iter().map(|p| p.0).sum::<f64>() / n, g.iter().map(|p| p.1).sum::<f64>() / n)
+        })
+        .collect()
+}
+
+/// A plot over steps as SVG; empty without points, or where drawing fails.
+fn plot(name: &str, lines: &[Vec<(f64, f64)>]) -> String {
+    let points = || lines.iter().flatten().filter(|p| p.1.is_finite());
+    let low = points().map(|p| p.1).fold(f64::INFINITY, f64::min);
+    let high = points().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+    let last = points().map(|p| p.0).fold(1.0, f64::max);
+    if low > high {
+        return String::new();
+    }
+    let margin = ((high - low) * 0.05).max(1e-9 * high.abs()).max(1e-12);
+    let mut svg = String::new();
+    let mut draw = || -> std::result::Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let area = SVGBackend::with_string(&mut svg, (860, 320)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(name, ("sans-serif", 18))
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(70)
+            .build_cartesian_2d(0.0..last, low - margin..high + margin)?;
+        let digits = move |v: &f64| {
+            if high.abs() < 0.01 { format!("{v:.1e}") } else { format!("{v:.3}") }
+        };
+        chart
+            .configure_mesh()
+            .x_desc("step")
+            .x_label_formatter(&|v| format!("{v:.0}"))
+            .y_label_formatter(&digits)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for line in lines {
+            let line = line.iter().copied().filter(|p| p.1.is_finite());
+            chart.draw_series(LineSeries::new(line, BLACK.stroke_width(2)))?;
+        }
+        area.present()
+    };
+    let drawn = draw().is_ok();
+    if drawn { svg } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_whole_and_safe() {
+        let state = State { values: vec![("f1".into(), 0.5)], step: 3, ..State::default() };
+        let metrics: Vec<Value> =
+            (1..4).map(|i| json!({"step": i, "loss": 1.0 / f64::from(i), "f1": 0.5})).collect();
+        let page = page("a <b>", &results(&state, 7), &metrics, "x = \"<script>\"");
+        assert!(page.contains("a &lt;b&gt;") && page.contains("&lt;script&gt;"));
+        assert!(!page.contains("<script"));
+        assert_eq!(page.matches("<svg").count(), 2);
+        assert!(page.ends_with("</html>\n"));
+    }
+}

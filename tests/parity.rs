@@ -1,0 +1,191 @@
+//! Whole models against PyTorch: hidden states, logits, loss, gradients and five AdamW steps, from
+//! examples that tests/parity/make_examples.py stored. Needs no Python.
+
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::pretrained::{self, head_of};
+use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Loss, MlmTargets, Model, Workspace};
+use fnet_train::optimizer::{AdamW, Moments, gradient_norm};
+use safetensors::{Dtype, SafeTensors};
+
+const NO_DROPOUT: Dropout = Dropout { rate: 0.0, key: 0 };
+
+struct Example {
+    bytes: Vec<u8>,
+}
+
+impl Example {
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).unwrap()
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let tensors = self.tensors();
+        let tensor = tensors.tensor(name).unwrap();
+        assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
+        tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    fn integers(&self, name: &str) -> Vec<i32> {
+        let tensors = self.tensors();
+        let tensor = tensors.tensor(name).unwrap();
+        tensor.data().as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect()
+    }
+
+    fn batch(&self) -> Batch {
+        let [_, seq_len] = self.tensors().tensor("ids").unwrap().shape().try_into().unwrap();
+        let unsigned = |name| self.integers(name).iter().map(|v| *v as u32).collect::<Vec<_>>();
+        let (ids, segments) = (unsigned("ids"), unsigned("segments"));
+        let mut batch = Batch::new();
+        for (ids, segments) in ids.chunks(seq_len).zip(segments.chunks(seq_len)) {
+            batch.push(ids, segments);
+        }
+        batch
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/examples").join(name)
+}
+
+fn load(name: &str) -> (Model, Example) {
+    let folder = folder(name);
+    let example = Example { bytes: std::fs::read(folder.join("example.safetensors")).unwrap() };
+    (pretrained::open(&folder).unwrap(), example)
+}
+
+enum Targets {
+    Mlm(MlmTargets),
+    Classes(Vec<u32>),
+    Values(Vec<f32>),
+}
+
+fn targets(example: &Example, head: Head) -> Targets {
+    match head {
+        Head::MaskedLm => {
+            let labels = example.integers("labels");
+            let masked = labels.iter().enumerate().filter(|(_, l)| **l >= 0);
+            let (places, labels) = masked.map(|(i, l)| (i as u32, *l as u32)).unzip();
+            Targets::Mlm(MlmTargets { places, labels })
+        }
+        Head::Classification { .. } => {
+            Targets::Classes(example.integers("labels").iter().map(|l| *l as u32).collect())
+        }
+        Head::Regression => Targets::Values(example.floats("labels")),
+    }
+}
+
+/// Mean loss, with its gradient added to `gradients`.
+fn step(model: &Model, batch: &Batch, targets: &Targets, gradients: &mut [f32], w: &mut Workspace) -> f64 {
+    model.forward(batch, Some(NO_DROPOUT), w).unwrap();
+    let scale = |count: usize| 1.0 / count as f32;
+    let loss: Loss = match targets {
+        Targets::Mlm(t) => {
+            model.mlm_loss(batch, t, scale(t.places.len()), NO_DROPOUT, gradients, w)
+        }
+        Targets::Classes(t) => model.class_loss(
+            batch,
+            ClassTargets::Classes(t),
+            scale(t.len()),
+            NO_DROPOUT,
+            gradients,
+            w,
+        ),
+        Targets::Values(t) => model.class_loss(
+            batch,
+            ClassTargets::Values(t),
+            scale(t.len()),
+            NO_DROPOUT,
+            gradients,
+            w,
+        ),
+    }
+    .unwrap();
+    loss.mean()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn check(name: &str) {
+    let (mut model, example) = load(name);
+    let (batch, mut w) = (example.batch(), Workspace::new());
+    model.forward(&batch, None, &mut w).unwrap();
+    let difference = largest_difference(w.hidden(), &example.floats("hidden"));
+    assert!(difference < 1e-4, "{name}: hidden states differ by {difference}");
+
+    let all: Vec<u32> = (0..batch.tokens().len() as u32).collect();
+    let logits = match model.head() {
+        Head::MaskedLm => model.mlm_logits(&all, &mut w),
+        _ => model.classify(&batch, None, &mut w),
+    };
+    let difference = largest_difference(logits, &example.floats("logits"));
+    assert!(difference < 1e-4, "{name}: logits differ by {difference}");
+
+    let targets = targets(&example, model.head());
+    let mut gradients = vec![0.0; model.parameters().len()];
+    let loss = step(&model, &batch, &targets, &mut gradients, &mut w);
+    let expected = f64::from(example.floats("loss")[0]);
+    assert!((loss - expected).abs() < 1e-5 * expected, "{name}: loss {loss}, torch {expected}");
+
+    let mut compared = 0;
+    for tensor in model.parameters().table() {
+        let stored = format!("gradient.{}", tensor.name);
+        if example.tensors().tensor(&stored).is_err() {
+            assert!(!tensor.trainable, "{name}: torch has no gradient of {}", tensor.name);
+            continue;
+        }
+        let expected = example.floats(&stored);
+        let ours = &gradients[tensor.range()];
+        let norm = |v: &mut dyn Iterator<Item = f32>| {
+            v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+        };
+        let error = norm(&mut ours.iter().zip(&expected).map(|(a, b)| a - b));
+        let size = norm(&mut expected.iter().copied());
+        assert!(error <= 1e-4 * size, "{name}: gradient of {}: {:e}", tensor.name, error / size);
+        compared += 1;
+    }
+    assert!(compared > 15);
+
+    let mut moments = Moments::new(gradients.len());
+    for (i, expected) in example.floats("losses").iter().enumerate() {
+        gradients.fill(0.0);
+        let loss = step(&model, &batch, &targets, &mut gradients, &mut w);
+        let difference = (loss - f64::from(*expected)).abs();
+        assert!(difference < 1e-3, "{name}: loss {loss} after {i} steps, torch {expected}");
+        let norm = gradient_norm(model.parameters(), &gradients);
+        let scale = (1.0 / norm).min(1.0) as f32;
+        let adam = AdamW::default();
+        adam.step(model.parameters_mut(), &gradients, &mut moments, i as u64 + 1, 1e-2, scale);
+    }
+}
+
+#[test]
+fn masked_lm_matches_pytorch() {
+    check("mlm");
+    check("mlm_odd");
+}
+
+#[test]
+fn classification_matches_pytorch() {
+    check("classification");
+}
+
+#[test]
+fn regression_matches_pytorch() {
+    check("regression");
+}
+
+#[test]
+fn a_saved_folder_is_the_same_model() {
+    for name in ["mlm", "classification", "regression"] {
+        let (model, _) = load(name);
+        let place = tempfile::tempdir().unwrap();
+        pretrained::save(&model, place.path()).unwrap();
+        let again = pretrained::open(place.path()).unwrap();
+        assert_eq!(again.head(), head_of(model.config()));
+        assert!(again.parameters().values() == model.parameters().values());
+    }
+}

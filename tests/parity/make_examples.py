@@ -1,0 +1,91 @@
+"""Makes the stored examples that tests/parity.rs compares with: small FNet models of Transformers with random
+weights, their inputs, hidden states, logits, losses and gradients, and the losses of five AdamW steps.
+
+usage: pip install torch transformers safetensors numpy; python tests/parity/make_examples.py
+Each example is a folder: config.json and model.safetensors as save_pretrained writes them, and example.safetensors.
+"""
+import pathlib
+import torch
+from safetensors.torch import save_file
+from transformers import FNetConfig, FNetForMaskedLM, FNetForSequenceClassification
+
+HERE = pathlib.Path(__file__).parent / "examples"
+PAD = 3
+
+
+def batch(config, lengths, seq_len):
+    ids = torch.full((len(lengths), seq_len), PAD)
+    segments = torch.zeros(len(lengths), seq_len, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(4, config.vocab_size, (length,))
+        segments[row, length // 2 : length] = 1
+    return ids, segments
+
+
+def make(name, cls, seq_len, lengths, labels, **settings):
+    torch.manual_seed(7)
+    config = FNetConfig(
+        hidden_dropout_prob=0.0, max_position_embeddings=seq_len + 3, type_vocab_size=3, initializer_range=0.2, **settings
+    )
+    model = cls(config).train()
+    with torch.no_grad():  # norms and biases away from one and zero, so that a missing one shows
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    ids, segments = batch(config, lengths, seq_len)
+    labels = labels(ids, lengths, config)
+    folder = HERE / name
+    model.save_pretrained(folder)
+
+    run = lambda: model(input_ids=ids, token_type_ids=segments, labels=labels, output_hidden_states=True)
+    out = run()
+    out.loss.backward()
+    example = {
+        "ids": ids.int(), "segments": segments.int(),
+        "labels": labels.float() if labels.is_floating_point() else labels.int(),
+        "loss": out.loss.detach().reshape(1), "logits": out.logits.detach(), "hidden": out.hidden_states[-1].detach(),
+    }
+    names = {id(p): n for n, p in model.named_parameters()}
+    for n, p in model.named_parameters():
+        if p.grad is not None:
+            example["gradient." + n] = p.grad.clone()
+
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=1e-2
+    )
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad(set_to_none=True)
+        loss = run().loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.detach())
+    example["losses"] = torch.stack(losses + [run().loss.detach()])
+    save_file({k: v.contiguous() for k, v in example.items()}, folder / "example.safetensors")
+    print(name, len(names), "tensors, loss", float(example["loss"]))
+
+
+def masked(ids, lengths, config):
+    labels = ids.clone()
+    keep = torch.rand(ids.shape) < 0.3
+    for row, length in enumerate(lengths):
+        keep[row, length:] = False
+    keep[0, 1] = True
+    labels[~keep] = -100
+    return labels
+
+
+classes = lambda ids, lengths, config: torch.arange(len(lengths)) % config.num_labels
+values = lambda ids, lengths, config: torch.linspace(-1, 2, len(lengths))
+
+make("mlm", FNetForMaskedLM, 12, [12, 7, 3], masked,
+     vocab_size=50, hidden_size=24, num_hidden_layers=2, intermediate_size=40)
+make("mlm_odd", FNetForMaskedLM, 7, [7, 5], masked,
+     vocab_size=23, hidden_size=15, num_hidden_layers=3, intermediate_size=31)
+make("classification", FNetForSequenceClassification, 10, [10, 4, 6, 9, 2], classes,
+     vocab_size=40, hidden_size=20, num_hidden_layers=2, intermediate_size=36, num_labels=3)
+make("regression", FNetForSequenceClassification, 8, [8, 3, 5], values,
+     vocab_size=30, hidden_size=16, num_hidden_layers=1, intermediate_size=24, num_labels=1, problem_type="regression")
