@@ -4,8 +4,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use fnet_mixing::FourierMixer;
 use rustfft::{FftPlanner, num_complex::Complex32};
 
-const SHAPES: [(usize, usize, usize); 4] =
-    [(8, 512, 768), (32, 128, 256), (1, 4096, 768), (8, 509, 768)];
+const SHAPES: [(usize, usize, usize); 4] = [(8, 512, 768), (32, 128, 256), (1, 4096, 768), (8, 509, 768)];
 
 fn mixing(c: &mut Criterion) {
     let mut group = c.benchmark_group("mixing");
@@ -17,9 +16,7 @@ fn mixing(c: &mut Criterion) {
         let name = format!("{batch}x{seq_len}x{hidden}");
         group.throughput(Throughput::Elements(len as u64));
         let mixer = FourierMixer::new(seq_len, hidden).unwrap();
-        group.bench_function(BenchmarkId::new("mix", &name), |b| {
-            b.iter(|| mixer.mix(&x, &mut y).unwrap())
-        });
+        group.bench_function(BenchmarkId::new("mix", &name), |b| b.iter(|| mixer.mix(&x, &mut y).unwrap()));
         group.bench_function(BenchmarkId::new("complex_2d_rustfft", &name), |b| {
             b.iter(|| complex_2d(&x, &mut y, seq_len, hidden))
         });

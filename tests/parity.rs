@@ -80,25 +80,13 @@ fn step(model: &Model, batch: &Batch, targets: &Targets, gradients: &mut [f32], 
     model.forward(batch, Some(NO_DROPOUT), w).unwrap();
     let scale = |count: usize| 1.0 / count as f32;
     let loss: Loss = match targets {
-        Targets::Mlm(t) => {
-            model.mlm_loss(batch, t, scale(t.places.len()), NO_DROPOUT, gradients, w)
+        Targets::Mlm(t) => model.mlm_loss(batch, t, scale(t.places.len()), NO_DROPOUT, gradients, w),
+        Targets::Classes(t) => {
+            model.class_loss(batch, ClassTargets::Classes(t), scale(t.len()), NO_DROPOUT, gradients, w)
         }
-        Targets::Classes(t) => model.class_loss(
-            batch,
-            ClassTargets::Classes(t),
-            scale(t.len()),
-            NO_DROPOUT,
-            gradients,
-            w,
-        ),
-        Targets::Values(t) => model.class_loss(
-            batch,
-            ClassTargets::Values(t),
-            scale(t.len()),
-            NO_DROPOUT,
-            gradients,
-            w,
-        ),
+        Targets::Values(t) => {
+            model.class_loss(batch, ClassTargets::Values(t), scale(t.len()), NO_DROPOUT, gradients, w)
+        }
     }
     .unwrap();
     loss.mean()
@@ -139,9 +127,7 @@ fn check(name: &str) {
         }
         let expected = example.floats(&stored);
         let ours = &gradients[tensor.range()];
-        let norm = |v: &mut dyn Iterator<Item = f32>| {
-            v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
-        };
+        let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         let error = norm(&mut ours.iter().zip(&expected).map(|(a, b)| a - b));
         let size = norm(&mut expected.iter().copied());
         assert!(error <= 1e-4 * size, "{name}: gradient of {}: {:e}", tensor.name, error / size);

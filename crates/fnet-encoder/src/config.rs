@@ -121,10 +121,10 @@ impl ModelConfig {
     /// If the file cannot be read, is not a JSON object, or names a model we cannot build.
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
         let format = |message: String| EncoderError::Format { path: path.into(), message };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| EncoderError::Io { path: path.into(), source })?;
-        let config: Self = serde_json::from_str(&text)
-            .map_err(|e| format(format!("not a model configuration: {e}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| EncoderError::Io { path: path.into(), source })?;
+        let config: Self =
+            serde_json::from_str(&text).map_err(|e| format(format!("not a model configuration: {e}")))?;
         config.check().map_err(|e| format(e.to_string()))?;
         Ok(config)
     }
@@ -145,10 +145,7 @@ impl ModelConfig {
     pub fn check(&self) -> Result<(), EncoderError> {
         let fail = |message: String| Err(EncoderError::Config(message));
         if self.model_type != "fnet" {
-            return fail(format!(
-                "model_type is `{}`; only `fnet` can be opened",
-                self.model_type
-            ));
+            return fail(format!("model_type is `{}`; only `fnet` can be opened", self.model_type));
         }
         for (key, value) in [
             ("vocab_size", self.vocab_size),

@@ -122,11 +122,7 @@ impl Embeddings {
         Self {
             words,
             positions: b.table(&format!("{name}.position_embeddings.weight"), positions, width),
-            segments: b.table(
-                &format!("{name}.token_type_embeddings.weight"),
-                c.type_vocab_size,
-                width,
-            ),
+            segments: b.table(&format!("{name}.token_type_embeddings.weight"), c.type_vocab_size, width),
             norm: b.norm(&format!("{name}.LayerNorm")),
             projection: b.linear(&format!("{name}.projection"), width, width),
             width,
@@ -168,14 +164,7 @@ impl Embeddings {
         let e = &w.embedded;
         self.projection.backward_parameters(gradients, &w.d_hidden, &e.output);
         self.projection.backward_input(values, &w.d_hidden, &mut w.row_scratch, Out::Set);
-        self.norm.backward(
-            values,
-            gradients,
-            &w.row_scratch,
-            &e.input,
-            &e.stats,
-            &mut w.d_hidden,
-        );
+        self.norm.backward(values, gradients, &w.row_scratch, &e.input, &e.stats, &mut w.d_hidden);
         for (table, index, skip) in [
             (self.words, batch.tokens(), self.pad),
             (self.positions, batch.positions(), None),

@@ -54,9 +54,7 @@ impl<'a> Operand<'a> {
     }
 
     fn reaches(self, rows: usize, columns: usize) -> bool {
-        rows == 0
-            || columns == 0
-            || (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
+        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
     }
 }
 
@@ -205,8 +203,7 @@ mod tests {
 
     #[test]
     fn matches_float64() {
-        let products: [(&str, Product); 3] =
-            [("nt", matmul_nt), ("nn", matmul_nn), ("tn", matmul_tn)];
+        let products: [(&str, Product); 3] = [("nt", matmul_nt), ("nn", matmul_nn), ("tn", matmul_tn)];
         for shape @ [m, n, k] in SHAPES {
             let (x, w) = (noise(m * k, 1), noise(n * k, 2));
             for (kind, product) in products {
@@ -246,8 +243,7 @@ mod tests {
             let (x, w) = (noise(m * k, 5), noise(n * k, 6));
             for product in [matmul_nt as Product, matmul_nn, matmul_tn] {
                 let run = |threads| {
-                    let pool =
-                        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let mut y = vec![0.0; m * n];
                     pool.install(|| product([m, n, k], &x, &w, &mut y, Out::Set));
                     y

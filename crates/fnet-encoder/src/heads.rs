@@ -128,23 +128,12 @@ impl MlmHead {
             set_len(&mut head.logits, rows * vocab);
             set_len(&mut head.losses, rows);
             linear::forward(active, words.of(values), bias, &mut head.logits);
-            softmax_cross_entropy::forward_backward(
-                &mut head.logits,
-                labels,
-                scale,
-                &mut head.losses,
-            );
+            softmax_cross_entropy::forward_backward(&mut head.logits, labels, scale, &mut head.losses);
             total.add_rows(&head.losses);
             if let Some(gradients) = gradients.as_deref_mut() {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
                 matmul_nn([rows, hidden, vocab], &head.logits, words.of(values), d_active, Out::Set);
-                matmul_tn(
-                    [vocab, hidden, rows],
-                    &head.logits,
-                    active,
-                    words.of_mut(gradients),
-                    Out::Add,
-                );
+                matmul_tn([vocab, hidden, rows], &head.logits, active, words.of_mut(gradients), Out::Add);
                 linear::add_column_sums(&head.logits, self.bias.of_mut(gradients));
             }
         }
@@ -167,14 +156,7 @@ impl MlmHead {
         set_len(&mut head.d_input, head.d_active.len());
         let active = &head.active;
         let d_dense = &mut head.scratch;
-        self.norm.backward(
-            values,
-            gradients,
-            &head.d_active,
-            &active.input,
-            &active.stats,
-            d_dense,
-        );
+        self.norm.backward(values, gradients, &head.d_active, &active.input, &active.stats, d_dense);
         gelu::backward(&head.dense, d_dense, &mut head.d_active);
         self.transform.backward_parameters(gradients, d_dense, &head.input);
         self.transform.backward_input(values, d_dense, &mut head.d_input, Out::Set);

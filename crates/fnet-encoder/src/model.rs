@@ -116,10 +116,7 @@ impl Model {
             }
             let largest = batch.tokens()[range.clone()].iter().max().copied().unwrap_or(0);
             if largest as usize >= c.vocab_size {
-                return fail(format!(
-                    "token {largest} is outside the vocabulary of {}",
-                    c.vocab_size
-                ));
+                return fail(format!("token {largest} is outside the vocabulary of {}", c.vocab_size));
             }
             let largest = batch.segments()[range].iter().max().copied().unwrap_or(0);
             if largest as usize >= c.type_vocab_size {
@@ -218,12 +215,7 @@ impl Model {
 
     /// The classifier's output `[sequences, labels]` after a forward pass with the same `dropout`;
     /// empty for an MLM model.
-    pub fn classify<'w>(
-        &self,
-        batch: &Batch,
-        dropout: Option<Dropout>,
-        w: &'w mut Workspace,
-    ) -> &'w [f32] {
+    pub fn classify<'w>(&self, batch: &Batch, dropout: Option<Dropout>, w: &'w mut Workspace) -> &'w [f32] {
         let Some(classifier) = &self.classifier else { return &[] };
         let values = self.parameters.values();
         self.pooler.forward(values, batch, self.config.hidden_size, w);

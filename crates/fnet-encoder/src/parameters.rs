@@ -62,11 +62,7 @@ impl Tensor {
 }
 
 /// Two neighbouring tensors at once: a weight and its bias, a norm's scale and shift.
-pub(crate) fn pair_mut(
-    buffer: &mut [f32],
-    first: Tensor,
-    second: Tensor,
-) -> (&mut [f32], &mut [f32]) {
+pub(crate) fn pair_mut(buffer: &mut [f32], first: Tensor, second: Tensor) -> (&mut [f32], &mut [f32]) {
     debug_assert_eq!(first.offset + first.len, second.offset);
     buffer[first.offset..second.offset + second.len].split_at_mut(first.len)
 }
@@ -150,18 +146,15 @@ impl Parameters {
 
 /// FNV-1a, which, unlike the standard library's hasher, is the same in every release.
 fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    name.bytes()
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|i| tail.is_char_boundary(*i))
-                .any(|i| matches_pattern(rest, &tail[i..]))
+            (0..=tail.len()).filter(|i| tail.is_char_boundary(*i)).any(|i| matches_pattern(rest, &tail[i..]))
         }),
     }
 }

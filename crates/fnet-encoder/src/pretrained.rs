@@ -67,9 +67,9 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
             [config.vocab_size, config.hidden_size]
         )));
     }
-    if let Some(layer) = (0..config.num_hidden_layers).find(|i| {
-        tensors.tensor(&format!("fnet.encoder.layer.{i}.output.dense.weight")).is_err()
-    }) {
+    if let Some(layer) = (0..config.num_hidden_layers)
+        .find(|i| tensors.tensor(&format!("fnet.encoder.layer.{i}.output.dense.weight")).is_err())
+    {
         return Err(format(format!(
             "lacks layer {layer} of the {} that config.json names",
             config.num_hidden_layers
@@ -142,11 +142,7 @@ fn check_header(bytes: &[u8]) -> Result<(), String> {
 fn read_tensor(view: &TensorView, info: &TensorInfo, values: &mut [f32]) -> Result<(), String> {
     let name = &info.name;
     if view.shape() != info.shape {
-        return Err(format!(
-            "{name} is {:?}, config.json says {:?}",
-            view.shape(),
-            info.shape
-        ));
+        return Err(format!("{name} is {:?}, config.json says {:?}", view.shape(), info.shape));
     }
     let bytes = view.data();
     match view.dtype() {

@@ -120,9 +120,7 @@ impl Plan {
             with_buffers(&FFT_BUFFERS, |b| {
                 let folded = sized(&mut b.real, d);
                 folded[0] = 0.5 * (row[0] + opposite[0]);
-                for ((w, x), o) in
-                    folded[1..].iter_mut().zip(&row[1..]).zip(opposite[1..].iter().rev())
-                {
+                for ((w, x), o) in folded[1..].iter_mut().zip(&row[1..]).zip(opposite[1..].iter().rev()) {
                     *w = 0.5 * (x + o);
                 }
                 let scratch = sized(&mut b.scratch, self.row_fft.get_scratch_len());

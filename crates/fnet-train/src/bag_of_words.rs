@@ -59,13 +59,8 @@ impl BagOfWords {
         let mean = rows.iter().map(|r| r.1).sum::<f32>() / n;
         let deviation = (rows.iter().map(|r| (r.1 - mean).powi(2)).sum::<f32>() / n).sqrt();
         let scale = if *labels == Labels::Number { (mean, deviation.max(1e-6)) } else { (0.0, 1.0) };
-        let mut model = Self {
-            outputs,
-            weights: vec![0.0; BUCKETS * outputs],
-            bias: vec![0.0; outputs],
-            rarity,
-            scale,
-        };
+        let mut model =
+            Self { outputs, weights: vec![0.0; BUCKETS * outputs], bias: vec![0.0; outputs], rarity, scale };
         let features: Vec<Features> = all.into_iter().map(|c| model.weigh(c)).collect();
         let mut squares = vec![1e-6_f32; model.weights.len()];
         let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -136,9 +131,7 @@ mod tests {
 
     #[test]
     fn learns_words_but_not_their_order() {
-        let row = |text: &str, label| {
-            (Row { line: 1, first: text.into(), second: None, label: None }, label)
-        };
+        let row = |text: &str, label| (Row { line: 1, first: text.into(), second: None, label: None }, label);
         let rows: Vec<_> = (0..50)
             .flat_map(|_| [row("a good day", 1.0), row("a bad day", 0.0), row("good night", 1.0)])
             .collect();

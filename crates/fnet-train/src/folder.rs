@@ -90,14 +90,7 @@ impl RunFolder {
     /// # Errors
     /// If a file cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        for file in [
-            CHECKPOINT_FILE,
-            WEIGHTS_FILE,
-            CONFIG_FILE,
-            METRICS_FILE,
-            RESULTS_FILE,
-            REPORT_FILE,
-        ] {
+        for file in [CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, REPORT_FILE] {
             match std::fs::remove_file(self.file(file)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(&self.file(file))(e));

@@ -68,11 +68,7 @@ impl Masker {
                 continue;
             }
             match self.words.last_mut() {
-                Some(word)
-                    if self.masking.whole_word
-                        && word.1 == i
-                        && self.continuation[*id as usize] =>
-                {
+                Some(word) if self.masking.whole_word && word.1 == i && self.continuation[*id as usize] => {
                     word.1 = i + 1;
                 }
                 _ => self.words.push((i, i + 1)),

@@ -100,8 +100,7 @@ impl<'a> MlmObjective<'a> {
         self.tokenizer.assemble(&self.ids, None, self.longest, tokens, segments);
         let first = masked.batch.tokens().len();
         self.masker.mask(tokens, first, random, &mut masked.targets);
-        let encoding =
-            Encoding { tokenizer: self.tokenizer, longest: self.longest, padding: self.padding };
+        let encoding = Encoding { tokenizer: self.tokenizer, longest: self.longest, padding: self.padding };
         encoding.pad(tokens, segments);
         masked.batch.push(tokens, segments);
     }
@@ -180,10 +179,7 @@ impl Objective for MlmObjective<'_> {
         }
         let accuracy = loss.correct as f64 / loss.count as f64;
         Ok(Some(Evaluation {
-            values: vec![
-                ("validation_loss".into(), loss.mean()),
-                ("masked_accuracy".into(), accuracy),
-            ],
+            values: vec![("validation_loss".into(), loss.mean()), ("masked_accuracy".into(), accuracy)],
             score: -loss.mean(),
         }))
     }

@@ -17,7 +17,7 @@ pub fn generator(seed: u64, purpose: &str, index: u64) -> ChaCha8Rng {
 
 /// FNV-1a over bytes: a short, stable fingerprint of settings.
 pub fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }

@@ -64,9 +64,9 @@ impl Lines {
         self.bytes.clear();
         self.number += 1;
         let limited = &mut self.reader.by_ref().take(LONGEST_LINE + 1);
-        let read = limited.read_until(b'\n', &mut self.bytes).map_err(|e| {
-            Error::line(&self.path, self.number, format!("cannot be read: {e}"))
-        })?;
+        let read = limited
+            .read_until(b'\n', &mut self.bytes)
+            .map_err(|e| Error::line(&self.path, self.number, format!("cannot be read: {e}")))?;
         if read == 0 {
             return Ok(None);
         }

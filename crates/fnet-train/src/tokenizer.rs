@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use serde_json::json;
+use tokenizers::models::TrainerWrapper;
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
 use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
-use tokenizers::normalizers::{BertNormalizer, NFKC, Lowercase, Sequence, NormalizerWrapper};
+use tokenizers::normalizers::{BertNormalizer, Lowercase, NFKC, NormalizerWrapper, Sequence};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::{AddedToken, Tokenizer as Inner, decoders};
 
 use crate::error::{Error, Result};
@@ -67,8 +67,7 @@ impl Tokenizer {
                 1 << 24
             )));
         }
-        let special: Vec<_> =
-            SPECIAL_TOKENS.iter().map(|t| AddedToken::from(*t, true)).collect();
+        let special: Vec<_> = SPECIAL_TOKENS.iter().map(|t| AddedToken::from(*t, true)).collect();
         let failed = |e: tokenizers::Error| Error::usage(format!("training the tokenizer: {e}"));
         let (mut inner, mut trainer) = match kind {
             Kind::Wordpiece => {
@@ -136,10 +135,7 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
         let id = |names: [&str; 2]| {
-            names
-                .iter()
-                .find_map(|name| inner.token_to_id(name))
-                .ok_or(format!("has no {} token", names[0]))
+            names.iter().find_map(|name| inner.token_to_id(name)).ok_or(format!("has no {} token", names[0]))
         };
         let special = Special {
             pad: id(["[PAD]", "<pad>"])?,

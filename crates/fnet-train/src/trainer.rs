@@ -217,14 +217,8 @@ impl Trainer<'_> {
             key: generator(settings.seed, "dropout", state.step).random(),
         };
         gradients.fill(0.0);
-        let outcome = self.objective.step(
-            self.model,
-            &mut state.position,
-            dropout,
-            state.step,
-            gradients,
-            w,
-        )?;
+        let outcome =
+            self.objective.step(self.model, &mut state.position, dropout, state.step, gradients, w)?;
         let loss = outcome.loss.mean();
         let norm = gradient_norm(self.model.parameters(), gradients);
         self.check(state, loss, norm, learning_rate)?;
@@ -271,8 +265,7 @@ impl Trainer<'_> {
         progress: &Progress,
     ) -> Result<()> {
         let Some(evaluation) = self.objective.evaluate(self.model, w)? else { return Ok(()) };
-        let words: Vec<_> =
-            evaluation.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
+        let words: Vec<_> = evaluation.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
         progress.line(&format!("step {}: {}", state.step, words.join(", ")));
         let mut row = json!({"step": state.step, "seconds": round(state.seconds)});
         for (name, value) in &evaluation.values {

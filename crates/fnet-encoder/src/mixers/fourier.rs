@@ -25,10 +25,7 @@ impl Fourier {
             return Ok(plan);
         }
         let plan = FourierMixer::new(length, self.hidden)?;
-        self.plans
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(length, plan.clone());
+        self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(length, plan.clone());
         Ok(plan)
     }
 

@@ -13,14 +13,7 @@ const SUM_ROWS: usize = 128;
 pub type Stats = [f32; 2];
 
 /// `y = gamma * normalised(x) + beta`; fills `stats` with one entry a row.
-pub fn forward(
-    x: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    eps: f32,
-    y: &mut [f32],
-    stats: &mut [Stats],
-) {
+pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [Stats]) {
     let width = gamma.len();
     let rows = super::task_rows(width);
     (y.par_chunks_mut(rows * width), x.par_chunks(rows * width), stats.par_chunks_mut(rows))
@@ -81,13 +74,7 @@ multiversion! {
 }
 
 /// `d_gamma += sum over rows of dy * n`, `d_beta += sum over rows of dy`.
-pub fn backward_parameters(
-    dy: &[f32],
-    x: &[f32],
-    stats: &[Stats],
-    d_gamma: &mut [f32],
-    d_beta: &mut [f32],
-) {
+pub fn backward_parameters(dy: &[f32], x: &[f32], stats: &[Stats], d_gamma: &mut [f32], d_beta: &mut [f32]) {
     let width = d_gamma.len();
     (d_gamma.par_chunks_mut(SUM_COLUMNS), d_beta.par_chunks_mut(SUM_COLUMNS))
         .into_par_iter()

@@ -15,12 +15,7 @@ pub struct RowLoss {
 
 /// Turns logits `[rows, classes]` into their gradient, `scale * (softmax - one hot)`, in place, and
 /// fills `losses`.
-pub fn forward_backward(
-    logits: &mut [f32],
-    labels: &[u32],
-    scale: f32,
-    losses: &mut [RowLoss],
-) {
+pub fn forward_backward(logits: &mut [f32], labels: &[u32], scale: f32, losses: &mut [RowLoss]) {
     if labels.is_empty() {
         return;
     }
@@ -68,8 +63,7 @@ mod tests {
             forward_backward(&mut d, &labels, 1.0, &mut vec![RowLoss::default(); rows]);
             check_gradient("logits", &logits, &d, &vec![1.0; rows], run);
             for (i, loss) in run(&logits).iter().enumerate() {
-                let row: Vec<f64> =
-                    logits[i * classes..][..classes].iter().map(|v| f64::from(*v)).collect();
+                let row: Vec<f64> = logits[i * classes..][..classes].iter().map(|v| f64::from(*v)).collect();
                 let exact = row.iter().map(|v| v.exp()).sum::<f64>().ln() - row[labels[i] as usize];
                 assert!((f64::from(*loss) - exact).abs() < 1e-5);
             }

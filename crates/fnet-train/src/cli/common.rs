@@ -165,8 +165,7 @@ pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<(
 pub fn over_config<T: Serialize + DeserializeOwned>(flags: T, config: Option<&Path>) -> Result<T> {
     let Some(path) = config else { return Ok(flags) };
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let mut table: toml::Table =
-        toml::from_str(&text).map_err(|e| Error::file(path, e.message()))?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(|e| Error::file(path, e.message()))?;
     let given = toml::Table::try_from(&flags).map_err(|e| Error::usage(e.to_string()))?;
     let budget = ["steps", "epochs", "minutes"];
     if budget.iter().any(|key| given.contains_key(*key)) {

@@ -71,8 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (mut w, mut block) = (Workspace::new(), Vec::new());
     let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
         let encoding = opened.encoding();
-        let examples: Vec<Example> =
-            block.par_iter().map(|row| encoding.encode(row, f32::NAN).0).collect();
+        let examples: Vec<Example> = block.par_iter().map(|row| encoding.encode(row, f32::NAN).0).collect();
         for part in examples.chunks(INFERENCE_BATCH) {
             let mut batch = Batch::new();
             part.iter().for_each(|e| batch.push(&e.tokens, &e.segments));
@@ -151,18 +150,14 @@ impl NpyWriter {
 
     fn row(&mut self, values: &[f32]) -> Result<()> {
         self.rows += 1;
-        values
-            .iter()
-            .try_for_each(|v| self.out.write_all(&v.to_le_bytes()))
-            .map_err(Error::io(&self.aside))
+        values.iter().try_for_each(|v| self.out.write_all(&v.to_le_bytes())).map_err(Error::io(&self.aside))
     }
 
     fn finish(mut self) -> Result<usize> {
         self.out.seek(SeekFrom::Start(0)).map_err(Error::io(&self.aside))?;
         self.header()?;
         let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        done.and_then(|()| std::fs::rename(&self.aside, &self.path))
-            .map_err(Error::io(&self.path))?;
+        done.and_then(|()| std::fs::rename(&self.aside, &self.path)).map_err(Error::io(&self.path))?;
         Ok(self.rows)
     }
 }

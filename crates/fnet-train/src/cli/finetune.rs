@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, write_whole};
 use fnet_encoder::Model;
+use fnet_encoder::pretrained::{self, write_whole};
 use fnet_train::finetune::TaskObjective;
 use fnet_train::folder::{METRICS_FILE, RunFolder};
 use fnet_train::stop::Stop;
@@ -15,9 +15,7 @@ use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::common::{
-    LoopDefaults, LoopFlags, in_range, over_config, print_results, set_threads,
-};
+use super::common::{LoopDefaults, LoopFlags, in_range, over_config, print_results, set_threads};
 use super::opened::check_vocabulary;
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
@@ -154,11 +152,8 @@ impl Settings {
         if columns.label.is_none() {
             return Err(Error::usage("--label: name the column with the label"));
         }
-        let labels = if self.regression {
-            Labels::Number
-        } else {
-            Labels::Classes(find_classes(&train, &columns)?)
-        };
+        let labels =
+            if self.regression { Labels::Number } else { Labels::Classes(find_classes(&train, &columns)?) };
         let dev = self.dev.iter().map(|f| (String::new(), f.clone(), columns.clone()));
         Ok(TaskFiles {
             train,
@@ -268,9 +263,7 @@ fn run_seeds(
     let best = (0..all.len()).max_by(|a, b| score(&all[*a]).total_cmp(&score(&all[*b])));
     let best = best.unwrap_or(0);
     let best_folder = place(first + best as u64)?;
-    for file in
-        ["config.json", "model.safetensors", TOKENIZER_FILE, "tokenizer_config.json", METRICS_FILE]
-    {
+    for file in ["config.json", "model.safetensors", TOKENIZER_FILE, "tokenizer_config.json", METRICS_FILE] {
         let from = best_folder.file(file);
         let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
         write_whole(&folder.file(file), &bytes)?;
@@ -325,8 +318,7 @@ pub fn run_to_end(
     settings.training.freeze(&mut model)?;
     let longest = model.config().max_position_embeddings;
     let longest = settings.max_length.map_or(longest, |n| n.clamp(4, longest));
-    let encoding =
-        Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
+    let encoding = Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
         let data = Dataset::read(path, columns, &files.labels, &encoding)?;
         if data.truncated > 0 && !quiet {

@@ -28,16 +28,10 @@ pub fn run(args: &Args) -> Result<()> {
     let (config, parameters) = (opened.model.config(), opened.model.parameters());
     let folder = RunFolder::new(&args.model, true)?;
     let results = folder.results();
-    let mixers: Vec<String> = config
-        .layer_mixers()
-        .iter()
-        .map(|m| json!(m).as_str().unwrap_or_default().to_string())
-        .collect();
-    let tensors: Vec<Value> = parameters
-        .table()
-        .iter()
-        .map(|t| json!({"name": t.name, "shape": t.shape}))
-        .collect();
+    let mixers: Vec<String> =
+        config.layer_mixers().iter().map(|m| json!(m).as_str().unwrap_or_default().to_string()).collect();
+    let tensors: Vec<Value> =
+        parameters.table().iter().map(|t| json!({"name": t.name, "shape": t.shape})).collect();
     let mut object = json!({
         "head": format!("{:?}", opened.model.head()),
         "labels": labels_of(config),

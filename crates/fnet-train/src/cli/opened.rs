@@ -38,7 +38,8 @@ impl Opened {
         let model = pretrained::open(path)?;
         let tokenizer = Tokenizer::read(&path.join(TOKENIZER_FILE))?;
         check_vocabulary(path, &tokenizer, &model)?;
-        let trained = RunFolder::new(path, true)?.settings::<finetune::Settings>().ok().filter(|s| s.model.is_some());
+        let trained =
+            RunFolder::new(path, true)?.settings::<finetune::Settings>().ok().filter(|s| s.model.is_some());
         Ok(Self { path: path.into(), model, tokenizer, trained })
     }
 

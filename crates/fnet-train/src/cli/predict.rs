@@ -157,8 +157,7 @@ impl Writer {
 
     fn finish(mut self) -> Result<usize> {
         let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        done.and_then(|()| std::fs::rename(&self.aside, &self.path))
-            .map_err(Error::io(&self.path))?;
+        done.and_then(|()| std::fs::rename(&self.aside, &self.path)).map_err(Error::io(&self.path))?;
         Ok(self.rows)
     }
 }

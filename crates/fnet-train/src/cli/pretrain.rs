@@ -341,12 +341,7 @@ fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer
 }
 
 /// Trains a vocabulary on corpus files.
-pub fn train_tokenizer(
-    kind: Kind,
-    vocab_size: usize,
-    cased: bool,
-    files: &[PathBuf],
-) -> Result<Tokenizer> {
+pub fn train_tokenizer(kind: Kind, vocab_size: usize, cased: bool, files: &[PathBuf]) -> Result<Tokenizer> {
     let mut error = None;
     let tokenizer = Tokenizer::train(kind, vocab_size, cased, paragraphs(files, &mut error)?);
     match error {

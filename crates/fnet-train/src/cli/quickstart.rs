@@ -84,7 +84,10 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{}", json!({"tasks": tasks, "fill_mask": guesses, "seconds": seconds}));
         return Ok(());
     }
-    println!("\n{:<14} {:<10} {:>12} {:>12} {:>12}", "task", "metric", "bag of words", "from scratch", "pretrained");
+    println!(
+        "\n{:<14} {:<10} {:>12} {:>12} {:>12}",
+        "task", "metric", "bag of words", "from scratch", "pretrained"
+    );
     for (name, cells) in &table {
         let metric = cells.last().map_or("", |(_, (metric, _))| metric.as_str());
         let values: String = cells.iter().map(|(_, (_, value))| format!(" {value:>12.3}")).collect();
@@ -128,11 +131,7 @@ fn fine_tuning(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Res
         from_scratch,
         task: Some(task.into()),
         data: Some(data.into()),
-        training: LoopFlags {
-            epochs: Some(TASK_EPOCHS),
-            learning_rate: Some(1e-3),
-            ..LoopFlags::default()
-        },
+        training: LoopFlags { epochs: Some(TASK_EPOCHS), learning_rate: Some(1e-3), ..LoopFlags::default() },
         ..finetune::Settings::default()
     };
     settings.resolve()?;

@@ -150,9 +150,7 @@ fn make(folder: &Path, files: &[PathBuf], tokenizer: &Tokenizer, quiet: bool) ->
         let encoded: Vec<Vec<Vec<u32>>> = pieces
             .par_iter()
             .map(|piece| match piece {
-                Piece::Paragraph(text) => {
-                    sentences(text).into_iter().map(|s| tokenizer.encode(s)).collect()
-                }
+                Piece::Paragraph(text) => sentences(text).into_iter().map(|s| tokenizer.encode(s)).collect(),
                 Piece::EndOfDocument => Vec::new(),
             })
             .collect();

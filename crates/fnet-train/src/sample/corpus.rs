@@ -4,8 +4,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::words::{
-    ANNOYED, BLAME, KINDS, PLACES, PLAIN, PLEASED, PRAISE, TOPICS, VERBS, chance, pick, plural,
-    third_person, with_article,
+    ANNOYED, BLAME, KINDS, PLACES, PLAIN, PLEASED, PRAISE, TOPICS, VERBS, chance, pick, plural, third_person,
+    with_article,
 };
 
 /// `documents` documents, a paragraph a line, an empty line between documents.
@@ -72,11 +72,8 @@ fn nature_of(member: &str, kind: &str) -> String {
 
 /// Praise or blame, of one mind.
 fn review(random: &mut ChaCha8Rng) -> String {
-    let (same, opposite, outcomes) = if chance(50, random) {
-        (&PRAISE, &BLAME, &PLEASED)
-    } else {
-        (&BLAME, &PRAISE, &ANNOYED)
-    };
+    let (same, opposite, outcomes) =
+        if chance(50, random) { (&PRAISE, &BLAME, &PLEASED) } else { (&BLAME, &PRAISE, &ANNOYED) };
     let (topic, other) = (pick(&TOPICS, random), pick(&TOPICS, random));
     let (a, b) = (pick(same, random), pick(same, random));
     let (not_a, outcome) = (pick(opposite, random), pick(outcomes, random));

@@ -39,12 +39,8 @@ pub const FILES: [&str; 14] = [
 ];
 
 /// A task of the sample: its folder, and the GLUE task whose format it has.
-pub const TASKS: [(&str, &str); 4] = [
-    ("sentiment", "sst2"),
-    ("acceptability", "cola"),
-    ("similarity", "stsb"),
-    ("entailment", "rte"),
-];
+pub const TASKS: [(&str, &str); 4] =
+    [("sentiment", "sst2"), ("acceptability", "cola"), ("similarity", "stsb"), ("entailment", "rte")];
 
 /// The text of one of [`FILES`].
 pub fn text(file: &str, seed: u64) -> Option<String> {

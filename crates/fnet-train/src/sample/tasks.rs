@@ -173,13 +173,11 @@ pub fn similarity(half: Half, random: &mut ChaCha8Rng) -> String {
         } else {
             if chance(35, random) {
                 let wanted = second.object.0.name;
-                second.object = draw_until(half, random, |kind, member| {
-                    kind.name == wanted && member != first.object.1
-                });
+                second.object =
+                    draw_until(half, random, |kind, member| kind.name == wanted && member != first.object.1);
                 score -= 1.0;
             } else if chance(35, random) {
-                second.object =
-                    draw_until(half, random, |kind, _| kind.above != first.object.0.above);
+                second.object = draw_until(half, random, |kind, _| kind.above != first.object.0.above);
                 score -= 2.0;
             }
             if chance(30, random) {

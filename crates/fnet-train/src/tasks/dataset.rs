@@ -61,9 +61,7 @@ impl Labels {
     /// A prediction as the file spells it: the likeliest class, or the number.
     pub fn spell(&self, output: &[f32]) -> String {
         match self {
-            Self::Classes(names) => {
-                names.get(likeliest(output) as usize).cloned().unwrap_or_default()
-            }
+            Self::Classes(names) => names.get(likeliest(output) as usize).cloned().unwrap_or_default(),
             Self::Number => format!("{:.3}", output.first().copied().unwrap_or(f32::NAN)),
         }
     }
@@ -145,13 +143,8 @@ impl Encoding<'_> {
         let first = self.tokenizer.encode(&row.first);
         let second = row.second.as_ref().map(|s| self.tokenizer.encode(s));
         let (mut tokens, mut segments) = (Vec::new(), Vec::new());
-        let cut = self.tokenizer.assemble(
-            &first,
-            second.as_deref(),
-            self.longest,
-            &mut tokens,
-            &mut segments,
-        );
+        let cut =
+            self.tokenizer.assemble(&first, second.as_deref(), self.longest, &mut tokens, &mut segments);
         self.pad(&mut tokens, &mut segments);
         (Example { tokens, segments, label }, cut)
     }
@@ -178,8 +171,7 @@ impl Dataset {
             rows.push((row, label));
             Ok(())
         })?;
-        let encoded: Vec<_> =
-            rows.par_iter().map(|(row, label)| encoding.encode(row, *label)).collect();
+        let encoded: Vec<_> = rows.par_iter().map(|(row, label)| encoding.encode(row, *label)).collect();
         let truncated = encoded.iter().filter(|(_, cut)| *cut).count();
         Ok(Self { examples: encoded.into_iter().map(|(example, _)| example).collect(), truncated })
     }

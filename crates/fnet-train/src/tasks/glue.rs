@@ -49,13 +49,7 @@ const USUAL: GlueTask = GlueTask {
 /// All tasks.
 pub const TASKS: [GlueTask; 9] = [
     // CoLA's training and development files have no header: source, label, mark, sentence.
-    GlueTask {
-        name: "cola",
-        submissions: &["CoLA.tsv"],
-        text: &["sentence"],
-        metrics: &[Matthews],
-        ..USUAL
-    },
+    GlueTask { name: "cola", submissions: &["CoLA.tsv"], text: &["sentence"], metrics: &[Matthews], ..USUAL },
     GlueTask { name: "sst2", submissions: &["SST-2.tsv"], text: &["sentence"], ..USUAL },
     GlueTask {
         name: "mrpc",

@@ -55,7 +55,8 @@ impl Metric {
 
 fn f1(predicted: &[u32], labels: &[u32]) -> f64 {
     let count = |p: u32, l: u32| {
-        predicted.iter().zip(labels).filter(|(a, b)| (**a == 1) == (p == 1) && (**b == 1) == (l == 1)).count() as f64
+        predicted.iter().zip(labels).filter(|(a, b)| (**a == 1) == (p == 1) && (**b == 1) == (l == 1)).count()
+            as f64
     };
     let (hits, false_alarms, misses) = (count(1, 1), count(1, 0), count(0, 1));
     if hits == 0.0 { 0.0 } else { 2.0 * hits / (2.0 * hits + false_alarms + misses) }

@@ -93,13 +93,10 @@ impl Places {
     fn find(path: &Path, columns: &Columns, header: Option<&[String]>, needs_label: bool) -> Result<Self> {
         let find = |column: &Column| match (column, header) {
             (Column::Number(number), _) => Ok(*number),
-            (Column::Name(name), Some(header)) => {
-                header.iter().position(|h| h == name).ok_or_else(|| {
-                    let message =
-                        format!("has no column `{name}`; its columns are {}", header.join(", "));
-                    Error::line(path, 1, message)
-                })
-            }
+            (Column::Name(name), Some(header)) => header.iter().position(|h| h == name).ok_or_else(|| {
+                let message = format!("has no column `{name}`; its columns are {}", header.join(", "));
+                Error::line(path, 1, message)
+            }),
             (Column::Name(name), None) => {
                 Err(Error::file(path, format!("has no header to find the column `{name}` in")))
             }
@@ -127,8 +124,7 @@ impl Places {
         }
         let field = |number: usize| {
             fields.get(number).map(|f| (*f).to_string()).ok_or_else(|| {
-                let message =
-                    format!("has {} columns, column {} is needed", fields.len(), number + 1);
+                let message = format!("has {} columns, column {} is needed", fields.len(), number + 1);
                 Error::line(path, line, message)
             })
         };
@@ -170,10 +166,8 @@ fn read_tsv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Re
 }
 
 fn read_csv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Result<()> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(columns.header)
-        .flexible(true)
-        .from_reader(text::open(path)?);
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(columns.header).flexible(true).from_reader(text::open(path)?);
     let broken = |e: csv::Error| {
         let line = e.position().map_or(1, |p| p.line() as usize);
         let message = match e.kind() {
@@ -225,9 +219,7 @@ fn read_jsonl(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> 
                 Some(Value::String(text)) => Ok(Some(text.clone())),
                 Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(value.to_string())),
                 None | Some(Value::Null) => Ok(None),
-                Some(_) => {
-                    Err(Error::line(path, number, format!("`{name}` is neither text nor a number")))
-                }
+                Some(_) => Err(Error::line(path, number, format!("`{name}` is neither text nor a number"))),
             }
         };
         let needed = |column: &Column| -> Result<String> {

@@ -1,0 +1,216 @@
+//! Whole models: bits that depend on nothing else, gradients, and refusals.
+
+use fnet_encoder::mixers::MixerKind;
+use fnet_encoder::{
+    Batch, ClassTargets, Dropout, EncoderError, Head, MlmTargets, Model, ModelConfig, Workspace,
+};
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 60,
+        hidden_size: 20,
+        num_hidden_layers: 2,
+        intermediate_size: 36,
+        max_position_embeddings: 40,
+        initializer_range: 0.3,
+        ..ModelConfig::default()
+    }
+}
+
+fn sequence(seed: usize, length: usize) -> Vec<u32> {
+    (0..length).map(|i| ((seed * 31 + i * 17 + i * i * 5) % 56 + 4) as u32).collect()
+}
+
+fn batch_of(sequences: &[Vec<u32>]) -> Batch {
+    let mut batch = Batch::new();
+    for tokens in sequences {
+        let segments: Vec<u32> = (0..tokens.len()).map(|i| (i % 2) as u32).collect();
+        batch.push(tokens, &segments);
+    }
+    batch
+}
+
+fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+/// Hidden states, logits and MLM logits of a batch, sequence by sequence.
+fn outputs(model: &Model, mlm: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let (batch, mut w) = (batch_of(sequences), Workspace::new());
+    model.forward(&batch, None, &mut w).unwrap();
+    let hidden = w.hidden().to_vec();
+    let logits = model.classify(&batch, None, &mut w).to_vec();
+    mlm.forward(&batch, None, &mut w).unwrap();
+    let first: Vec<u32> = batch.ranges().map(|r| r.start as u32).collect();
+    let words = mlm.mlm_logits(&first, &mut w).to_vec();
+    batch
+        .ranges()
+        .enumerate()
+        .map(|(i, range)| {
+            let mut all = hidden[range.start * 20..range.end * 20].to_vec();
+            all.extend_from_slice(&logits[i * 3..][..3]);
+            all.extend_from_slice(&words[i * 60..][..60]);
+            all
+        })
+        .collect()
+}
+
+#[test]
+fn an_example_is_the_same_alone_and_in_any_batch_at_any_number_of_threads() {
+    let model = Model::new(config(), Head::Classification { labels: 3 }, 1).unwrap();
+    let mlm = Model::new(config(), Head::MaskedLm, 1).unwrap();
+    let sequences: Vec<_> =
+        [1, 2, 3, 5, 40, 7, 31, 1, 12, 37, 6, 9].iter().enumerate().map(|(i, n)| sequence(i, *n)).collect();
+    let together = in_pool(1, || outputs(&model, &mlm, &sequences));
+    for threads in [1, 2, 5] {
+        in_pool(threads, || {
+            assert!(outputs(&model, &mlm, &sequences) == together, "{threads} threads");
+            for (i, expected) in together.iter().enumerate() {
+                assert!(outputs(&model, &mlm, &sequences[i..=i])[0] == *expected, "alone {i}");
+                let pair = [sequences[(i + 5) % 12].clone(), sequences[i].clone()];
+                assert!(outputs(&model, &mlm, &pair)[1] == *expected, "second of two {i}");
+            }
+        });
+    }
+}
+
+#[test]
+fn gradients_do_not_depend_on_threads() {
+    let model = Model::new(config(), Head::MaskedLm, 2).unwrap();
+    let batch = batch_of(&(0..30).map(|i| sequence(i, i + 4)).collect::<Vec<_>>());
+    let targets = MlmTargets { places: vec![1, 5, 9, 100, 101], labels: vec![4, 5, 6, 7, 59] };
+    let run = |threads| {
+        in_pool(threads, || {
+            let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
+            let dropout = Dropout { rate: 0.1, key: 9 };
+            model.forward(&batch, Some(dropout), &mut w).unwrap();
+            let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+            (loss, gradients)
+        })
+    };
+    let one = run(1);
+    assert!(one.1.iter().any(|g| *g != 0.0));
+    for threads in [2, 3] {
+        assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+/// The gradient of the loss along itself, against central differences, with dropout.
+fn check_gradient(model: &mut Model, mut loss: impl FnMut(&Model, &mut [f32]) -> f64) {
+    let mut gradients = vec![0.0; model.parameters().len()];
+    loss(model, &mut gradients);
+    let length = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    let start = model.parameters().values().to_vec();
+    let mut moved = |model: &mut Model, by: f64| {
+        for ((w, s), g) in model.parameters_mut().values_mut().iter_mut().zip(&start).zip(&gradients) {
+            *w = (f64::from(*s) + by * f64::from(*g) / length) as f32;
+        }
+        let mut unused = vec![0.0; start.len()];
+        loss(model, &mut unused)
+    };
+    let step = 2e-3;
+    let measured = (moved(model, step) - moved(model, -step)) / (2.0 * step);
+    assert!((measured - length).abs() < 1e-2 * length, "measured {measured}, expected {length}");
+}
+
+#[test]
+fn whole_model_gradients() {
+    let mixers = vec![MixerKind::Fourier, MixerKind::None];
+    let config = ModelConfig { mixers, ..config() };
+    let dropout = Dropout { rate: 0.1, key: 3 };
+    let batch = batch_of(&[sequence(1, 7), sequence(2, 1), sequence(3, 13)]);
+    let mut w = Workspace::new();
+
+    let mut model = Model::new(config.clone(), Head::MaskedLm, 5).unwrap();
+    let targets = MlmTargets { places: vec![0, 6, 7, 20], labels: vec![8, 9, 10, 11] };
+    check_gradient(&mut model, |m, gradients| {
+        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        m.mlm_loss(&batch, &targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+    });
+
+    let mut model = Model::new(config.clone(), Head::Classification { labels: 2 }, 5).unwrap();
+    check_gradient(&mut model, |m, gradients| {
+        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        let targets = ClassTargets::Classes(&[0, 1, 1]);
+        m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+    });
+
+    let mut model = Model::new(config, Head::Regression, 5).unwrap();
+    check_gradient(&mut model, |m, gradients| {
+        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        let targets = ClassTargets::Values(&[0.5, -1.0, 2.0]);
+        m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+    });
+}
+
+#[test]
+fn a_workspace_is_not_reallocated_once_it_has_seen_its_largest_batch() {
+    let model = Model::new(config(), Head::MaskedLm, 1).unwrap();
+    let large = batch_of(&[sequence(1, 40), sequence(2, 33)]);
+    let small = batch_of(&[sequence(3, 9)]);
+    let dropout = Dropout { rate: 0.1, key: 1 };
+    let mut w = Workspace::new();
+    model.forward(&large, Some(dropout), &mut w).unwrap();
+    let place = w.hidden().as_ptr();
+    for batch in [&small, &large, &small, &large] {
+        model.forward(batch, Some(dropout), &mut w).unwrap();
+        assert_eq!(w.hidden().as_ptr(), place);
+    }
+}
+
+#[test]
+fn bad_batches_are_refused() {
+    let model = Model::new(config(), Head::Classification { labels: 2 }, 1).unwrap();
+    let mut w = Workspace::new();
+    let mut refused = |tokens: &[u32], segments: &[u32], says: &str| {
+        let mut batch = Batch::new();
+        batch.push(&[5, 6], &[]);
+        batch.push(tokens, segments);
+        let error = model.forward(&batch, None, &mut w).unwrap_err().to_string();
+        assert!(error.contains("sequence 1") && error.contains(says), "{error}");
+    };
+    refused(&[], &[], "no tokens");
+    refused(&[60], &[], "token 60 is outside the vocabulary of 60");
+    refused(&[5], &[4], "segment 4");
+    refused(&sequence(1, 41), &[], "41 tokens are more than the model's 40");
+
+    let mut gradients = vec![0.0; model.parameters().len()];
+    let batch = batch_of(&[sequence(1, 4)]);
+    let none = Dropout { rate: 0.0, key: 0 };
+    model.forward(&batch, Some(none), &mut w).unwrap();
+    for targets in [ClassTargets::Classes(&[2]), ClassTargets::Classes(&[]), ClassTargets::Values(&[0.0])] {
+        let result = model.class_loss(&batch, targets, 1.0, none, &mut gradients, &mut w);
+        assert!(matches!(result, Err(EncoderError::Batch(_))));
+    }
+    let targets = ClassTargets::Classes(&[1]);
+    assert!(model.class_loss(&batch, targets, 1.0, none, &mut [0.0], &mut w).is_err());
+    model.forward(&Batch::new(), None, &mut w).unwrap();
+}
+
+#[test]
+fn bad_configurations_are_refused() {
+    for (config, says) in [
+        (ModelConfig { hidden_size: 0, ..config() }, "hidden_size is 0"),
+        (ModelConfig { vocab_size: usize::MAX, ..config() }, "vocab_size"),
+        (ModelConfig { vocab_size: 1 << 31, hidden_size: 1 << 31, ..config() }, "weights"),
+        (ModelConfig { num_hidden_layers: 1 << 20, ..config() }, "weights"),
+        (ModelConfig { hidden_act: "relu6".into(), ..config() }, "hidden_act"),
+        (ModelConfig { hidden_dropout_prob: f32::NAN, ..config() }, "hidden_dropout_prob"),
+        (ModelConfig { layer_norm_eps: 0.0, ..config() }, "layer_norm_eps"),
+        (ModelConfig { model_type: "bert".into(), ..config() }, "model_type"),
+        (ModelConfig { mixers: vec![MixerKind::None], ..config() }, "mixers lists 1 layers"),
+    ] {
+        let error = Model::new(config, Head::MaskedLm, 1).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn freezing_is_by_name() {
+    let mut model = Model::new(config(), Head::MaskedLm, 1).unwrap();
+    let all = model.parameters().trainable_len();
+    assert!(all < model.parameters().len(), "the pooler is not trained");
+    assert_eq!(model.parameters_mut().freeze("fnet.encoder.layer.0.*"), 8);
+    assert!(model.parameters().trainable_len() < all);
+    assert_eq!(model.parameters_mut().freeze("nothing"), 0);
+}

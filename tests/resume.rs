@@ -1,0 +1,109 @@
+//! The same bytes: at any number of threads, after Ctrl-C, and after really killing the process.
+
+mod common;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{fnet, run, sample, tiny_pretraining};
+
+fn weights(folder: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(folder.join(name).join("model.safetensors")).unwrap()
+}
+
+fn metrics(folder: &Path, name: &str) -> Vec<(u64, f64)> {
+    let text = std::fs::read_to_string(folder.join(name).join("metrics.jsonl")).unwrap();
+    let rows = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    rows.filter_map(|m| Some((m["step"].as_u64()?, m["loss"].as_f64()?))).collect()
+}
+
+/// Starts `fnet`, lets it run for a while, and ends it by a signal; says whether it was still running.
+fn interrupt(folder: &Path, arguments: &str, after: Duration, signal: &str) -> bool {
+    let mut child = fnet(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    let running = child.try_wait().unwrap().is_none();
+    if running {
+        let sent =
+            std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+    child.wait().unwrap();
+    running
+}
+
+#[test]
+fn pretraining_is_the_same_at_any_threads_and_after_kills() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let settings = format!(
+        "{} --steps 50 --accumulate 2 --batch-size 16",
+        tiny_pretraining().replace("--batch-size 4", "")
+    );
+    run(folder, &format!("{settings} --threads 1 --out one"));
+    run(folder, &format!("{settings} --threads 2 --out two"));
+    let expected = weights(folder, "one");
+    assert!(weights(folder, "two") == expected, "threads change the weights");
+    run(folder, &format!("{settings} --seed 9 --out other"));
+    assert!(weights(folder, "other") != expected, "the seed changes nothing");
+
+    // Killed again and again, at whatever step that is; checkpoints after every step.
+    let start = format!("{settings} --checkpoint-minutes 0 --out killed");
+    interrupt(folder, &start, Duration::from_millis(700), "-KILL");
+    for wait in [300, 500, 400] {
+        assert!(folder.join("killed/training.toml").exists());
+        interrupt(folder, "pretrain --resume killed --quiet", Duration::from_millis(wait), "-KILL");
+    }
+    run(folder, "pretrain --resume killed --threads 2 --quiet");
+    assert!(weights(folder, "killed") == expected, "kills change the weights");
+    assert_eq!(metrics(folder, "killed"), metrics(folder, "one"), "kills change the log");
+}
+
+#[test]
+fn ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let output = {
+        let child = fnet(folder, &format!("{} --steps 100000 --out run", tiny_pretraining()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while !folder.join("run/metrics.jsonl").exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let id = child.id().to_string();
+        std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
+        child.wait_with_output().unwrap()
+    };
+    assert_eq!(output.status.code(), Some(130));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("go on with: fnet pretrain --resume run"), "{stderr}");
+    let steps = metrics(folder, "run").len();
+    assert!(steps > 0);
+    // It goes on from that very step.
+    interrupt(folder, "pretrain --resume run --quiet", Duration::from_millis(700), "-INT");
+    let found: Vec<u64> = metrics(folder, "run").iter().map(|m| m.0).collect();
+    assert!(found.len() > steps);
+    assert!(found.iter().enumerate().all(|(i, step)| *step == i as u64 + 1));
+}
+
+#[test]
+fn fine_tuning_is_the_same_after_a_kill() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    run(folder, &format!("{} --steps 2 --out model", tiny_pretraining()));
+    let settings = format!(
+        "finetune --model model --task cola --data {} --epochs 2 --quiet --checkpoint-minutes 0",
+        sample("acceptability").display()
+    );
+    run(folder, &format!("{settings} --threads 1 --out whole"));
+    interrupt(folder, &format!("{settings} --out killed"), Duration::from_millis(900), "-KILL");
+    if folder.join("killed/training.toml").exists() {
+        run(folder, "finetune --resume killed --threads 2 --quiet");
+    } else {
+        run(folder, &format!("{settings} --out killed"));
+    }
+    assert!(weights(folder, "killed") == weights(folder, "whole"));
+}
