@@ -1,16 +1,24 @@
 //! Vocabularies trained and run by the `tokenizers` crate, and what the rest needs to know of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ahash::AHashMap;
+use compact_str::CompactString;
+use rayon::prelude::*;
 use serde_json::json;
-use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
-use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
+use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, NFKC, NormalizerWrapper, Sequence};
+use tokenizers::parallelism::set_parallelism;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, Tokenizer as Inner, decoders};
+use tokenizers::{
+    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Tokenizer as Inner, decoders,
+};
 
 use crate::error::{Error, Result};
 
@@ -25,6 +33,129 @@ pub enum Kind {
     Wordpiece,
     /// Pieces by a unigram language model, spaces marked `▁` (SentencePiece, FNet).
     Unigram,
+}
+
+/// A tokenizer that splits and normalises, with no vocabulary yet.
+fn untrained(kind: Kind, cased: bool) -> Inner {
+    match kind {
+        Kind::Wordpiece => {
+            let mut inner = Inner::new(WordPiece::default());
+            inner.with_normalizer(Some(BertNormalizer::new(true, true, Some(!cased), !cased)));
+            inner.with_pre_tokenizer(Some(BertPreTokenizer));
+            inner.with_decoder(Some(decoders::wordpiece::WordPiece::default()));
+            inner
+        }
+        Kind::Unigram => {
+            let mut inner = Inner::new(Unigram::default());
+            let mut steps = vec![NormalizerWrapper::from(NFKC)];
+            if !cased {
+                steps.push(Lowercase.into());
+            }
+            inner.with_normalizer(Some(Sequence::new(steps)));
+            inner.with_pre_tokenizer(Some(Metaspace::new('▁', PrependScheme::Always, true)));
+            inner.with_decoder(Some(Metaspace::new('▁', PrependScheme::Always, true)));
+            inner
+        }
+    }
+}
+
+/// Words as the tokenizer splits them, with their counts. Words with a character outside the
+/// `alphabet` most frequent ones are left out: they will be unknown.
+///
+/// The library's trainers count for themselves, in hash maps whose order differs from run to run,
+/// and with it the vocabulary; so the counting, and everything that depends on an order, is here.
+fn word_counts(
+    tokenizer: &Inner,
+    mut lines: impl Iterator<Item = String>,
+    alphabet: usize,
+) -> std::result::Result<AHashMap<CompactString, u64>, tokenizers::Error> {
+    const BLOCK: usize = 1 << 14;
+    let mut counts: AHashMap<CompactString, u64> = AHashMap::new();
+    loop {
+        let block: Vec<String> = lines.by_ref().take(BLOCK).collect();
+        if block.is_empty() {
+            break;
+        }
+        let words: Vec<Vec<CompactString>> = block
+            .par_iter()
+            .map(|line| split(tokenizer, line))
+            .collect::<std::result::Result<_, _>>()?;
+        for word in words.into_iter().flatten() {
+            *counts.entry(word).or_default() += 1;
+        }
+    }
+    let mut letters: BTreeMap<char, u64> = BTreeMap::new();
+    for (word, count) in &counts {
+        word.chars().for_each(|c| *letters.entry(c).or_default() += count);
+    }
+    let mut letters: Vec<(char, u64)> = letters.into_iter().collect();
+    letters.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let kept: BTreeSet<char> = letters.into_iter().take(alphabet).map(|l| l.0).collect();
+    counts.retain(|word, _| word.chars().all(|c| kept.contains(&c)));
+    Ok(counts)
+}
+
+fn split(tokenizer: &Inner, line: &str) -> std::result::Result<Vec<CompactString>, tokenizers::Error> {
+    let mut text = NormalizedString::from(line);
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        normalizer.normalize(&mut text)?;
+    }
+    let mut pieces = PreTokenizedString::from(text);
+    if let Some(splitter) = tokenizer.get_pre_tokenizer() {
+        splitter.pre_tokenize(&mut pieces)?;
+    }
+    let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
+    Ok(splits.into_iter().map(|(word, ..)| word.into()).collect())
+}
+
+fn train_wordpiece(
+    vocab_size: usize,
+    words: &AHashMap<CompactString, u64>,
+) -> std::result::Result<WordPiece, tokenizers::Error> {
+    let letters: BTreeSet<char> = words.keys().flat_map(|w| w.chars()).collect();
+    // Named beforehand, the later letters of words get their ids in order; see `word_counts`.
+    let continued = letters.iter().map(|c| format!("##{c}"));
+    let named: Vec<AddedToken> = SPECIAL_TOKENS
+        .iter()
+        .map(ToString::to_string)
+        .chain(continued)
+        .map(|t| AddedToken::from(t, true))
+        .collect();
+    let trainer = BpeTrainer::builder()
+        .vocab_size(vocab_size)
+        .special_tokens(named)
+        .continuing_subword_prefix("##".into())
+        .show_progress(false)
+        .build();
+    let mut pairs = BPE::default();
+    pairs.continuing_subword_prefix = Some("##".into());
+    trainer.do_train(words, &mut pairs)?;
+    let mut model = WordPiece::from_bpe(&pairs);
+    model.unk_token = "[UNK]".into();
+    model.continuing_subword_prefix = "##".into();
+    Ok(model)
+}
+
+fn train_unigram(
+    vocab_size: usize,
+    words: &AHashMap<CompactString, u64>,
+) -> std::result::Result<Unigram, tokenizers::Error> {
+    let special = SPECIAL_TOKENS.map(|t| AddedToken::from(t, true)).to_vec();
+    let trainer = UnigramTrainer::builder()
+        .vocab_size(vocab_size as u32)
+        .special_tokens(special)
+        .unk_token(Some("[UNK]".into()))
+        .show_progress(false)
+        .build()?;
+    let mut sentences: Vec<(String, u32)> =
+        words.iter().map(|(w, n)| (w.to_string(), u32::try_from(*n).unwrap_or(u32::MAX))).collect();
+    sentences.sort_unstable();
+    let mut model = Unigram::default();
+    // In parallel the library adds floating-point counts in whatever order they come.
+    set_parallelism(false);
+    let trained = trainer.do_train(sentences, &mut model);
+    set_parallelism(true);
+    trained.map(|_| model)
 }
 
 /// Ids of the tokens with a task of their own.
@@ -50,7 +181,8 @@ pub struct Tokenizer {
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 impl Tokenizer {
-    /// Trains a vocabulary of at most `vocab_size` tokens on `lines`.
+    /// Trains a vocabulary of at most `vocab_size` tokens on `lines`. The same lines give the same
+    /// vocabulary.
     ///
     /// # Errors
     /// If the text is empty, or the size cannot hold the special tokens.
@@ -58,61 +190,33 @@ impl Tokenizer {
         kind: Kind,
         vocab_size: usize,
         cased: bool,
-        lines: impl Iterator<Item = String> + Send,
+        lines: impl Iterator<Item = String>,
     ) -> Result<Self> {
-        if !(SPECIAL_TOKENS.len() + 2..=1 << 24).contains(&vocab_size) {
+        let sizes = SPECIAL_TOKENS.len() + 2..=1 << 24;
+        if !sizes.contains(&vocab_size) {
+            let (low, high) = (sizes.start(), sizes.end());
             return Err(Error::usage(format!(
-                "--vocab-size {vocab_size}: a vocabulary has from {} to {} tokens",
-                SPECIAL_TOKENS.len() + 2,
-                1 << 24
+                "--vocab-size {vocab_size}: a vocabulary has from {low} to {high} tokens"
             )));
         }
-        let special: Vec<_> = SPECIAL_TOKENS.iter().map(|t| AddedToken::from(*t, true)).collect();
         let failed = |e: tokenizers::Error| Error::usage(format!("training the tokenizer: {e}"));
-        let (mut inner, mut trainer) = match kind {
-            Kind::Wordpiece => {
-                let model = WordPiece::builder().unk_token("[UNK]".into()).build().map_err(failed)?;
-                let mut inner = Inner::new(model);
-                inner.with_normalizer(Some(BertNormalizer::new(true, true, Some(!cased), !cased)));
-                inner.with_pre_tokenizer(Some(BertPreTokenizer));
-                inner.with_decoder(Some(decoders::wordpiece::WordPiece::default()));
-                let trainer = WordPieceTrainer::builder()
-                    .vocab_size(vocab_size)
-                    .special_tokens(special)
-                    .limit_alphabet(1_000.min(vocab_size / 2))
-                    .show_progress(false)
-                    .build();
-                (inner, TrainerWrapper::from(trainer))
-            }
-            Kind::Unigram => {
-                let mut inner = Inner::new(Unigram::default());
-                let mut steps = vec![NormalizerWrapper::from(NFKC)];
-                if !cased {
-                    steps.push(Lowercase.into());
-                }
-                inner.with_normalizer(Some(Sequence::new(steps)));
-                inner.with_pre_tokenizer(Some(Metaspace::new('▁', PrependScheme::Always, true)));
-                inner.with_decoder(Some(Metaspace::new('▁', PrependScheme::Always, true)));
-                let trainer = UnigramTrainer::builder()
-                    .vocab_size(vocab_size as u32)
-                    .special_tokens(special)
-                    .unk_token(Some("[UNK]".into()))
-                    .show_progress(false)
-                    .build()
-                    .map_err(|e| Error::usage(format!("training the tokenizer: {e}")))?;
-                (inner, TrainerWrapper::from(trainer))
-            }
-        };
-        inner.train(&mut trainer, lines).map_err(failed)?;
-        let ids = SPECIAL_TOKENS.map(|t| inner.token_to_id(t));
-        let [Some(_), Some(_), Some(cls), Some(sep), Some(_)] = ids else {
+        let special = SPECIAL_TOKENS.map(|t| AddedToken::from(t, true));
+        let mut inner = untrained(kind, cased);
+        let words = word_counts(&inner, lines, 1_000.min(vocab_size / 3)).map_err(failed)?;
+        if words.is_empty() {
             return Err(Error::usage("training the tokenizer: the text holds no words"));
+        }
+        match kind {
+            Kind::Wordpiece => inner.with_model(train_wordpiece(vocab_size, &words).map_err(failed)?),
+            Kind::Unigram => inner.with_model(train_unigram(vocab_size, &words).map_err(failed)?),
         };
+        inner.add_special_tokens(&special);
+        let id = |token| inner.token_to_id(token).unwrap_or_default();
         let template = TemplateProcessing::builder()
             .try_single("[CLS]:0 $A:0 [SEP]:0")
             .and_then(|b| b.try_pair("[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"))
             .map_err(Error::usage)?
-            .special_tokens(vec![("[CLS]", cls), ("[SEP]", sep)])
+            .special_tokens(vec![("[CLS]", id("[CLS]")), ("[SEP]", id("[SEP]"))])
             .build()
             .map_err(|e| Error::usage(e.to_string()))?;
         inner.with_post_processor(Some(template));

@@ -75,7 +75,11 @@ impl Documents {
                 if self.paragraphs_in_file == 0 {
                     return Err(Error::file(&self.current, "holds no text"));
                 }
+                let ended = *json; // a record ends its own document
                 self.open = None;
+                if ended {
+                    continue;
+                }
                 return Ok(Some(Piece::EndOfDocument));
             };
             if !*json {
