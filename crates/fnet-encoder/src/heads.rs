@@ -3,9 +3,9 @@
 use crate::Batch;
 use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm};
 use crate::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
-use crate::model::Loss;
+use crate::loss::Loss;
 use crate::ops::dropout::Dropout;
-use crate::ops::softmax_cross_entropy::{self, RowLoss};
+use crate::ops::softmax_cross_entropy;
 use crate::ops::{self, gelu, linear, mse, tanh};
 use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, Workspace, set_len};
@@ -267,13 +267,5 @@ impl Classifier {
         for (row, range) in head.d_input.chunks_exact(hidden).zip(batch.ranges()) {
             w.d_hidden[range.start * hidden..][..hidden].copy_from_slice(row);
         }
-    }
-}
-
-impl Loss {
-    fn add_rows(&mut self, rows: &[RowLoss]) {
-        self.sum += rows.iter().map(|r| f64::from(r.loss)).sum::<f64>();
-        self.count += rows.len();
-        self.correct += rows.iter().filter(|r| r.correct).count();
     }
 }

@@ -1,33 +1,9 @@
 use crate::encoder::{Builder, Embeddings, Layer};
 use crate::heads::{ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
+use crate::loss::Loss;
 use crate::ops::dropout::Dropout;
 use crate::workspace::Workspace;
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
-
-/// A summed loss over `count` predictions.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Loss {
-    /// Sum of the losses of all predictions.
-    pub sum: f64,
-    /// Number of predictions.
-    pub count: usize,
-    /// Predictions whose likeliest class was the right one (not for regression).
-    pub correct: usize,
-}
-
-impl Loss {
-    /// Mean loss; NaN where there is no prediction.
-    pub fn mean(self) -> f64 {
-        self.sum / self.count as f64
-    }
-
-    /// Adds another part's loss.
-    pub fn add(&mut self, other: Self) {
-        self.sum += other.sum;
-        self.count += other.count;
-        self.correct += other.correct;
-    }
-}
 
 /// An FNet encoder with one head.
 ///

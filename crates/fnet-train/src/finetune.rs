@@ -4,8 +4,8 @@ use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Model, Workspace};
 use rand::seq::SliceRandom;
 
 use crate::error::Result;
-use crate::folder::Position;
 use crate::random::generator;
+use crate::state::Position;
 use crate::tasks::dataset::{Dataset, Labels, predict, score};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};

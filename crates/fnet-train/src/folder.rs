@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
 use safetensors::tensor::{Dtype, SafeTensors, View};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::optimizer::Moments;
+use crate::state::State;
 use crate::tokenizer::{TOKENIZER_FILE, Tokenizer};
-use crate::trainer::State;
 
 /// Every setting of the run, resolved.
 pub const SETTINGS_FILE: &str = "training.toml";
@@ -293,13 +293,4 @@ impl View for Floats<'_> {
     fn data_len(&self) -> usize {
         4 * self.values.len()
     }
-}
-
-/// Where a run stands in its data.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Passes that are finished.
-    pub epoch: u64,
-    /// Next sequence of this pass.
-    pub index: usize,
 }

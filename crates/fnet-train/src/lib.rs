@@ -13,6 +13,7 @@ pub mod progress;
 pub mod random;
 pub mod report;
 pub mod sample;
+pub mod state;
 pub mod stop;
 pub mod tasks;
 pub mod text;

@@ -4,9 +4,9 @@ use fnet_encoder::{Batch, Dropout, Loss, MlmTargets, Model, Padding, Workspace};
 
 use crate::corpus::sequences::Sequences;
 use crate::error::Result;
-use crate::folder::Position;
 use crate::mlm::{Masker, Masking};
 use crate::random::generator;
+use crate::state::Position;
 use crate::tasks::dataset::Encoding;
 use crate::tokenizer::Tokenizer;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
@@ -53,7 +53,7 @@ pub struct MlmSettings {
     pub seed: u64,
 }
 
-/// The validation masks are the same in every run.
+/// The validation masks are the same in every run, at the usual rates: runs can be compared.
 const VALIDATION_SEED: u64 = 20_210_509;
 
 impl<'a> MlmObjective<'a> {
@@ -79,6 +79,10 @@ impl<'a> MlmObjective<'a> {
             tokens: Vec::new(),
             segments: Vec::new(),
         };
+        let training = std::mem::replace(
+            &mut objective.masker,
+            Masker::new(Masking { whole_word: settings.masking.whole_word, ..Masking::default() }, tokenizer),
+        );
         let mut random = generator(VALIDATION_SEED, "validation", 0);
         let mut masked = Masked::default();
         for ids in validation {
@@ -91,6 +95,7 @@ impl<'a> MlmObjective<'a> {
         if !masked.batch.is_empty() {
             objective.validation.push(masked);
         }
+        objective.masker = training;
         objective
     }
 

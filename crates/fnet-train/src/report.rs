@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 pub use crate::folder::{REPORT_FILE, RESULTS_FILE};
 use crate::folder::{RunFolder, SETTINGS_FILE};
 use crate::progress::duration;
-use crate::trainer::State;
+use crate::state::State;
 
 /// What a finished run came to, as it stands in `results.json`.
 pub fn results(state: &State, parameters: usize) -> Value {

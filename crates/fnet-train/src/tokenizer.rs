@@ -76,10 +76,8 @@ fn word_counts(
         if block.is_empty() {
             break;
         }
-        let words: Vec<Vec<CompactString>> = block
-            .par_iter()
-            .map(|line| split(tokenizer, line))
-            .collect::<std::result::Result<_, _>>()?;
+        let words: Vec<Vec<CompactString>> =
+            block.par_iter().map(|line| split(tokenizer, line)).collect::<std::result::Result<_, _>>()?;
         for word in words.into_iter().flatten() {
             *counts.entry(word).or_default() += 1;
         }

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::folder::{MetricsLog, Position, RunFolder};
+use crate::folder::{MetricsLog, RunFolder};
 use crate::optimizer::{AdamW, Moments, Schedule, gradient_norm};
 use crate::progress::Progress;
 use crate::random::generator;
+use crate::state::{Position, State};
 use crate::stop::Stop;
 
 /// How long a run goes on.
@@ -90,25 +91,6 @@ pub trait Objective {
 
     /// Whether the folder keeps the best model instead of the last.
     fn keeps_best(&self) -> bool;
-}
-
-/// Where a run stands: everything beside weights and moments that going on needs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Finished steps.
-    pub step: u64,
-    /// Place in the data.
-    pub position: Position,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// Tokens seen.
-    pub tokens: u64,
-    /// Best evaluation so far: step and score.
-    pub best: Option<(u64, f64)>,
-    /// Values of the best evaluation, or of the last where the last model is kept.
-    pub values: Vec<(String, f64)>,
-    /// First smoothed loss, and the smoothed loss now.
-    pub loss: Option<(f64, f64)>,
 }
 
 /// A loss this many times the first one means that training has diverged.

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fnet_encoder::Model;
+use fnet_train::folder::RunFolder;
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
+use fnet_train::stop::Stop;
+use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Budget, LoopSettings};
 use fnet_train::{Error, Result, report};
 use serde::de::DeserializeOwned;
@@ -140,7 +144,7 @@ impl LoopFlags {
     }
 
     /// Freezes the parameters that `--freeze` names.
-    pub fn freeze(&self, model: &mut fnet_encoder::Model) -> Result<()> {
+    pub fn freeze(&self, model: &mut Model) -> Result<()> {
         for pattern in &self.freeze {
             if model.parameters_mut().freeze(pattern) == 0 {
                 let message = format!("--freeze {pattern}: no parameter has such a name");
@@ -216,11 +220,87 @@ pub fn existing_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     paths.iter().map(|p| p.canonicalize().map_err(Error::io(p))).collect()
 }
 
-/// Prints a run's results: a table, or one JSON object.
-pub fn print_results(results: &serde_json::Value, json: bool) {
-    if json {
-        println!("{results}");
-    } else {
-        print!("{}", report::table(&report::rows(results)));
+/// Refuses a tokenizer with ids that the model does not have.
+pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<()> {
+    if tokenizer.vocab_size() <= model.config().vocab_size {
+        return Ok(());
+    }
+    Err(Error::file(
+        &path.join(TOKENIZER_FILE),
+        format!(
+            "has {} tokens, the model {}: they do not belong together",
+            tokenizer.vocab_size(),
+            model.config().vocab_size
+        ),
+    ))
+}
+
+/// Where a run is written and how it is started, the same for every kind of training.
+#[derive(Args)]
+pub struct RunFlags {
+    /// Settings file; flags win over it. A run's training.toml is one
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Folder of the new run
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Replace the run that --out holds
+    #[arg(long)]
+    overwrite: bool,
+    /// Go on with the run in this folder, with its own settings
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Threads; all cores by default. The result does not depend on it
+    #[arg(long)]
+    threads: Option<usize>,
+    /// No progress
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a run goes.
+#[derive(Clone)]
+pub struct Running {
+    /// Go on from the folder's checkpoint.
+    pub resume: bool,
+    /// No progress.
+    pub quiet: bool,
+    /// Ctrl-C.
+    pub stop: Stop,
+}
+
+impl RunFlags {
+    /// The folder and the resolved settings of a run, new or to be gone on with.
+    pub fn start<S: Serialize + DeserializeOwned>(
+        &self,
+        flags: S,
+        resolve: impl FnOnce(&mut S) -> Result<()>,
+    ) -> Result<(RunFolder, S, Running)> {
+        set_threads(self.threads)?;
+        let running = Running { resume: self.resume.is_some(), quiet: self.quiet, stop: Stop::on_signal() };
+        if let Some(path) = &self.resume {
+            let folder = RunFolder::existing(path)?;
+            let settings = folder.settings()?;
+            return Ok((folder, settings, running));
+        }
+        let mut settings = over_config(flags, self.config.as_deref())?;
+        resolve(&mut settings)?;
+        let out = self.out.as_deref().unwrap_or(Path::new("."));
+        Ok((RunFolder::new(out, self.overwrite)?, settings, running))
+    }
+
+    /// Prints a finished run's results: a table, or one JSON object.
+    pub fn finish(&self, folder: &RunFolder, results: &serde_json::Value) {
+        if self.json {
+            println!("{results}");
+        } else {
+            print!("{}", report::table(&report::rows(results)));
+        }
+        if !self.quiet {
+            eprintln!("report: {}", folder.file(report::REPORT_FILE).display());
+        }
     }
 }

@@ -1,5 +1,3 @@
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::{Batch, Workspace};
@@ -11,9 +9,8 @@ use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::common::set_threads;
 use super::opened::{ColumnFlags, Opened};
-use super::predict::refuse_existing;
+use super::output::{AsideFile, OutputFlags};
 
 /// Write a vector for every text of a file
 #[derive(clap::Args)]
@@ -32,18 +29,8 @@ pub struct Args {
     pool: Pool,
     #[command(flatten)]
     columns: ColumnFlags,
-    /// Replace the file that --output names
-    #[arg(long)]
-    overwrite: bool,
-    /// Threads; all cores by default
-    #[arg(long)]
-    threads: Option<usize>,
-    /// No progress
-    #[arg(long)]
-    quiet: bool,
-    /// Print what was done as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    out: OutputFlags,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -59,15 +46,14 @@ const BLOCK: usize = 4_096;
 
 /// Runs `fnet embed`.
 pub fn run(args: &Args) -> Result<()> {
-    set_threads(args.threads)?;
-    refuse_existing(&args.output, args.overwrite)?;
+    args.out.start(&args.output)?;
     if format_ending(&args.output) != "npy" {
         return Err(Error::file(&args.output, "--output: expected .npy"));
     }
     let opened = Opened::open(&args.model)?;
     let hidden = opened.model.config().hidden_size;
     let mut writer = NpyWriter::create(&args.output, hidden)?;
-    let mut progress = Progress::new("embedding", args.quiet);
+    let mut progress = Progress::new("embedding", args.out.quiet);
     let (mut w, mut block) = (Workspace::new(), Vec::new());
     let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
         let encoding = opened.encoding();
@@ -100,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     flush(&mut block, &mut writer)?;
     let rows = writer.finish()?;
-    if args.json {
+    if args.out.json {
         println!("{}", json!({"rows": rows, "hidden_size": hidden, "output": args.output}));
     } else {
         println!("{}: {rows} vectors of {hidden}", args.output.display());
@@ -121,20 +107,14 @@ fn pooled(rows: &[f32], hidden: usize, pool: Pool) -> Vec<f32> {
 
 /// Writes a NumPy array row by row; the header's count is filled in at the end.
 struct NpyWriter {
-    path: PathBuf,
-    aside: PathBuf,
-    out: BufWriter<File>,
+    out: AsideFile,
     hidden: usize,
     rows: usize,
 }
 
 impl NpyWriter {
     fn create(path: &Path, hidden: usize) -> Result<Self> {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".part");
-        let aside = PathBuf::from(aside);
-        let out = BufWriter::new(File::create(&aside).map_err(Error::io(&aside))?);
-        let mut writer = Self { path: path.into(), aside, out, hidden, rows: 0 };
+        let mut writer = Self { out: AsideFile::create(path)?, hidden, rows: 0 };
         writer.header()?;
         Ok(writer)
     }
@@ -145,25 +125,18 @@ impl NpyWriter {
         let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
         let mut header = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
         header.extend_from_slice(format!("{text:<117}\n").as_bytes());
-        self.out.write_all(&header).map_err(Error::io(&self.aside))
+        self.out.write(&header)
     }
 
     fn row(&mut self, values: &[f32]) -> Result<()> {
         self.rows += 1;
-        values.iter().try_for_each(|v| self.out.write_all(&v.to_le_bytes())).map_err(Error::io(&self.aside))
+        values.iter().try_for_each(|v| self.out.write(&v.to_le_bytes()))
     }
 
     fn finish(mut self) -> Result<usize> {
-        self.out.seek(SeekFrom::Start(0)).map_err(Error::io(&self.aside))?;
+        self.out.rewind()?;
         self.header()?;
-        let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        done.and_then(|()| std::fs::rename(&self.aside, &self.path)).map_err(Error::io(&self.path))?;
+        self.out.finish()?;
         Ok(self.rows)
-    }
-}
-
-impl Drop for NpyWriter {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.aside); // gone already after `finish`
     }
 }

@@ -7,8 +7,8 @@ use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
 use super::common::set_threads;
-use super::finetune::find_task;
 use super::opened::{ColumnFlags, Opened};
+use super::task::find_task;
 
 /// Measure a fine-tuned model on labelled rows
 #[derive(clap::Args)]

@@ -4,46 +4,25 @@ use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, write_whole};
 use fnet_train::finetune::TaskObjective;
 use fnet_train::folder::{METRICS_FILE, RunFolder};
-use fnet_train::stop::Stop;
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
-use fnet_train::tasks::glue::GlueTask;
 use fnet_train::tasks::metrics::Metric;
-use fnet_train::tasks::rows::{Column, Columns};
+use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::Trainer;
 use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::common::{LoopDefaults, LoopFlags, in_range, over_config, print_results, set_threads};
-use super::opened::check_vocabulary;
+use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, check_vocabulary, in_range};
+use super::task::{find_task, own_columns, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Settings file; flags win over it. A run's training.toml is one
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Folder of the new run
-    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
-    out: Option<PathBuf>,
-    /// Replace the run that --out holds
-    #[arg(long)]
-    overwrite: bool,
-    /// Go on with the run in this folder, with its own settings
-    #[arg(long, value_name = "DIR")]
-    resume: Option<PathBuf>,
-    /// Threads; all cores by default. The result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// No progress
-    #[arg(long)]
-    quiet: bool,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
 /// Everything that decides the result: flags, and `training.toml`.
@@ -165,77 +144,24 @@ impl Settings {
     }
 }
 
-/// A GLUE task by name.
-pub fn find_task(name: &str) -> Result<&'static GlueTask> {
-    GlueTask::find(name).ok_or_else(|| {
-        let names: Vec<_> = fnet_train::tasks::glue::TASKS.iter().map(|t| t.name).collect();
-        Error::usage(format!("--task {name}: known tasks are {}", names.join(", ")))
-    })
-}
-
-/// The labels of a GLUE task.
-pub fn task_labels(task: &GlueTask) -> Labels {
-    if task.is_regression() {
-        return Labels::Number;
-    }
-    Labels::Classes(task.labels.iter().map(|l| (*l).to_string()).collect())
-}
-
-/// The columns of a user's own file.
-pub fn own_columns(text: &[String], label: Option<&str>) -> Result<Columns> {
-    if !(1..=2).contains(&text.len()) {
-        return Err(Error::usage("--text: name one or two text columns, with a comma between"));
-    }
-    Ok(Columns {
-        text: text.iter().map(|t| Column::name(t)).collect(),
-        label: label.map(Column::name),
-        header: true,
-        skip_ragged: false,
-    })
-}
-
 /// Runs `fnet finetune`.
 pub fn run(args: Args) -> Result<()> {
-    set_threads(args.threads)?;
-    let (folder, settings) = match &args.resume {
-        Some(path) => {
-            let folder = RunFolder::existing(path)?;
-            let settings: Settings = folder.settings()?;
-            (folder, settings)
-        }
-        None => {
-            let out = args.out.as_deref().unwrap_or(Path::new("."));
-            let mut settings = over_config(args.settings, args.config.as_deref())?;
-            settings.resolve()?;
-            (RunFolder::new(out, args.overwrite)?, settings)
-        }
-    };
-    let resume = args.resume.is_some();
-    let stop = Stop::on_signal();
+    let (folder, settings, running) = args.run.start(args.settings, Settings::resolve)?;
     let results = if settings.seeds == Some(1) {
-        run_to_end(&folder, &settings, resume, args.quiet, &stop)?
+        run_to_end(&folder, &settings, &running)?
     } else {
-        run_seeds(&folder, &settings, resume, args.quiet, &stop)?
+        run_seeds(&folder, &settings, &running)?
     };
-    print_results(&results, args.json);
-    if !args.quiet {
-        eprintln!("report: {}", folder.file(report::REPORT_FILE).display());
-    }
+    args.run.finish(&folder, &results);
     Ok(())
 }
 
 /// Fine-tunes with several seeds, each in a folder of its own; the best model is copied to the top.
-fn run_seeds(
-    folder: &RunFolder,
-    settings: &Settings,
-    resume: bool,
-    quiet: bool,
-    stop: &Stop,
-) -> Result<Value> {
+fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
     let first = settings.training.seed.unwrap_or(1);
     let seeds = first..first + settings.seeds.unwrap_or(1);
     let place = |seed: u64| RunFolder::new(&folder.file(&format!("seed-{seed}")), true);
-    if !resume {
+    if !running.resume {
         // Results say which seeds are done: those of an earlier run must not count.
         folder.clear()?;
         for seed in seeds.clone() {
@@ -251,8 +177,8 @@ fn run_seeds(
         all.push(match folder.results() {
             Some(results) => results,
             None => {
-                let resume = resume && folder.has_checkpoint();
-                run_to_end(&folder, &one, resume, quiet, stop)?
+                let resume = running.resume && folder.has_checkpoint();
+                run_to_end(&folder, &one, &Running { resume, ..running.clone() })?
             }
         });
     }
@@ -294,13 +220,8 @@ fn summary(all: &[Value], first: u64, best: usize) -> Value {
 }
 
 /// Fine-tunes one seed into a folder; returns its results.
-pub fn run_to_end(
-    folder: &RunFolder,
-    settings: &Settings,
-    resume: bool,
-    quiet: bool,
-    stop: &Stop,
-) -> Result<Value> {
+pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
+    let (resume, quiet) = (running.resume, running.quiet);
     let base = settings.model.clone().unwrap_or_default();
     let tokenizer = Tokenizer::read(&base.join(TOKENIZER_FILE))?;
     let files = settings.task_files()?;
@@ -360,7 +281,7 @@ pub fn run_to_end(
         quiet,
         resume_command: format!("fnet finetune --resume {}", folder.path().display()),
     }
-    .run(resume, stop)?;
+    .run(resume, &running.stop)?;
     let results = report::results(&state, model.parameters().len());
     report::write(folder, "Fine-tuning", &results)?;
     Ok(results)

@@ -7,9 +7,11 @@ mod fill_mask;
 mod finetune;
 mod inspect;
 mod opened;
+mod output;
 mod predict;
 mod pretrain;
 mod quickstart;
+mod task;
 mod tokenizer;
 
 use std::process::ExitCode;

@@ -11,7 +11,9 @@ use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use fnet_train::{Error, Result};
 
-use super::finetune::{self, find_task, own_columns};
+use super::common::check_vocabulary;
+use super::finetune;
+use super::task::{find_task, own_columns};
 
 /// Which columns of a file hold the texts.
 #[derive(Args)]
@@ -91,19 +93,4 @@ impl Opened {
         };
         own_columns(text, label.or_else(|| trained.and_then(|t| t.label.as_deref())))
     }
-}
-
-/// Refuses a tokenizer with ids that the model does not have.
-pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<()> {
-    if tokenizer.vocab_size() <= model.config().vocab_size {
-        return Ok(());
-    }
-    Err(Error::file(
-        &path.join(TOKENIZER_FILE),
-        format!(
-            "has {} tokens, the model {}: they do not belong together",
-            tokenizer.vocab_size(),
-            model.config().vocab_size
-        ),
-    ))
 }

@@ -1,5 +1,3 @@
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::Workspace;
@@ -11,8 +9,8 @@ use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::common::set_threads;
 use super::opened::{ColumnFlags, Opened};
+use super::output::{AsideFile, OutputFlags};
 
 /// Predict the label of every row of a file
 #[derive(clap::Args)]
@@ -29,18 +27,8 @@ pub struct Args {
     output: PathBuf,
     #[command(flatten)]
     columns: ColumnFlags,
-    /// Replace the file that --output names
-    #[arg(long)]
-    overwrite: bool,
-    /// Threads; all cores by default
-    #[arg(long)]
-    threads: Option<usize>,
-    /// No progress
-    #[arg(long)]
-    quiet: bool,
-    /// Print what was done as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    out: OutputFlags,
 }
 
 /// Rows read, run and written at a time.
@@ -48,13 +36,12 @@ const BLOCK: usize = 4_096;
 
 /// Runs `fnet predict`.
 pub fn run(args: &Args) -> Result<()> {
-    set_threads(args.threads)?;
-    refuse_existing(&args.output, args.overwrite)?;
+    args.out.start(&args.output)?;
     let opened = Opened::open(&args.model)?;
     let labels = opened.labels()?;
     let columns = opened.columns(&args.columns, None, &args.input)?;
     let mut writer = Writer::create(&args.output, &labels)?;
-    let mut progress = Progress::new("predicting", args.quiet);
+    let mut progress = Progress::new("predicting", args.out.quiet);
     let mut block: Vec<Row> = Vec::new();
     let (mut w, mut truncated) = (Workspace::new(), 0);
     let mut flush = |block: &mut Vec<Row>, writer: &mut Writer| -> Result<()> {
@@ -80,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     if truncated > 0 {
         eprintln!("{truncated} of {rows} texts were cut to the model's length");
     }
-    if args.json {
+    if args.out.json {
         println!("{}", json!({"rows": rows, "truncated": truncated, "output": args.output}));
     } else {
         println!("{}: {rows} predictions", args.output.display());
@@ -88,19 +75,9 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to replace a file unasked.
-pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
-    if path.exists() && !overwrite {
-        return Err(Error::file(path, "is there already; give --overwrite to replace it"));
-    }
-    Ok(())
-}
-
-/// Writes predictions aside and renames the file when all are there.
+/// Writes predictions in the format that the file's ending says.
 struct Writer {
-    path: PathBuf,
-    aside: PathBuf,
-    out: BufWriter<File>,
+    out: AsideFile,
     format: String,
     rows: usize,
 }
@@ -111,11 +88,7 @@ impl Writer {
         if !["tsv", "csv", "jsonl"].contains(&format.as_str()) {
             return Err(Error::file(path, "--output: expected .tsv, .csv or .jsonl"));
         }
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".part");
-        let aside = PathBuf::from(aside);
-        let out = BufWriter::new(File::create(&aside).map_err(Error::io(&aside))?);
-        let mut writer = Self { path: path.into(), aside, out, format, rows: 0 };
+        let mut writer = Self { out: AsideFile::create(path)?, format, rows: 0 };
         match writer.format.as_str() {
             "tsv" => writer.line("index\tprediction")?,
             "csv" => {
@@ -131,7 +104,7 @@ impl Writer {
     }
 
     fn line(&mut self, text: &str) -> Result<()> {
-        writeln!(self.out, "{text}").map_err(Error::io(&self.aside))
+        self.out.write(format!("{text}\n").as_bytes())
     }
 
     fn write(&mut self, labels: &Labels, output: &[f32]) -> Result<()> {
@@ -155,16 +128,9 @@ impl Writer {
         self.line(&line)
     }
 
-    fn finish(mut self) -> Result<usize> {
-        let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        done.and_then(|()| std::fs::rename(&self.aside, &self.path)).map_err(Error::io(&self.path))?;
+    fn finish(self) -> Result<usize> {
+        self.out.finish()?;
         Ok(self.rows)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.aside); // gone already after `finish`
     }
 }
 

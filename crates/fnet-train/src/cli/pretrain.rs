@@ -9,43 +9,21 @@ use fnet_train::folder::RunFolder;
 use fnet_train::mlm::Masking;
 use fnet_train::pretrain::{MlmObjective, MlmSettings};
 use fnet_train::random::fingerprint;
-use fnet_train::stop::Stop;
 use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::Trainer;
 use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::common::{
-    LoopDefaults, LoopFlags, absolute, existing_files, in_range, over_config, print_results, set_threads,
-};
+use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, absolute, existing_files, in_range};
 
 /// Pretrain an encoder by masked language modelling on text
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Settings file; flags win over it. A run's training.toml is one
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Folder of the new run
-    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
-    out: Option<PathBuf>,
-    /// Replace the run that --out holds
-    #[arg(long)]
-    overwrite: bool,
-    /// Go on with the run in this folder, with its own settings
-    #[arg(long, value_name = "DIR")]
-    resume: Option<PathBuf>,
-    /// Threads; all cores by default. The result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// No progress
-    #[arg(long)]
-    quiet: bool,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
 /// Everything that decides the result: flags, and `training.toml`.
@@ -201,37 +179,15 @@ impl Settings {
 
 /// Runs `fnet pretrain`.
 pub fn run(args: Args) -> Result<()> {
-    set_threads(args.threads)?;
-    let resume = args.resume.is_some();
-    let (folder, settings) = match &args.resume {
-        Some(path) => {
-            let folder = RunFolder::existing(path)?;
-            let settings: Settings = folder.settings()?;
-            (folder, settings)
-        }
-        None => {
-            let out = args.out.as_deref().unwrap_or(Path::new("."));
-            let mut settings = over_config(args.settings, args.config.as_deref())?;
-            settings.resolve()?;
-            (RunFolder::new(out, args.overwrite)?, settings)
-        }
-    };
-    let results = run_to_end(&folder, &settings, resume, args.quiet, &Stop::on_signal())?;
-    print_results(&results, args.json);
-    if !args.quiet {
-        eprintln!("report: {}", folder.file(report::REPORT_FILE).display());
-    }
+    let (folder, settings, running) = args.run.start(args.settings, Settings::resolve)?;
+    let results = run_to_end(&folder, &settings, &running)?;
+    args.run.finish(&folder, &results);
     Ok(())
 }
 
 /// Pretrains into a folder, from the start or from its checkpoint; returns its results.
-pub fn run_to_end(
-    folder: &RunFolder,
-    settings: &Settings,
-    resume: bool,
-    quiet: bool,
-    stop: &Stop,
-) -> Result<Value> {
+pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
+    let (resume, quiet) = (running.resume, running.quiet);
     let cache = match &settings.shards {
         Some(shards) => shards.clone(),
         None => absolute(folder.path())?.parent().unwrap_or(folder.path()).join("fnet-shards"),
@@ -309,7 +265,7 @@ pub fn run_to_end(
         quiet,
         resume_command: format!("fnet pretrain --resume {}", folder.path().display()),
     }
-    .run(resume, stop)?;
+    .run(resume, &running.stop)?;
     let results = report::results(&state, model.parameters().len());
     report::write(folder, "Pretraining", &results)?;
     Ok(results)

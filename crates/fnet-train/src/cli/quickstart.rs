@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fnet_train::bag_of_words::BagOfWords;
+use fnet_train::corpus::sequences::Layout;
 use fnet_train::folder::RunFolder;
 use fnet_train::progress::duration;
 use fnet_train::sample;
@@ -11,8 +12,9 @@ use fnet_train::tasks::rows::{self, Columns, Row};
 use fnet_train::{Error, Result};
 use serde_json::{Value, json};
 
-use super::common::{LoopFlags, absolute, set_threads};
+use super::common::{LoopFlags, Running, absolute, set_threads};
 use super::opened::Opened;
+use super::task::{find_task, task_labels};
 use super::{fill_mask, finetune, pretrain};
 
 /// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on
@@ -31,9 +33,9 @@ pub struct Args {
 }
 
 /// Passes over the sample corpus in pretraining.
-const PRETRAINING_EPOCHS: f64 = 20.0;
+const PRETRAINING_EPOCHS: f64 = 10.0;
 /// Passes over each task's rows in fine-tuning.
-const TASK_EPOCHS: f64 = 12.0;
+const TASK_EPOCHS: f64 = 6.0;
 /// A file by which an earlier quickstart's folder is known.
 const MARK: &str = "data/corpus/train.txt";
 
@@ -41,7 +43,7 @@ const MARK: &str = "data/corpus/train.txt";
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     let started = Instant::now();
-    let stop = Stop::on_signal();
+    let running = Running { resume: false, quiet: false, stop: Stop::on_signal() };
     let out = absolute(&args.out)?;
     let used = out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if used && !out.join(MARK).exists() {
@@ -54,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     let pretrained = out.join("pretrained");
     let settings = pretraining(&data)?;
     let folder = RunFolder::new(&pretrained, true)?;
-    pretrain::run_to_end(&folder, &settings, false, false, &stop)?;
+    pretrain::run_to_end(&folder, &settings, &running)?;
 
     let mut table = Vec::new();
     for (name, glue) in sample::TASKS {
@@ -63,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
             let place = out.join(format!("{name}-{}", column.replace(' ', "-")));
             let settings = fine_tuning(&pretrained, &data.join(name), glue, from_scratch)?;
             let folder = RunFolder::new(&place, true)?;
-            let results = finetune::run_to_end(&folder, &settings, false, false, &stop)?;
+            let results = finetune::run_to_end(&folder, &settings, &running)?;
             cells.push((column, last_value(&results)));
         }
         table.push((name, cells));
@@ -113,10 +115,11 @@ fn pretraining(data: &Path) -> Result<pretrain::Settings> {
         vocab_size: Some(700),
         preset: Some("tiny".into()),
         seq_len: Some(64),
+        sequences: Some(Layout::Sentences),
         training: LoopFlags {
             epochs: Some(PRETRAINING_EPOCHS),
-            batch_size: Some(24),
-            learning_rate: Some(2e-3),
+            batch_size: Some(8),
+            learning_rate: Some(1e-3),
             ..LoopFlags::default()
         },
         ..pretrain::Settings::default()
@@ -146,8 +149,8 @@ fn last_value(results: &Value) -> Score {
 }
 
 fn bag_of_words(data: &Path, task: &str) -> Result<Score> {
-    let task = finetune::find_task(task)?;
-    let labels = finetune::task_labels(task);
+    let task = find_task(task)?;
+    let labels = task_labels(task);
     let read = |file: &str| -> Result<Vec<(Row, f32)>> {
         let (path, columns): (_, Columns) = (data.join(file), task.columns(file));
         let mut found = Vec::new();
