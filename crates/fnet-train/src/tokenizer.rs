@@ -264,6 +264,7 @@ impl Tokenizer {
         let config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": longest,
+            "model_input_names": ["input_ids", "token_type_ids"],
             "pad_token": name(self.special.pad),
             "cls_token": name(self.special.cls),
             "sep_token": name(self.special.sep),

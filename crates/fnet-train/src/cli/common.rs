@@ -78,7 +78,6 @@ pub struct LoopDefaults {
     pub warm_up: f64,
     pub evaluations: u32,
     pub dropout: f32,
-    pub beta2: f32,
 }
 
 impl LoopFlags {
@@ -94,7 +93,7 @@ impl LoopFlags {
         self.decay.get_or_insert(Decay::Linear);
         self.weight_decay.get_or_insert(0.01);
         self.beta1.get_or_insert(0.9);
-        self.beta2.get_or_insert(defaults.beta2);
+        self.beta2.get_or_insert(0.999);
         self.clip.get_or_insert(1.0);
         self.dropout.get_or_insert(defaults.dropout);
         self.seed.get_or_insert(1);

@@ -101,7 +101,6 @@ impl Settings {
             warm_up: 0.1,
             evaluations: 0,
             dropout: 0.1,
-            beta2: 0.999,
         })
     }
 
