@@ -64,6 +64,7 @@ fn flags() {
     let small = usual.replace("--vocab-size 150", "--vocab-size 3");
     fails(folder, &format!("{small} --out run"), "--vocab-size 3");
     fails(folder, "pretrain --resume nowhere", "holds no run to resume");
+    fails(folder, "pretrain --resume nowhere --steps 5", "no other setting can be given");
     fails(folder, "finetune --model nowhere --task sst2 --data . --out run", "nowhere");
     fails(folder, "inspect nowhere", "nowhere/config.json");
 }
@@ -179,6 +180,13 @@ fn another_run_is_not_overwritten() {
     assert!(std::fs::read(folder.join("model/model.safetensors")).unwrap() == before);
     run(folder, &format!("{} --steps 1 --out model --overwrite", tiny_pretraining()));
     assert!(std::fs::read(folder.join("model/model.safetensors")).unwrap() != before);
+    let task = format!(
+        "finetune --model model --task sst2 --data {} --overwrite --out",
+        sample("sentiment").display()
+    );
+    fails(folder, &format!("{task} model"), "own folder");
+    fails(folder, &format!("{task} model --seeds 2"), "own folder");
+    run(folder, "inspect model");
     write(folder, "file", "x");
     fails(folder, &format!("{} --steps 1 --out file", tiny_pretraining()), "is a file");
     std::fs::create_dir(folder.join("mine")).unwrap();
@@ -217,6 +225,8 @@ fn a_full_disk_keeps_what_was_there() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.lines().last().unwrap().contains("File too large"), "{stderr}");
+    assert!(std::fs::read(folder.join("model/model.safetensors")).unwrap() == before);
+    run(folder, "inspect model");
 
     let script = format!(
         "trap '' XFSZ; ulimit -f 1; exec {} embed --model again --input {} --output e.npy",

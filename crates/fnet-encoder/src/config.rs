@@ -17,7 +17,7 @@ pub const PRESETS: [(&str, usize, usize); 6] = [
 ];
 
 /// Most values a model may have: beyond this a configuration is a mistake or an attack.
-const MOST_VALUES: usize = 1 << 34;
+const MOST_VALUES: usize = 1 << 31;
 
 /// At which length sequences are mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -138,6 +138,14 @@ impl ModelConfig {
         }
     }
 
+    /// Weights of the encoder's matrices: what a weight file must at least hold.
+    pub(crate) fn encoder_weights(&self) -> u128 {
+        let wide = |n: usize| n as u128;
+        let h = wide(self.hidden_size);
+        let rows = wide(self.vocab_size) + wide(self.max_position_embeddings) + wide(self.type_vocab_size);
+        h * rows + h * h + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
+    }
+
     /// Refuses what cannot be built, before anything is allocated.
     ///
     /// # Errors
@@ -159,10 +167,7 @@ impl ModelConfig {
                 return fail(format!("{key} is {value}; it must be from 1 to {}", u32::MAX));
             }
         }
-        let h = self.hidden_size as u128;
-        let rows = self.vocab_size + self.max_position_embeddings + self.type_vocab_size;
-        let layer = 2 * h * self.intermediate_size as u128;
-        let values = h * rows as u128 + self.num_hidden_layers as u128 * layer + 4 * h * h;
+        let values = self.encoder_weights();
         if values > MOST_VALUES as u128 || self.num_hidden_layers > 10_000 {
             return fail(format!("{values} weights are more than this program will allocate"));
         }

@@ -58,7 +58,6 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
     check_header(&mapped).map_err(&format)?;
     let tensors = SafeTensors::deserialize(&mapped)
         .map_err(|e| format(format!("not a whole safetensors file: {e}")))?;
-    // The embedding is most of a small model: a false size is refused before it is allocated.
     let words = "fnet.embeddings.word_embeddings.weight";
     let shape = tensors.tensor(words).map_err(|_| format(format!("lacks {words}")))?.shape().to_vec();
     if shape != [config.vocab_size, config.hidden_size] {
@@ -75,6 +74,14 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
             config.num_hidden_layers
         )));
     }
+    // Two bytes a weight at least: a false size is refused before it is allocated.
+    if config.encoder_weights() * 2 > mapped.len() as u128 {
+        return Err(format(format!(
+            "holds {} bytes, too few for the {} weights that config.json names",
+            mapped.len(),
+            config.encoder_weights()
+        )));
+    }
     let mut model = Model::new(config, head, seed)?;
     let mut report = Report::default();
     let table: Vec<TensorInfo> = model.parameters().table().to_vec();
@@ -83,6 +90,10 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
             report.missing.push(info.name.clone());
             continue;
         };
+        if info.name.starts_with("classifier.") && view.shape() != info.shape {
+            report.missing.push(info.name.clone()); // another task's classifier
+            continue;
+        }
         let values = &mut model.parameters_mut().values_mut()[info.range()];
         read_tensor(&view, info, values).map_err(&format)?;
     }
@@ -254,7 +265,7 @@ pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError> {
     let io = |source| EncoderError::Io { path: path.into(), source };
     let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
+    aside.push(format!(".{}.part", std::process::id())); // two programs may write the same cache
     let written = File::create(&aside).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()

@@ -98,6 +98,10 @@ fn hostile_files_are_refused() {
         &good_config.replace("\"intermediate_size\": 12", "\"intermediate_size\": 13"),
         "config.json says [13, 8]",
     );
+    with_config(
+        &good_config.replace("\"max_position_embeddings\": 10", "\"max_position_embeddings\": 90000000"),
+        "too few for the",
+    );
     with_config(&good_config.replace("\"fnet\"", "\"bert\""), "only `fnet` can be opened");
     pretrained::open(folder).unwrap();
 }
@@ -121,7 +125,8 @@ fn a_failed_write_leaves_the_old_file() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("file");
     pretrained::write_whole(&path, b"old").unwrap();
-    std::fs::create_dir(place.path().join("file.part")).unwrap();
+    let aside = format!("file.{}.part", std::process::id());
+    std::fs::create_dir(place.path().join(aside)).unwrap();
     assert!(pretrained::write_whole(&path, b"new").is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 }

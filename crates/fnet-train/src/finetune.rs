@@ -4,7 +4,7 @@ use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Model, Workspace};
 use rand::seq::SliceRandom;
 
 use crate::error::Result;
-use crate::random::generator;
+use crate::random::{fingerprint, generator};
 use crate::state::Position;
 use crate::tasks::dataset::{Dataset, Labels, predict, score};
 use crate::tasks::metrics::Metric;
@@ -45,6 +45,7 @@ impl TaskObjective {
             self.order.shuffle(&mut generator(self.seed, "shuffle", position.epoch));
             self.ordered = Some(position.epoch);
         }
+        position.index = position.index.min(self.order.len());
         let end = (position.index + self.batch_size).min(self.order.len());
         batch.clear();
         targets.clear();
@@ -70,19 +71,24 @@ impl Objective for TaskObjective {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
-        let mut outcome = StepOutcome::default();
-        let (mut batch, mut targets) = (Batch::new(), Vec::new());
-        for i in 0..self.accumulate {
+        let (epoch, mut micro) = (position.epoch, Vec::new());
+        while micro.len() < self.accumulate && position.epoch == epoch {
+            let (mut batch, mut targets) = (Batch::new(), Vec::new());
             self.draw(position, &mut batch, &mut targets);
+            micro.push((batch, targets));
+        }
+        // The mean is over all examples of the step, however they fall into batches.
+        let scale = 1.0 / micro.iter().map(|m| m.0.len()).sum::<usize>().max(1) as f32;
+        let mut outcome = StepOutcome::default();
+        for (i, (batch, targets)) in micro.iter().enumerate() {
             let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
             let labels = match model.head() {
-                Head::Regression => ClassTargets::Values(&targets),
+                Head::Regression => ClassTargets::Values(targets),
                 _ => ClassTargets::Classes(&classes),
             };
-            let scale = 1.0 / (batch.len() * self.accumulate) as f32;
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
-            model.forward(&batch, Some(dropout), w)?;
-            outcome.loss.add(model.class_loss(&batch, labels, scale, dropout, gradients, w)?);
+            model.forward(batch, Some(dropout), w)?;
+            outcome.loss.add(model.class_loss(batch, labels, scale, dropout, gradients, w)?);
             outcome.tokens += batch.tokens().len();
         }
         Ok(outcome)
@@ -105,6 +111,15 @@ impl Objective for TaskObjective {
         }
         let score = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
         Ok((!values.is_empty()).then_some(Evaluation { values, score }))
+    }
+
+    fn data(&self) -> u64 {
+        let examples = self.train.examples.iter();
+        let bytes: Vec<u8> = examples
+            .flat_map(|e| [e.tokens.len() as u32, *e.tokens.last().unwrap_or(&0), e.label.to_bits()])
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        fingerprint(&bytes)
     }
 
     fn keeps_best(&self) -> bool {

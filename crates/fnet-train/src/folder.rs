@@ -24,8 +24,13 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const RESULTS_FILE: &str = "results.json";
 /// The page about the run.
 pub const REPORT_FILE: &str = "report.html";
+/// What Transformers' `AutoTokenizer` reads.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const STATE_FOLDER: &str = "state";
 const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
+/// The files that make a folder a run.
+const RUN_FILES: [&str; 7] =
+    [SETTINGS_FILE, CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, REPORT_FILE];
 
 /// A run's folder.
 #[derive(Debug, Clone)]
@@ -65,24 +70,53 @@ impl RunFolder {
     }
 
     fn holds_run(&self) -> bool {
-        [SETTINGS_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, CHECKPOINT_FILE]
-            .iter()
-            .any(|f| self.file(f).exists())
+        RUN_FILES.iter().chain(&[TOKENIZER_FILE]).any(|f| self.file(f).exists())
     }
 
-    /// Removes an earlier run and writes the files that stay the same: settings and tokenizer.
+    /// Starts a run: writes everything it needs to be opened and resumed aside, and only when all of
+    /// it is there puts it in the place of an earlier run.
     ///
     /// # Errors
-    /// If the folder cannot be written.
-    pub fn begin(&self, settings: &impl Serialize, tokenizer: &Tokenizer, longest: usize) -> Result<()> {
-        std::fs::create_dir_all(self.file(STATE_FOLDER)).map_err(Error::io(&self.path))?;
-        // The checkpoint goes first: without it, what is left is no run that could be resumed.
+    /// If the folder cannot be written; an earlier run is then still whole.
+    pub fn begin(
+        &self,
+        settings: &impl Serialize,
+        tokenizer: &Tokenizer,
+        longest: usize,
+        model: &Model,
+        data: u64,
+    ) -> Result<()> {
+        let staged = Self { path: self.file(".new") };
+        let removed = |e: std::io::Error| {
+            if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
+        };
+        std::fs::remove_dir_all(&staged.path).or_else(removed).map_err(Error::io(&staged.path))?;
+        let fill = || -> Result<()> {
+            let state = staged.file(STATE_FOLDER);
+            std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
+            staged.save_settings(settings)?;
+            write_whole(&staged.file(TOKENIZER_FILE), tokenizer.to_json()?.as_bytes())?;
+            let config = tokenizer.transformers_config(longest);
+            write_whole(&staged.file(TOKENIZER_CONFIG_FILE), config.as_bytes())?;
+            staged.save_model(model)?;
+            let moments = Moments::new(model.parameters().len());
+            staged.save_checkpoint(model, &moments, &State { data, ..State::default() })
+        };
+        if let Err(error) = fill() {
+            let _ = std::fs::remove_dir_all(&staged.path);
+            return Err(error);
+        }
         self.clear()?;
-        self.save_settings(settings)?;
-        write_whole(&self.file(TOKENIZER_FILE), tokenizer.to_json()?.as_bytes())?;
-        let config = tokenizer.transformers_config(longest);
-        write_whole(&self.file("tokenizer_config.json"), config.as_bytes())?;
-        Ok(())
+        let state = self.file(STATE_FOLDER);
+        std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
+        // The settings come last: with them the folder is a run that can be resumed.
+        for name in
+            [CHECKPOINT_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, CONFIG_FILE, WEIGHTS_FILE, SETTINGS_FILE]
+        {
+            let to = self.file(name);
+            std::fs::rename(staged.file(name), &to).map_err(Error::io(&to))?;
+        }
+        std::fs::remove_dir_all(&staged.path).map_err(Error::io(&staged.path))
     }
 
     /// Removes what an earlier run left.
@@ -90,7 +124,8 @@ impl RunFolder {
     /// # Errors
     /// If a file cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        for file in [CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, REPORT_FILE] {
+        // The settings go first: without them, what is left is no run that could be resumed.
+        for file in RUN_FILES {
             match std::fs::remove_file(self.file(file)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(&self.file(file))(e));

@@ -3,9 +3,9 @@
 use fnet_encoder::{Batch, Dropout, Loss, MlmTargets, Model, Padding, Workspace};
 
 use crate::corpus::sequences::Sequences;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mlm::{Masker, Masking};
-use crate::random::generator;
+use crate::random::{fingerprint, generator};
 use crate::state::Position;
 use crate::tasks::dataset::Encoding;
 use crate::tokenizer::Tokenizer;
@@ -17,6 +17,17 @@ struct Masked {
     batch: Batch,
     targets: MlmTargets,
 }
+
+impl Masked {
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.targets.places.clear();
+        self.targets.labels.clear();
+    }
+}
+
+/// Draws without anything to predict after which training gives up.
+const MOST_EMPTY_DRAWS: usize = 1_000;
 
 /// MLM on one corpus.
 pub struct MlmObjective<'a> {
@@ -99,12 +110,16 @@ impl<'a> MlmObjective<'a> {
         objective
     }
 
-    /// Masks `self.ids` and appends it.
+    /// Masks `self.ids` and appends it, unless there is nothing in it to be masked.
     fn append(&mut self, masked: &mut Masked, random: &mut rand_chacha::ChaCha8Rng) {
         let (tokens, segments) = (&mut self.tokens, &mut self.segments);
         self.tokenizer.assemble(&self.ids, None, self.longest, tokens, segments);
         let first = masked.batch.tokens().len();
+        let targets = masked.targets.places.len();
         self.masker.mask(tokens, first, random, &mut masked.targets);
+        if masked.targets.places.len() == targets {
+            return;
+        }
         let encoding = Encoding { tokenizer: self.tokenizer, longest: self.longest, padding: self.padding };
         encoding.pad(tokens, segments);
         masked.batch.push(tokens, segments);
@@ -120,9 +135,6 @@ impl<'a> MlmObjective<'a> {
 
     /// Draws one batch from `position`; a batch ends with the pass.
     fn draw(&mut self, position: &mut Position, masked: &mut Masked) {
-        masked.batch.clear();
-        masked.targets.places.clear();
-        masked.targets.labels.clear();
         let number = position.epoch.wrapping_shl(40) ^ position.index as u64;
         let mut random = generator(self.seed, "mask", number);
         while position.index < self.sequences.len() {
@@ -152,14 +164,30 @@ impl Objective for MlmObjective<'_> {
     ) -> Result<StepOutcome> {
         let mut micro = std::mem::take(&mut self.micro);
         micro.resize_with(self.accumulate, Masked::default);
-        for masked in &mut micro {
-            self.draw(position, masked);
-        }
         // The mean is over all masked tokens of the step, however they fall into batches.
-        let count: usize = micro.iter().map(|m| m.targets.places.len()).sum();
+        let mut count = 0;
+        for _ in 0..MOST_EMPTY_DRAWS {
+            let epoch = position.epoch;
+            for masked in &mut micro {
+                masked.clear();
+                if position.epoch == epoch {
+                    self.draw(position, masked); // a step does not reach into the next pass
+                }
+            }
+            count = micro.iter().map(|m| m.targets.places.len()).sum();
+            if count > 0 {
+                break;
+            }
+        }
+        if count == 0 {
+            return Err(Error::usage("no token of the corpus can be masked: it is all unknown words"));
+        }
         let scale = 1.0 / count.max(1) as f32;
         let mut outcome = StepOutcome::default();
         for (i, Masked { batch, targets }) in micro.iter().enumerate() {
+            if batch.is_empty() {
+                continue;
+            }
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             model.forward(batch, Some(dropout), w)?;
             outcome.loss.add(model.mlm_loss(batch, targets, scale, dropout, gradients, w)?);
@@ -187,6 +215,10 @@ impl Objective for MlmObjective<'_> {
             values: vec![("validation_loss".into(), loss.mean()), ("masked_accuracy".into(), accuracy)],
             score: -loss.mean(),
         }))
+    }
+
+    fn data(&self) -> u64 {
+        fingerprint(format!("{} {}", self.sequences.len(), self.sequences.tokens()).as_bytes())
     }
 
     fn keeps_best(&self) -> bool {

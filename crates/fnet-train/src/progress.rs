@@ -13,6 +13,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     name: String,
     started: Instant,
+    /// What was done already at the first update, as after a resume.
+    first: Option<f64>,
     last_line: Instant,
     quiet: bool,
 }
@@ -30,7 +32,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self { bar, name: name.into(), started: now, last_line: now, quiet }
+        Self { bar, name: name.into(), started: now, first: None, last_line: now, quiet }
     }
 
     /// Whether `update` would show anything now; saves making its message.
@@ -40,9 +42,10 @@ impl Progress {
 
     /// Says how far the stage is, from 0 to 1 where that is known.
     pub fn update(&mut self, done: Option<f64>, message: &str) {
-        let left = done.filter(|d| *d > 0.001).map(|d| {
+        let first = done.map_or(0.0, |d| *self.first.get_or_insert(d));
+        let left = done.filter(|d| *d - first > 0.001).map(|d| {
             let elapsed = self.started.elapsed().as_secs_f64();
-            format!(", {} left", duration(elapsed * (1.0 - d.min(1.0)) / d))
+            format!(", {} left", duration(elapsed * (1.0 - d.min(1.0)) / (d - first)))
         });
         let left = left.unwrap_or_default();
         if let Some(bar) = &self.bar {

@@ -5,7 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the run was asked to stop.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    armed: AtomicBool,
+    set: AtomicBool,
+}
 
 impl Stop {
     /// Listens for signals from now on.
@@ -14,7 +20,8 @@ impl Stop {
         let flag = stop.0.clone();
         // A second handler is refused by the library; then the first one goes on serving.
         let _ = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
+            // Before training there is nothing to save.
+            if !flag.armed.load(Ordering::SeqCst) || flag.set.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
             eprintln!("\nstopping: writing a checkpoint (again to end at once)");
@@ -22,8 +29,13 @@ impl Stop {
         stop
     }
 
+    /// From now on the first signal asks for a checkpoint.
+    pub fn arm(&self) {
+        self.0.armed.store(true, Ordering::SeqCst);
+    }
+
     /// Whether a signal came.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.set.load(Ordering::SeqCst)
     }
 }

@@ -295,8 +295,13 @@ impl Tokenizer {
     }
 
     /// Ids of a text, without special tokens around it.
-    pub fn encode(&self, text: &str) -> Vec<u32> {
-        self.inner.encode_fast(text, false).map(|e| e.get_ids().to_vec()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// If the vocabulary has no way to write the text, not even as unknown.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|e| Error::usage(format!("{TOKENIZER_FILE}: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// For each id, whether it goes on with the word before it: for whole-word masking.
@@ -313,6 +318,10 @@ impl Tokenizer {
     /// For each id, whether it is a special token, which is never masked or drawn at random.
     pub fn specials(&self) -> Vec<bool> {
         let mut special = vec![false; self.vocab_size];
+        let Special { pad, cls, sep, mask } = self.special;
+        for id in [pad, cls, sep, mask] {
+            special[id as usize] = true;
+        }
         for (id, token) in self.inner.get_added_tokens_decoder() {
             if token.special && (id as usize) < special.len() {
                 special[id as usize] = true;

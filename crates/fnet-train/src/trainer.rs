@@ -89,12 +89,17 @@ pub trait Objective {
     /// If an example does not fit the model.
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>>;
 
+    /// A fingerprint of the training data.
+    fn data(&self) -> u64;
+
     /// Whether the folder keeps the best model instead of the last.
     fn keeps_best(&self) -> bool;
 }
 
-/// A loss this many times the first one means that training has diverged.
+/// A smoothed loss this many times the mean of the first steps means that training has diverged.
 const DIVERGED: f64 = 3.0;
+/// The steps whose mean loss others are compared with.
+const FIRST_STEPS: u64 = 50;
 
 /// A run in progress.
 pub struct Trainer<'a> {
@@ -115,20 +120,19 @@ pub struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Trains to the end of the budget, from the start or from the folder's checkpoint.
+    /// Trains to the end of the budget from the folder's checkpoint, which a new run starts with.
     ///
     /// # Errors
     /// If a file cannot be written, the loss diverges, or a signal stops the run.
-    pub fn run(&mut self, resume: bool, stop: &Stop) -> Result<State> {
+    pub fn run(&mut self, stop: &Stop) -> Result<State> {
         let len = self.model.parameters().len();
         let mut moments = Moments::new(len);
-        let mut state = State::default();
-        if resume {
-            state = self.folder.load_checkpoint(self.model, &mut moments)?;
-        } else {
-            self.folder.save_model(self.model)?;
-            self.folder.save_checkpoint(self.model, &moments, &state)?;
+        let mut state = self.folder.load_checkpoint(self.model, &mut moments)?;
+        if state.data != self.objective.data() {
+            let message = "cannot go on: its training data is not what it was when the run began";
+            return Err(Error::file(self.folder.path(), message));
         }
+        stop.arm();
         let mut metrics = self.folder.metrics(state.step)?;
         let mut progress = Progress::new(self.name, self.quiet);
         let mut gradients = vec![0.0; len];
@@ -137,8 +141,7 @@ impl Trainer<'_> {
         let mut log = Window::default();
         while self.progress(&state) < 1.0 {
             if stop.is_set() {
-                metrics.flush()?;
-                self.folder.save_checkpoint(self.model, &moments, &state)?;
+                self.checkpoint(&moments, &state, &mut metrics)?;
                 let resume = self.resume_command.clone();
                 return Err(Error::Interrupted { step: state.step, resume });
             }
@@ -220,7 +223,10 @@ impl Trainer<'_> {
 
     /// Refuses a step that would spoil the weights.
     fn check(&self, state: &mut State, loss: f64, norm: f64, learning_rate: f64) -> Result<()> {
-        let (first, smooth) = state.loss.unwrap_or((loss, loss));
+        let (mut first, smooth) = state.loss.unwrap_or((loss, loss));
+        if state.step < FIRST_STEPS {
+            first += (loss - first) / (state.step + 1) as f64;
+        }
         let smooth = 0.98 * smooth + 0.02 * loss;
         let failed = |what, value| {
             let (step, folder) = (state.step + 1, self.folder.path().to_path_buf());
@@ -232,7 +238,7 @@ impl Trainer<'_> {
         if !norm.is_finite() {
             return failed("gradient norm", norm);
         }
-        if state.step > 50 && smooth > DIVERGED * first.max(1.0) {
+        if state.step > FIRST_STEPS && smooth > DIVERGED * first.max(1.0) {
             return failed("loss", smooth);
         }
         state.loss = Some((first, smooth));
@@ -247,6 +253,12 @@ impl Trainer<'_> {
         progress: &Progress,
     ) -> Result<()> {
         let Some(evaluation) = self.objective.evaluate(self.model, w)? else { return Ok(()) };
+        if let Some((_, value)) = evaluation.values.iter().find(|(_, v)| !v.is_finite()) {
+            let (step, value, what) = (state.step, *value, "evaluation");
+            let learning_rate = self.settings.schedule.at(self.progress(state));
+            let folder = self.folder.path().to_path_buf();
+            return Err(Error::Diverged { step, what, value, learning_rate, folder });
+        }
         let words: Vec<_> = evaluation.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
         progress.line(&format!("step {}: {}", state.step, words.join(", ")));
         let mut row = json!({"step": state.step, "seconds": round(state.seconds)});

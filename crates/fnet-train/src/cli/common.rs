@@ -164,24 +164,41 @@ pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<(
     }
 }
 
+/// Settings of which a flag replaces the others that a file gives.
+const RIVALS: [&[&[&str]]; 4] = [
+    &[&["steps"], &["epochs"], &["minutes"]],
+    &[&["mixer"], &["mixers"]],
+    &[&["tokenizer"], &["vocab_size", "kind", "cased"]],
+    &[&["task", "data"], &["train", "dev", "text", "label", "regression"]],
+];
+
+/// Whether a flag was given: an empty list and `false` are what flags are without being given.
+fn is_given(flags: &toml::Table, key: &str) -> bool {
+    flags.get(key).is_some_and(|v| !v.as_array().is_some_and(Vec::is_empty) && v.as_bool() != Some(false))
+}
+
 /// Lays flags over the settings in a TOML file: what a flag gives wins.
 pub fn over_config<T: Serialize + DeserializeOwned>(flags: T, config: Option<&Path>) -> Result<T> {
     let Some(path) = config else { return Ok(flags) };
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut table: toml::Table = toml::from_str(&text).map_err(|e| Error::file(path, e.message()))?;
     let given = toml::Table::try_from(&flags).map_err(|e| Error::usage(e.to_string()))?;
-    let budget = ["steps", "epochs", "minutes"];
-    if budget.iter().any(|key| given.contains_key(*key)) {
-        budget.iter().for_each(|key| drop(table.remove(*key)));
+    for rivals in RIVALS {
+        let chosen = rivals.iter().position(|keys| keys.iter().any(|key| is_given(&given, key)));
+        for (i, keys) in rivals.iter().enumerate() {
+            if chosen.is_some_and(|chosen| chosen != i) {
+                keys.iter().for_each(|key| drop(table.remove(*key)));
+            }
+        }
     }
     let known = |key: &String| given_or_known::<T>(key, &text);
     if let Some(key) = table.keys().find(|key| !known(key)) {
         return Err(Error::file(path, format!("unknown setting `{key}`")));
     }
-    for (key, value) in given {
-        let empty = value.as_array().is_some_and(Vec::is_empty) || value.as_bool() == Some(false);
-        if !empty {
-            table.insert(key, value);
+    let keys: Vec<String> = given.keys().filter(|key| is_given(&given, key)).cloned().collect();
+    for key in keys {
+        if let Some(value) = given.get(&key) {
+            table.insert(key, value.clone());
         }
     }
     table.try_into().map_err(|e: toml::de::Error| Error::file(path, e.message()))
@@ -214,9 +231,24 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(Error::io(path))
 }
 
-/// Absolute paths of files that must be there.
+/// Absolute paths of files that must be there. Links are kept: their names say what is in them.
 pub fn existing_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    paths.iter().map(|p| p.canonicalize().map_err(Error::io(p))).collect()
+    let existing = |p: &PathBuf| {
+        std::fs::metadata(p).map_err(Error::io(p))?;
+        absolute(p)
+    };
+    paths.iter().map(existing).collect()
+}
+
+/// Prints a line on standard output. A reader that has gone away is no error.
+pub fn say(text: impl std::fmt::Display) -> Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io(Path::new("standard output"))(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a tokenizer with ids that the model does not have.
@@ -267,39 +299,60 @@ pub struct Running {
     pub resume: bool,
     /// No progress.
     pub quiet: bool,
+    /// Replace what the folders of single seeds hold.
+    pub overwrite: bool,
     /// Ctrl-C.
     pub stop: Stop,
+    /// How to go on after it.
+    pub resume_command: String,
 }
 
 impl RunFlags {
     /// The folder and the resolved settings of a run, new or to be gone on with.
-    pub fn start<S: Serialize + DeserializeOwned>(
+    pub fn start<S: Serialize + DeserializeOwned + Default + PartialEq>(
         &self,
+        command: &str,
         flags: S,
         resolve: impl FnOnce(&mut S) -> Result<()>,
     ) -> Result<(RunFolder, S, Running)> {
         set_threads(self.threads)?;
-        let running = Running { resume: self.resume.is_some(), quiet: self.quiet, stop: Stop::on_signal() };
+        let running = |folder: &RunFolder| Running {
+            resume: self.resume.is_some(),
+            quiet: self.quiet,
+            overwrite: self.overwrite || self.resume.is_some(),
+            stop: Stop::on_signal(),
+            resume_command: format!("fnet {command} --resume {}", folder.path().display()),
+        };
         if let Some(path) = &self.resume {
+            if flags != S::default() || self.config.is_some() || self.overwrite {
+                return Err(Error::usage(
+                    "--resume: a run goes on with its own settings; no other setting can be given",
+                ));
+            }
             let folder = RunFolder::existing(path)?;
-            let settings = folder.settings()?;
+            let mut settings: S = folder.settings()?;
+            resolve(&mut settings)?;
+            let running = running(&folder);
             return Ok((folder, settings, running));
         }
         let mut settings = over_config(flags, self.config.as_deref())?;
         resolve(&mut settings)?;
         let out = self.out.as_deref().unwrap_or(Path::new("."));
-        Ok((RunFolder::new(out, self.overwrite)?, settings, running))
+        let folder = RunFolder::new(out, self.overwrite)?;
+        let running = running(&folder);
+        Ok((folder, settings, running))
     }
 
     /// Prints a finished run's results: a table, or one JSON object.
-    pub fn finish(&self, folder: &RunFolder, results: &serde_json::Value) {
+    pub fn finish(&self, folder: &RunFolder, results: &serde_json::Value) -> Result<()> {
         if self.json {
-            println!("{results}");
+            say(results)?;
         } else {
-            print!("{}", report::table(&report::rows(results)));
+            say(report::table(&report::rows(results)).trim_end())?;
         }
         if !self.quiet {
             eprintln!("report: {}", folder.file(report::REPORT_FILE).display());
         }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::common::say;
 use super::opened::{ColumnFlags, Opened};
 use super::output::{AsideFile, OutputFlags};
 
@@ -47,17 +48,20 @@ const BLOCK: usize = 4_096;
 /// Runs `fnet embed`.
 pub fn run(args: &Args) -> Result<()> {
     args.out.start(&args.output)?;
-    if format_ending(&args.output) != "npy" {
+    if args.output.extension().is_none_or(|e| e != "npy") {
         return Err(Error::file(&args.output, "--output: expected .npy"));
     }
     let opened = Opened::open(&args.model)?;
     let hidden = opened.model.config().hidden_size;
     let mut writer = NpyWriter::create(&args.output, hidden)?;
     let mut progress = Progress::new("embedding", args.out.quiet);
-    let (mut w, mut block) = (Workspace::new(), Vec::new());
+    let (mut w, mut block, mut truncated) = (Workspace::new(), Vec::new(), 0);
     let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
         let encoding = opened.encoding();
-        let examples: Vec<Example> = block.par_iter().map(|row| encoding.encode(row, f32::NAN).0).collect();
+        let encoded: Vec<(Example, bool)> =
+            block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
+        truncated += encoded.iter().filter(|e| e.1).count();
+        let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
         for part in examples.chunks(INFERENCE_BATCH) {
             let mut batch = Batch::new();
             part.iter().for_each(|e| batch.push(&e.tokens, &e.segments));
@@ -85,13 +89,19 @@ pub fn run(args: &Args) -> Result<()> {
         rows::read(&args.input, &columns, false, take)?;
     }
     flush(&mut block, &mut writer)?;
-    let rows = writer.finish()?;
-    if args.out.json {
-        println!("{}", json!({"rows": rows, "hidden_size": hidden, "output": args.output}));
-    } else {
-        println!("{}: {rows} vectors of {hidden}", args.output.display());
+    if writer.rows == 0 {
+        return Err(Error::file(&args.input, "holds no text"));
     }
-    Ok(())
+    let rows = writer.finish()?;
+    if truncated > 0 {
+        eprintln!("{truncated} of {rows} texts were cut to the model's length");
+    }
+    if args.out.json {
+        let output = &args.output;
+        say(json!({"rows": rows, "hidden_size": hidden, "truncated": truncated, "output": output}))
+    } else {
+        say(format!("{}: {rows} vectors of {hidden}", args.output.display()))
+    }
 }
 
 fn pooled(rows: &[f32], hidden: usize, pool: Pool) -> Vec<f32> {

@@ -6,7 +6,7 @@ use fnet_train::tasks::dataset::{Dataset, predict, score};
 use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
-use super::common::set_threads;
+use super::common::{say, set_threads};
 use super::opened::{ColumnFlags, Opened};
 use super::task::find_task;
 
@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Label column
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "task")]
     label: Option<String>,
     #[command(flatten)]
     columns: ColumnFlags,
@@ -82,9 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     match (args.json, all.len()) {
-        (true, 1) => println!("{}", all.values().next().unwrap_or(&json!({}))),
-        (true, _) => println!("{}", serde_json::Value::Object(all)),
-        (false, _) => print!("{}", table(&rows)),
+        (true, 1) => say(all.values().next().unwrap_or(&json!({}))),
+        (true, _) => say(serde_json::Value::Object(all)),
+        (false, _) => say(table(&rows).trim_end()),
     }
-    Ok(())
 }

@@ -4,6 +4,7 @@ use fnet_encoder::{Batch, Head, Workspace};
 use fnet_train::{Error, Result};
 use serde_json::json;
 
+use super::common::say;
 use super::opened::Opened;
 use super::predict::softmax;
 
@@ -36,15 +37,14 @@ pub fn run(args: &Args) -> Result<()> {
     let opened = Opened::open(&args.model)?;
     let guesses = fill(&opened, &args.text, args.top)?;
     if args.json {
-        println!("{}", json!({"text": args.text, "masks": guesses}));
-        return Ok(());
+        return say(json!({"text": args.text, "masks": guesses}));
     }
     for (i, guesses) in guesses.iter().enumerate() {
         if i > 0 {
-            println!();
+            say("")?;
         }
         for guess in guesses {
-            println!("{:.4}  {:<16}  {}", guess.probability, guess.token, guess.text);
+            say(format!("{:.4}  {:<16}  {}", guess.probability, guess.token, guess.text))?;
         }
     }
     Ok(())
@@ -55,10 +55,12 @@ pub fn fill(opened: &Opened, text: &str, top: usize) -> Result<Vec<Vec<Guess>>> 
     if opened.model.head() != Head::MaskedLm {
         return Err(Error::file(&opened.path, "has no MLM head: give a pretrained model's folder"));
     }
-    let ids = opened.tokenizer.encode(text);
+    let ids = opened.tokenizer.encode(text)?;
     let (mut tokens, mut segments) = (Vec::new(), Vec::new());
     let encoding = opened.encoding();
-    opened.tokenizer.assemble(&ids, None, encoding.longest, &mut tokens, &mut segments);
+    if opened.tokenizer.assemble(&ids, None, encoding.longest, &mut tokens, &mut segments) {
+        eprintln!("the text was cut to the model's {} tokens", encoding.longest);
+    }
     let mask = opened.tokenizer.special().mask;
     let places: Vec<u32> = (0..tokens.len() as u32).filter(|p| tokens[*p as usize] == mask).collect();
     if places.is_empty() {

@@ -8,12 +8,12 @@ use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
-use fnet_train::trainer::Trainer;
+use fnet_train::trainer::{Objective, Trainer};
 use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, check_vocabulary, in_range};
+use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range};
 use super::task::{find_task, own_columns, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
@@ -83,7 +83,7 @@ impl Settings {
     pub fn resolve(&mut self) -> Result<()> {
         for path in [&mut self.model, &mut self.data, &mut self.train, &mut self.dev] {
             if let Some(path) = path {
-                *path = path.canonicalize().map_err(Error::io(path))?;
+                *path = absolute(path)?;
             }
         }
         if self.model.is_none() {
@@ -94,6 +94,7 @@ impl Settings {
         }
         self.seeds.get_or_insert(1);
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
+        in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
             epochs: 4.0,
             batch_size: 32,
@@ -145,22 +146,26 @@ impl Settings {
 
 /// Runs `fnet finetune`.
 pub fn run(args: Args) -> Result<()> {
-    let (folder, settings, running) = args.run.start(args.settings, Settings::resolve)?;
+    let (folder, settings, running) = args.run.start("finetune", args.settings, Settings::resolve)?;
     let results = if settings.seeds == Some(1) {
         run_to_end(&folder, &settings, &running)?
     } else {
         run_seeds(&folder, &settings, &running)?
     };
-    args.run.finish(&folder, &results);
-    Ok(())
+    args.run.finish(&folder, &results)
 }
 
 /// Fine-tunes with several seeds, each in a folder of its own; the best model is copied to the top.
 fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
     let first = settings.training.seed.unwrap_or(1);
     let seeds = first..first + settings.seeds.unwrap_or(1);
-    let place = |seed: u64| RunFolder::new(&folder.file(&format!("seed-{seed}")), true);
+    let place = |seed: u64| RunFolder::new(&folder.file(&format!("seed-{seed}")), running.overwrite);
     if !running.resume {
+        // Whatever is wrong with the data is found before an earlier run is removed.
+        for seed in seeds.clone() {
+            place(seed)?;
+        }
+        prepare(folder, settings, false, true)?;
         // Results say which seeds are done: those of an earlier run must not count.
         folder.clear()?;
         for seed in seeds.clone() {
@@ -173,7 +178,7 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
         let folder = place(seed)?;
         let mut one = settings.clone();
         (one.training.seed, one.seeds) = (Some(seed), Some(1));
-        all.push(match folder.results() {
+        all.push(match folder.results().filter(|_| running.resume) {
             Some(results) => results,
             None => {
                 let resume = running.resume && folder.has_checkpoint();
@@ -220,8 +225,42 @@ fn summary(all: &[Value], first: u64, best: usize) -> Value {
 
 /// Fine-tunes one seed into a folder; returns its results.
 pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
-    let (resume, quiet) = (running.resume, running.quiet);
-    let base = settings.model.clone().unwrap_or_default();
+    let resume = running.resume && folder.has_checkpoint();
+    let Prepared { mut model, tokenizer, mut objective, longest } =
+        prepare(folder, settings, resume, running.quiet)?;
+    if !resume {
+        folder.begin(settings, &tokenizer, longest, &model, objective.data())?;
+    }
+    let state = Trainer {
+        model: &mut model,
+        objective: &mut objective,
+        settings: &settings.training.settings(),
+        folder,
+        name: settings.task.as_deref().unwrap_or("fine-tuning"),
+        quiet: running.quiet,
+        resume_command: running.resume_command.clone(),
+    }
+    .run(&running.stop)?;
+    let results = report::results(&state, model.parameters().len());
+    report::write(folder, "Fine-tuning", &results)?;
+    Ok(results)
+}
+
+/// What a run needs, loaded and checked.
+struct Prepared {
+    model: Model,
+    tokenizer: Tokenizer,
+    objective: TaskObjective,
+    longest: usize,
+}
+
+fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -> Result<Prepared> {
+    // A run that goes on has its own copy of everything but the rows.
+    let base = if resume { folder.path().into() } else { settings.model.clone().unwrap_or_default() };
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if !resume && same(&base, folder.path()) {
+        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+    }
     let tokenizer = Tokenizer::read(&base.join(TOKENIZER_FILE))?;
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
@@ -237,7 +276,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     }
     settings.training.freeze(&mut model)?;
     let longest = model.config().max_position_embeddings;
-    let longest = settings.max_length.map_or(longest, |n| n.clamp(4, longest));
+    let longest = settings.max_length.map_or(longest, |n| n.min(longest));
     let encoding = Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
         let data = Dataset::read(path, columns, &files.labels, &encoding)?;
@@ -267,21 +306,6 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         .collect::<Result<_>>()?;
     let batch = [settings.training.batch_size, settings.training.accumulate].map(|n| n.unwrap_or(1));
     let (labels, metrics) = (files.labels.clone(), files.metrics.clone());
-    let mut objective = TaskObjective::new(train, dev, labels, metrics, batch, seed);
-    if !resume {
-        folder.begin(settings, &tokenizer, longest)?;
-    }
-    let state = Trainer {
-        model: &mut model,
-        objective: &mut objective,
-        settings: &settings.training.settings(),
-        folder,
-        name: settings.task.as_deref().unwrap_or("fine-tuning"),
-        quiet,
-        resume_command: format!("fnet finetune --resume {}", folder.path().display()),
-    }
-    .run(resume, &running.stop)?;
-    let results = report::results(&state, model.parameters().len());
-    report::write(folder, "Fine-tuning", &results)?;
-    Ok(results)
+    let objective = TaskObjective::new(train, dev, labels, metrics, batch, seed);
+    Ok(Prepared { model, tokenizer, objective, longest })
 }

@@ -6,6 +6,7 @@ use fnet_train::folder::RunFolder;
 use fnet_train::report::table;
 use serde_json::{Value, json};
 
+use super::common::say;
 use super::opened::Opened;
 
 /// Show what a model folder holds
@@ -50,8 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         object["tensors"] = json!(tensors);
     }
     if args.json {
-        println!("{object}");
-        return Ok(());
+        return say(object);
     }
     let plain = |v: &Value| v.as_str().map_or_else(|| v.to_string(), ToString::to_string);
     let mut rows: Vec<(String, String)> = object
@@ -68,6 +68,5 @@ pub fn run(args: &Args) -> Result<()> {
         let shape = |t: &Value| (t["name"].as_str().unwrap_or("").into(), t["shape"].to_string());
         rows.extend(tensors.iter().map(shape));
     }
-    print!("{}", table(&rows));
-    Ok(())
+    say(table(&rows).trim_end())
 }

@@ -47,9 +47,10 @@ impl Opened {
 
     pub fn encoding(&self) -> Encoding<'_> {
         let config = self.model.config();
+        let trained = self.trained.as_ref().and_then(|t| t.max_length).unwrap_or(usize::MAX);
         Encoding {
             tokenizer: &self.tokenizer,
-            longest: config.max_position_embeddings,
+            longest: trained.min(config.max_position_embeddings),
             padding: config.padding,
         }
     }

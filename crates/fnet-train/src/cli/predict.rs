@@ -4,11 +4,11 @@ use fnet_encoder::Workspace;
 use fnet_train::progress::Progress;
 use fnet_train::tasks::dataset::{Example, Labels, predict};
 use fnet_train::tasks::rows::{self, Row};
-use fnet_train::text::format_ending;
 use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::common::say;
 use super::opened::{ColumnFlags, Opened};
 use super::output::{AsideFile, OutputFlags};
 
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut flush = |block: &mut Vec<Row>, writer: &mut Writer| -> Result<()> {
         let encoding = opened.encoding();
         let encoded: Vec<(Example, bool)> =
-            block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect();
+            block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
         truncated += encoded.iter().filter(|e| e.1).count();
         let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
         let outputs = predict(&opened.model, &examples, &mut w)?;
@@ -68,11 +68,10 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("{truncated} of {rows} texts were cut to the model's length");
     }
     if args.out.json {
-        println!("{}", json!({"rows": rows, "truncated": truncated, "output": args.output}));
+        say(json!({"rows": rows, "truncated": truncated, "output": args.output}))
     } else {
-        println!("{}: {rows} predictions", args.output.display());
+        say(format!("{}: {rows} predictions", args.output.display()))
     }
-    Ok(())
 }
 
 /// Writes predictions in the format that the file's ending says.
@@ -84,7 +83,7 @@ struct Writer {
 
 impl Writer {
     fn create(path: &Path, labels: &Labels) -> Result<Self> {
-        let format = format_ending(path);
+        let format = path.extension().map_or("".into(), |e| e.to_string_lossy().to_lowercase());
         if !["tsv", "csv", "jsonl"].contains(&format.as_str()) {
             return Err(Error::file(path, "--output: expected .tsv, .csv or .jsonl"));
         }

@@ -10,7 +10,7 @@ use fnet_train::mlm::Masking;
 use fnet_train::pretrain::{MlmObjective, MlmSettings};
 use fnet_train::random::fingerprint;
 use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
-use fnet_train::trainer::Trainer;
+use fnet_train::trainer::{Objective, Trainer};
 use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub struct Settings {
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub valid: Vec<PathBuf>,
     /// A tokenizer.json, instead of training one
-    #[arg(long, value_name = "FILE", conflicts_with = "vocab_size")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "kind", "cased"])]
     pub tokenizer: Option<PathBuf>,
     /// Tokens in a vocabulary that is trained on the corpus
     #[arg(long)]
@@ -109,8 +109,14 @@ impl Settings {
     /// Fills in what was not given. The defaults are the best found on novels and GLUE tasks; see
     /// README.
     pub fn resolve(&mut self) -> Result<()> {
+        if self.corpus.is_empty() {
+            return Err(Error::usage("--corpus: name one or more text files"));
+        }
         self.corpus = existing_files(&self.corpus)?;
         self.valid = existing_files(&self.valid)?;
+        if let Some(shards) = &mut self.shards {
+            *shards = absolute(shards)?;
+        }
         if let Some(tokenizer) = &mut self.tokenizer {
             *tokenizer = absolute(tokenizer)?;
         } else {
@@ -186,15 +192,14 @@ impl Settings {
 
 /// Runs `fnet pretrain`.
 pub fn run(args: Args) -> Result<()> {
-    let (folder, settings, running) = args.run.start(args.settings, Settings::resolve)?;
+    let (folder, settings, running) = args.run.start("pretrain", args.settings, Settings::resolve)?;
     let results = run_to_end(&folder, &settings, &running)?;
-    args.run.finish(&folder, &results);
-    Ok(())
+    args.run.finish(&folder, &results)
 }
 
 /// Pretrains into a folder, from the start or from its checkpoint; returns its results.
 pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
-    let (resume, quiet) = (running.resume, running.quiet);
+    let (resume, quiet) = (running.resume && folder.has_checkpoint(), running.quiet);
     let cache = match &settings.shards {
         Some(shards) => shards.clone(),
         None => absolute(folder.path())?.parent().unwrap_or(folder.path()).join("fnet-shards"),
@@ -261,7 +266,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     }
     let mut objective = MlmObjective::new(mlm, &tokenizer, sequences, &validation);
     if !resume {
-        folder.begin(settings, &tokenizer, longest)?;
+        folder.begin(settings, &tokenizer, longest, &model, objective.data())?;
     }
     let state = Trainer {
         model: &mut model,
@@ -270,13 +275,16 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         folder,
         name: "pretraining",
         quiet,
-        resume_command: format!("fnet pretrain --resume {}", folder.path().display()),
+        resume_command: running.resume_command.clone(),
     }
-    .run(resume, &running.stop)?;
+    .run(&running.stop)?;
     let results = report::results(&state, model.parameters().len());
     report::write(folder, "Pretraining", &results)?;
     Ok(results)
 }
+
+/// Changes when the same text gives another vocabulary than before.
+const VOCABULARY_VERSION: u32 = 2;
 
 /// The tokenizer of a new run: given, or trained before on the same files, or trained now.
 fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer> {
@@ -285,7 +293,7 @@ fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer
     }
     let kind = settings.kind.unwrap_or(Kind::Wordpiece);
     let size = settings.vocab_size.unwrap_or(8_192);
-    let mut what = format!("{kind:?} {size} {}", settings.cased);
+    let mut what = format!("{VOCABULARY_VERSION} {kind:?} {size} {}", settings.cased);
     for file in &settings.corpus {
         let data = std::fs::metadata(file).map_err(Error::io(file))?;
         what += &format!("\n{} {} {:?}", file.display(), data.len(), data.modified().ok());

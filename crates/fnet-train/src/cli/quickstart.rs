@@ -12,7 +12,7 @@ use fnet_train::tasks::rows::{self, Columns, Row};
 use fnet_train::{Error, Result};
 use serde_json::{Value, json};
 
-use super::common::{LoopFlags, Running, absolute, set_threads};
+use super::common::{LoopFlags, Running, absolute, say, set_threads};
 use super::opened::Opened;
 use super::task::{find_task, task_labels};
 use super::{fill_mask, finetune, pretrain};
@@ -37,18 +37,26 @@ const PRETRAINING_EPOCHS: f64 = 10.0;
 /// Passes over each task's rows in fine-tuning.
 const TASK_EPOCHS: f64 = 6.0;
 /// A file by which an earlier quickstart's folder is known.
-const MARK: &str = "data/corpus/train.txt";
+const MARK: &str = ".fnet-quickstart";
 
 /// Runs `fnet quickstart`.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     let started = Instant::now();
-    let running = Running { resume: false, quiet: false, stop: Stop::on_signal() };
+    let running = Running {
+        resume: false,
+        quiet: false,
+        overwrite: true,
+        stop: Stop::on_signal(),
+        resume_command: format!("fnet quickstart --out {}", args.out.display()),
+    };
     let out = absolute(&args.out)?;
     let used = out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if used && !out.join(MARK).exists() {
         return Err(Error::file(&args.out, "holds other files; choose another --out"));
     }
+    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+    std::fs::write(out.join(MARK), "").map_err(Error::io(&out))?;
     let data = out.join("data");
     sample::write(&data, sample::SEED)?;
     eprintln!("sample corpus and tasks: {}", data.display());
@@ -83,29 +91,24 @@ pub fn run(args: &Args) -> Result<()> {
             })
             .collect();
         let seconds = started.elapsed().as_secs_f64();
-        println!("{}", json!({"tasks": tasks, "fill_mask": guesses, "seconds": seconds}));
-        return Ok(());
+        return say(json!({"tasks": tasks, "fill_mask": guesses, "seconds": seconds}));
     }
-    println!(
+    say(format!(
         "\n{:<14} {:<10} {:>12} {:>12} {:>12}",
         "task", "metric", "bag of words", "from scratch", "pretrained"
-    );
+    ))?;
     for (name, cells) in &table {
         let metric = cells.last().map_or("", |(_, (metric, _))| metric.as_str());
         let values: String = cells.iter().map(|(_, (_, value))| format!(" {value:>12.3}")).collect();
-        println!("{name:<14} {metric:<10}{values}");
+        say(format!("{name:<14} {metric:<10}{values}"))?;
     }
-    println!("\n{text}");
+    say(format!("\n{text}"))?;
     for guess in guesses.iter().flatten() {
-        println!("  {:.3}  {}", guess.probability, guess.text);
+        say(format!("  {:.3}  {}", guess.probability, guess.text))?;
     }
-    println!(
-        "\ndone in {}; reports: {}/*/report.html",
-        duration(started.elapsed().as_secs_f64()),
-        args.out.display()
-    );
-    println!("next: fnet pretrain --corpus YOUR.txt --out DIR, then fnet finetune --model DIR (see --help)");
-    Ok(())
+    let took = duration(started.elapsed().as_secs_f64());
+    say(format!("\ndone in {took}; reports: {}/*/report.html", args.out.display()))?;
+    say("next: fnet pretrain --corpus YOUR.txt --out DIR, then fnet finetune --model DIR (see --help)")
 }
 
 fn pretraining(data: &Path) -> Result<pretrain::Settings> {

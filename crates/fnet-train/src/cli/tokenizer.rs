@@ -4,7 +4,7 @@ use fnet_encoder::pretrained::write_whole;
 use fnet_train::tokenizer::Kind;
 use fnet_train::{Error, Result};
 
-use super::common::existing_files;
+use super::common::{existing_files, say};
 use super::pretrain::train_tokenizer;
 
 /// Train a vocabulary on text
@@ -39,6 +39,5 @@ pub fn run(args: &Args) -> Result<()> {
     eprintln!("training a {:?} vocabulary of {} tokens", args.kind, args.vocab_size);
     let tokenizer = train_tokenizer(args.kind, args.vocab_size, args.cased, &files)?;
     write_whole(&args.out, tokenizer.to_json()?.as_bytes())?;
-    println!("{}: {} tokens", args.out.display(), tokenizer.vocab_size());
-    Ok(())
+    say(format!("{}: {} tokens", args.out.display(), tokenizer.vocab_size()))
 }

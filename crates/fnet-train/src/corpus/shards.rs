@@ -78,7 +78,7 @@ pub struct Shards {
 /// # Errors
 /// If a file is missing, or the tokenizer cannot be serialised.
 pub fn key(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<String> {
-    let mut text = tokenizer.to_json()?;
+    let mut text = format!("{}\n{}", String::from_utf8_lossy(MAGIC), tokenizer.to_json()?);
     for file in files {
         let path = file.canonicalize().map_err(Error::io(file))?;
         let data = std::fs::metadata(file).map_err(Error::io(file))?;
@@ -151,9 +151,9 @@ fn make(folder: &Path, files: &[PathBuf], tokenizer: &Tokenizer, quiet: bool) ->
             .par_iter()
             .map(|piece| match piece {
                 Piece::Paragraph(text) => sentences(text).into_iter().map(|s| tokenizer.encode(s)).collect(),
-                Piece::EndOfDocument => Vec::new(),
+                Piece::EndOfDocument => Ok(Vec::new()),
             })
-            .collect();
+            .collect::<Result<_>>()?;
         for (piece, units) in pieces.iter().zip(&encoded) {
             match piece {
                 Piece::Paragraph(_) => writer.paragraph(units)?,
@@ -212,17 +212,24 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let path = shard_path(self.folder, self.shards);
+        // Aside first: another run may have the old one mapped.
+        let aside = path.with_extension(format!("{}.part", std::process::id()));
         let write = || {
-            let mut out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
+            let mut out = BufWriter::with_capacity(1 << 20, File::create(&aside)?);
             out.write_all(MAGIC)?;
             out.write_all(&(self.ends.len() as u64).to_le_bytes())?;
             out.write_all(&(self.tokens.len() as u64).to_le_bytes())?;
             for value in self.ends.iter().chain(&self.tokens) {
                 out.write_all(&value.to_le_bytes())?;
             }
-            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+            std::fs::rename(&aside, &path)
         };
-        write().map_err(Error::io(&path))?;
+        let written = write();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&aside);
+        }
+        written.map_err(Error::io(&path))?;
         self.shards += 1;
         self.ends.clear();
         self.tokens.clear();

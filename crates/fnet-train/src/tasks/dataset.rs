@@ -139,14 +139,17 @@ pub struct Encoding<'a> {
 
 impl Encoding<'_> {
     /// Encodes a row; says whether it was cut.
-    pub fn encode(&self, row: &Row, label: f32) -> (Example, bool) {
-        let first = self.tokenizer.encode(&row.first);
-        let second = row.second.as_ref().map(|s| self.tokenizer.encode(s));
+    ///
+    /// # Errors
+    /// If the tokenizer cannot write a text.
+    pub fn encode(&self, row: &Row, label: f32) -> Result<(Example, bool)> {
+        let first = self.tokenizer.encode(&row.first)?;
+        let second = row.second.as_ref().map(|s| self.tokenizer.encode(s)).transpose()?;
         let (mut tokens, mut segments) = (Vec::new(), Vec::new());
         let cut =
             self.tokenizer.assemble(&first, second.as_deref(), self.longest, &mut tokens, &mut segments);
         self.pad(&mut tokens, &mut segments);
-        (Example { tokens, segments, label }, cut)
+        Ok((Example { tokens, segments, label }, cut))
     }
 
     /// Fills a sequence up where padding is fixed.
@@ -171,7 +174,8 @@ impl Dataset {
             rows.push((row, label));
             Ok(())
         })?;
-        let encoded: Vec<_> = rows.par_iter().map(|(row, label)| encoding.encode(row, *label)).collect();
+        let encoded: Vec<_> =
+            rows.par_iter().map(|(row, label)| encoding.encode(row, *label)).collect::<Result<_>>()?;
         let truncated = encoded.iter().filter(|(_, cut)| *cut).count();
         Ok(Self { examples: encoded.into_iter().map(|(example, _)| example).collect(), truncated })
     }

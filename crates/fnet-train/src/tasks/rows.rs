@@ -119,7 +119,8 @@ impl Places {
         needs_label: bool,
         fields: &[&str],
     ) -> Result<Option<Row>> {
-        if columns.skip_ragged && self.width.is_some_and(|w| w != fields.len()) {
+        // Predictions are told apart by their number, so there no row may be left out.
+        if needs_label && columns.skip_ragged && self.width.is_some_and(|w| w != fields.len()) {
             return Ok(None);
         }
         let field = |number: usize| {
@@ -143,7 +144,7 @@ type Each<'a> = &'a mut dyn FnMut(Row) -> Result<()>;
 
 fn read_tsv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Result<()> {
     let mut lines = Lines::open(path)?;
-    let mut places = None;
+    let (mut places, mut blank) = (None, None);
     while let Some((number, line)) = lines.next_line()? {
         let fields: Vec<&str> = line.split('\t').collect();
         let places = match &places {
@@ -156,7 +157,11 @@ fn read_tsv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Re
             None => places.insert(Places::find(path, columns, None, needs_label)?),
         };
         if line.is_empty() {
+            blank.get_or_insert(number);
             continue;
+        }
+        if let (Some(line), false) = (blank, needs_label) {
+            return Err(Error::line(path, line, "is empty; predictions need a row for every line"));
         }
         if let Some(row) = places.row(path, number, columns, needs_label, &fields)? {
             each(row)?;
