@@ -11,7 +11,6 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, NFKC, NormalizerWrapper, Sequence};
-use tokenizers::parallelism::set_parallelism;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
@@ -134,6 +133,9 @@ fn train_wordpiece(
     Ok(model)
 }
 
+/// Longer words are left out of training: the library's likelihoods underflow.
+const LONGEST_WORD: usize = 200;
+
 fn train_unigram(
     vocab_size: usize,
     words: &AHashMap<CompactString, u64>,
@@ -147,13 +149,33 @@ fn train_unigram(
         .build()?;
     let mut sentences: Vec<(String, u32)> =
         words.iter().map(|(w, n)| (w.to_string(), u32::try_from(*n).unwrap_or(u32::MAX))).collect();
+    sentences.retain(|s| s.0.chars().count() <= LONGEST_WORD);
     sentences.sort_unstable();
     let mut model = Unigram::default();
-    // In parallel the library adds floating-point counts in whatever order they come.
-    set_parallelism(false);
-    let trained = trainer.do_train(sentences, &mut model);
-    set_parallelism(true);
-    trained.map(|_| model)
+    // On several threads the library adds floating-point counts in an order that depends on them.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    pool.install(|| trainer.do_train(sentences, &mut model))?;
+    in_fixed_order(&model)
+}
+
+/// The same model with its pieces in order: the library gives characters that no piece covers their
+/// scores, just above the lowest one, in the order of a hash map.
+fn in_fixed_order(model: &Unigram) -> std::result::Result<Unigram, tokenizers::Error> {
+    const STEP: f64 = 1e-4; // between the scores that the library hands out
+    let all: Vec<(String, f64)> = model.iter().cloned().collect();
+    let (special, pieces) = all.split_at(SPECIAL_TOKENS.len().min(all.len()));
+    let lowest = pieces.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
+    let single = |p: &&(String, f64)| p.0.chars().count() == 1;
+    let bound = lowest + STEP * (pieces.iter().filter(single).count() + 1) as f64;
+    let (late, mut ordered): (Vec<_>, Vec<_>) =
+        pieces.iter().cloned().partition(|p| single(&p) && p.1 <= bound);
+    let (mut letters, mut scores): (Vec<String>, Vec<f64>) = late.into_iter().unzip();
+    letters.sort_unstable();
+    scores.sort_by(f64::total_cmp);
+    ordered.extend(letters.into_iter().zip(scores));
+    ordered.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let unknown = special.iter().position(|t| t.0 == "[UNK]");
+    Unigram::from(special.iter().cloned().chain(ordered).collect(), unknown, false)
 }
 
 /// Ids of the tokens with a task of their own.

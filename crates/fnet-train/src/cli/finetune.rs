@@ -159,11 +159,12 @@ pub fn run(args: Args) -> Result<()> {
 fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
     let first = settings.training.seed.unwrap_or(1);
     let seeds = first..first + settings.seeds.unwrap_or(1);
-    let place = |seed: u64| RunFolder::new(&folder.file(&format!("seed-{seed}")), running.overwrite);
+    let open = |seed: u64, overwrite| RunFolder::new(&folder.file(&format!("seed-{seed}")), overwrite);
+    let place = |seed: u64| open(seed, true);
     if !running.resume {
         // Whatever is wrong with the data is found before an earlier run is removed.
         for seed in seeds.clone() {
-            place(seed)?;
+            open(seed, running.overwrite)?;
         }
         prepare(folder, settings, false, true)?;
         // Results say which seeds are done: those of an earlier run must not count.
