@@ -1,5 +1,7 @@
 //! Mixing against the other ways to compute Re(FFT2(x)): `cargo bench --bench mixing`.
 
+#![allow(missing_docs)] // the macros below make public functions
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fnet_mixing::FourierMixer;
 use rustfft::{FftPlanner, num_complex::Complex32};

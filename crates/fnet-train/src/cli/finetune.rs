@@ -81,10 +81,9 @@ pub struct TaskFiles {
 
 impl Settings {
     pub fn resolve(&mut self) -> Result<()> {
-        for path in [&mut self.model, &mut self.data, &mut self.train, &mut self.dev] {
-            if let Some(path) = path {
-                *path = absolute(path)?;
-            }
+        let paths = [&mut self.model, &mut self.data, &mut self.train, &mut self.dev];
+        for path in paths.into_iter().flatten() {
+            *path = absolute(path)?;
         }
         if self.model.is_none() {
             return Err(Error::usage("--model: the folder of a pretrained model is needed"));

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Padding};
+use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Padding, pretrained};
 use fnet_train::corpus::documents::paragraphs;
 use fnet_train::corpus::sequences::{Layout, Sequences};
 use fnet_train::corpus::shards::{self, Shards};
@@ -15,7 +15,9 @@ use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, absolute, existing_files, in_range};
+use super::common::{
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range,
+};
 
 /// Pretrain an encoder by masked language modelling on text
 #[derive(clap::Args)]
@@ -37,6 +39,10 @@ pub struct Settings {
     /// Text to validate on; by default the end of the corpus is held out
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub valid: Vec<PathBuf>,
+    /// Go on from this model's weights, with its vocabulary and shape: to adapt it to other text,
+    /// such as a task's own
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "vocab_size", "kind", "cased", "preset", "mixer", "mixers"])]
+    pub model: Option<PathBuf>,
     /// A tokenizer.json, instead of training one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "kind", "cased"])]
     pub tokenizer: Option<PathBuf>,
@@ -117,14 +123,17 @@ impl Settings {
         if let Some(shards) = &mut self.shards {
             *shards = absolute(shards)?;
         }
-        if let Some(tokenizer) = &mut self.tokenizer {
-            *tokenizer = absolute(tokenizer)?;
-        } else {
-            self.vocab_size.get_or_insert(8_192);
-            self.kind.get_or_insert(Kind::Wordpiece);
+        for path in [&mut self.model, &mut self.tokenizer].into_iter().flatten() {
+            *path = absolute(path)?;
         }
-        self.preset.get_or_insert_with(|| "mini".into());
-        self.seq_len.get_or_insert(128);
+        if self.model.is_none() {
+            self.preset.get_or_insert_with(|| "mini".into());
+            self.seq_len.get_or_insert(128);
+            if self.tokenizer.is_none() {
+                self.vocab_size.get_or_insert(8_192);
+                self.kind.get_or_insert(Kind::Wordpiece);
+            }
+        }
         self.sequences.get_or_insert(Layout::Paragraphs);
         self.padding.get_or_insert_default();
         let masking = Masking::default();
@@ -163,8 +172,18 @@ impl Settings {
         }
     }
 
-    fn longest(&self) -> usize {
-        self.seq_len.unwrap_or(128)
+    /// A model with fresh weights, or with those of `--model` or of the run that is gone on with.
+    fn model(&self, tokenizer: &Tokenizer, open: Option<&Path>) -> Result<Model> {
+        let seed = self.training.seed.unwrap_or(1);
+        let Some(path) = open else { return Ok(Model::new(self.config(tokenizer)?, Head::MaskedLm, seed)?) };
+        let (mut model, report) = pretrained::open_as(path, Head::MaskedLm, seed)?;
+        if let Some(name) = report.missing.first() {
+            let message = format!("{name} is missing: only a pretrained model can be gone on with");
+            return Err(Error::file(path, message));
+        }
+        check_vocabulary(path, tokenizer, &model)?;
+        model.config_mut().hidden_dropout_prob = self.training.dropout.unwrap_or_default();
+        Ok(model)
     }
 
     fn config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig> {
@@ -175,7 +194,7 @@ impl Settings {
         })?;
         let special = tokenizer.special();
         config.vocab_size = tokenizer.vocab_size();
-        config.max_position_embeddings = self.longest();
+        config.max_position_embeddings = self.seq_len.unwrap_or(128);
         config.hidden_dropout_prob = self.training.dropout.unwrap_or(0.1);
         config.pad_token_id = Some(special.pad);
         config.bos_token_id = Some(special.cls);
@@ -209,8 +228,12 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     } else {
         tokenizer(settings, &cache, quiet)?
     };
-    let config = settings.config(&tokenizer)?;
-    let longest = settings.longest();
+    let source = if resume { Some(folder.path()) } else { settings.model.as_deref() };
+    let mut model = settings.model(&tokenizer, source)?;
+    let config = model.config();
+    let longest = config.max_position_embeddings;
+    let longest = settings.seq_len.map_or(longest, |n| n.min(longest));
+    let padding = config.padding;
     let load = |files: &[PathBuf]| -> Result<Sequences> {
         let place = cache.join(shards::key(files, &tokenizer)?);
         let shards = Shards::open_or_make(&place, files, &tokenizer, quiet)?;
@@ -246,14 +269,13 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         ));
     }
     let seed = settings.training.seed.unwrap_or(1);
-    let mut model = Model::new(config, Head::MaskedLm, seed)?;
     settings.training.freeze(&mut model)?;
     let mlm = MlmSettings {
         masking: settings.masking(),
         batch_tokens: settings.training.batch_size.unwrap_or(32) * longest,
         accumulate: settings.training.accumulate.unwrap_or(1),
         longest,
-        padding: settings.padding.unwrap_or_default(),
+        padding,
         seed,
     };
     if !quiet {
@@ -288,6 +310,9 @@ const VOCABULARY_VERSION: u32 = 2;
 
 /// The tokenizer of a new run: given, or trained before on the same files, or trained now.
 fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer> {
+    if let Some(model) = &settings.model {
+        return Tokenizer::read(&model.join(TOKENIZER_FILE));
+    }
     if let Some(path) = &settings.tokenizer {
         return Tokenizer::read(path);
     }
@@ -307,7 +332,7 @@ fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer
     }
     let tokenizer = train_tokenizer(kind, size, settings.cased, &settings.corpus)?;
     std::fs::create_dir_all(cache).map_err(Error::io(cache))?;
-    fnet_encoder::pretrained::write_whole(&place, tokenizer.to_json()?.as_bytes())?;
+    pretrained::write_whole(&place, tokenizer.to_json()?.as_bytes())?;
     Ok(tokenizer)
 }
 

@@ -24,7 +24,8 @@ struct Record {
 
 /// The paragraphs of several files, one after another.
 pub struct Documents {
-    files: std::vec::IntoIter<PathBuf>,
+    /// Files still to be read, the next one last.
+    files: Vec<PathBuf>,
     open: Option<(Lines, bool)>,
     pending: Vec<Piece>,
     paragraphs_in_file: usize,
@@ -47,7 +48,7 @@ impl Documents {
             text::open(file)?;
         }
         Ok(Self {
-            files: files.to_vec().into_iter(),
+            files: files.iter().rev().cloned().collect(),
             open: None,
             pending: Vec::new(),
             paragraphs_in_file: 0,
@@ -65,7 +66,7 @@ impl Documents {
                 return Ok(Some(piece));
             }
             let Some((lines, json)) = &mut self.open else {
-                let Some(path) = self.files.next() else { return Ok(None) };
+                let Some(path) = self.files.pop() else { return Ok(None) };
                 self.open = Some((Lines::open(&path)?, text::format_ending(&path) == "jsonl"));
                 self.paragraphs_in_file = 0;
                 self.current = path;

@@ -20,7 +20,7 @@ pub const SEED: u64 = 2_021;
 /// Documents in the corpus, and in its validation half.
 const DOCUMENTS: [usize; 2] = [4_000, 200];
 
-/// Names of the files that [`write`] makes, below its folder.
+/// Names of the files that [`write`](fn@write) makes, below its folder.
 pub const FILES: [&str; 14] = [
     "corpus/train.txt",
     "corpus/valid.txt",
