@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -14,10 +16,33 @@ const LONGEST_LINE: u64 = 64 << 20;
 /// # Errors
 /// If the file cannot be opened.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    open_counted(path, Arc::default())
+}
+
+/// A file whose bytes are counted as they are read.
+struct Counted {
+    file: File,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Like [`open`], and adds to `bytes` what is read of the file itself.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn open_counted(path: &Path, bytes: Arc<AtomicU64>) -> Result<Box<dyn BufRead + Send>> {
     let file = File::open(path).map_err(Error::io(path))?;
     if file.metadata().map_err(Error::io(path))?.is_dir() {
         return Err(Error::file(path, "is a folder, not a file"));
     }
+    let file = Counted { file, bytes };
     let reader: Box<dyn Read + Send> = match ending(path) {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
         Some("zst") => Box::new(zstd::Decoder::new(file).map_err(Error::io(path))?),
@@ -53,7 +78,15 @@ impl Lines {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.into(), reader: open(path)?, number: 0, bytes: Vec::new() })
+        Self::open_counted(path, Arc::default())
+    }
+
+    /// Opens a file, and adds to `bytes` what is read of it.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open_counted(path: &Path, bytes: Arc<AtomicU64>) -> Result<Self> {
+        Ok(Self { path: path.into(), reader: open_counted(path, bytes)?, number: 0, bytes: Vec::new() })
     }
 
     /// The next line, or `None` at the end.

@@ -8,6 +8,7 @@ use fnet_train::corpus::shards::{self, Shards};
 use fnet_train::folder::RunFolder;
 use fnet_train::mlm::Masking;
 use fnet_train::pretrain::{MlmObjective, MlmSettings};
+use fnet_train::progress::Progress;
 use fnet_train::random::fingerprint;
 use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
@@ -330,16 +331,24 @@ fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer
     if !quiet {
         eprintln!("training a {kind:?} vocabulary of {size} tokens");
     }
-    let tokenizer = train_tokenizer(kind, size, settings.cased, &settings.corpus)?;
+    let tokenizer = train_tokenizer(kind, size, settings.cased, &settings.corpus, quiet)?;
     std::fs::create_dir_all(cache).map_err(Error::io(cache))?;
     pretrained::write_whole(&place, tokenizer.to_json()?.as_bytes())?;
     Ok(tokenizer)
 }
 
 /// Trains a vocabulary on corpus files.
-pub fn train_tokenizer(kind: Kind, vocab_size: usize, cased: bool, files: &[PathBuf]) -> Result<Tokenizer> {
+pub fn train_tokenizer(
+    kind: Kind,
+    vocab_size: usize,
+    cased: bool,
+    files: &[PathBuf],
+    quiet: bool,
+) -> Result<Tokenizer> {
     let mut error = None;
-    let tokenizer = Tokenizer::train(kind, vocab_size, cased, paragraphs(files, &mut error)?);
+    let progress = Progress::new("counting words", quiet);
+    let lines = paragraphs(files, progress, &mut error)?;
+    let tokenizer = Tokenizer::train(kind, vocab_size, cased, lines);
     match error {
         Some(error) => Err(error),
         None => tokenizer,

@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let files = existing_files(&args.corpus)?;
     eprintln!("training a {:?} vocabulary of {} tokens", args.kind, args.vocab_size);
-    let tokenizer = train_tokenizer(args.kind, args.vocab_size, args.cased, &files)?;
+    let tokenizer = train_tokenizer(args.kind, args.vocab_size, args.cased, &files, false)?;
     write_whole(&args.out, tokenizer.to_json()?.as_bytes())?;
     say(format!("{}: {} tokens", args.out.display(), tokenizer.vocab_size()))
 }

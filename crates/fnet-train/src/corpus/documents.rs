@@ -2,10 +2,13 @@
 //! `.jsonl` (an object with `text` a line), each plain, `.gz` or `.zst`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::text::{self, Lines};
 
 /// One piece of a corpus.
@@ -30,6 +33,8 @@ pub struct Documents {
     pending: Vec<Piece>,
     paragraphs_in_file: usize,
     current: PathBuf,
+    read: Arc<AtomicU64>,
+    size: u64,
 }
 
 impl Documents {
@@ -53,7 +58,14 @@ impl Documents {
             pending: Vec::new(),
             paragraphs_in_file: 0,
             current: PathBuf::new(),
+            read: Arc::default(),
+            size: total_bytes(files),
         })
+    }
+
+    /// Part of the files that has been read, from 0 to 1.
+    pub fn progress(&self) -> f64 {
+        self.read.load(Ordering::Relaxed) as f64 / self.size.max(1) as f64
     }
 
     /// The next piece, or `None` at the end of the last file.
@@ -67,7 +79,10 @@ impl Documents {
             }
             let Some((lines, json)) = &mut self.open else {
                 let Some(path) = self.files.pop() else { return Ok(None) };
-                self.open = Some((Lines::open(&path)?, text::format_ending(&path) == "jsonl"));
+                self.open = Some((
+                    Lines::open_counted(&path, self.read.clone())?,
+                    text::format_ending(&path) == "jsonl",
+                ));
                 self.paragraphs_in_file = 0;
                 self.current = path;
                 continue;
@@ -110,13 +125,21 @@ impl Documents {
 /// All paragraphs of some files as an iterator, which ends at the first error and keeps it in `error`.
 pub fn paragraphs<'a>(
     files: &[PathBuf],
+    mut progress: Progress,
     error: &'a mut Option<Error>,
-) -> Result<impl Iterator<Item = String> + Send + 'a> {
+) -> Result<impl Iterator<Item = String> + 'a> {
     let mut documents = Documents::open(files)?;
+    let mut count = 0;
     Ok(std::iter::from_fn(move || {
         loop {
             match documents.next_piece() {
-                Ok(Some(Piece::Paragraph(text))) => return Some(text),
+                Ok(Some(Piece::Paragraph(text))) => {
+                    count += 1;
+                    if count % 1_024 == 0 && progress.wants_update() {
+                        progress.update(Some(documents.progress()), &format!("{count} paragraphs"));
+                    }
+                    return Some(text);
+                }
                 Ok(Some(Piece::EndOfDocument)) => {}
                 Ok(None) => return None,
                 Err(e) => {
@@ -164,7 +187,7 @@ pub fn sentences(paragraph: &str) -> Vec<&str> {
 }
 
 /// Total size of files on disk, for progress.
-pub fn total_bytes(files: &[PathBuf]) -> u64 {
+fn total_bytes(files: &[PathBuf]) -> u64 {
     let size = |path: &PathBuf| std::fs::metadata(Path::new(path)).map_or(0, |m| m.len());
     files.iter().map(size).sum()
 }

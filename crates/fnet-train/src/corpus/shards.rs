@@ -15,7 +15,6 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -136,7 +135,6 @@ fn make(folder: &Path, files: &[PathBuf], tokenizer: &Tokenizer, quiet: bool) ->
     let mut progress = Progress::new("tokenising", quiet);
     let mut writer = Writer::new(folder);
     let mut pieces = Vec::new();
-    let done = AtomicUsize::new(0);
     loop {
         pieces.clear();
         while pieces.len() < BLOCK
@@ -160,10 +158,8 @@ fn make(folder: &Path, files: &[PathBuf], tokenizer: &Tokenizer, quiet: bool) ->
                 Piece::EndOfDocument => writer.end_document(),
             }
         }
-        done.fetch_add(pieces.len(), Ordering::Relaxed);
         if progress.wants_update() {
-            let paragraphs = done.load(Ordering::Relaxed);
-            progress.update(None, &format!("{paragraphs} paragraphs, {} tokens", writer.total));
+            progress.update(Some(documents.progress()), &format!("{} tokens", writer.total));
         }
     }
     writer.flush()?;
