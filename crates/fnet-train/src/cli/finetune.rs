@@ -95,7 +95,7 @@ impl Settings {
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
         in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
-            epochs: 4.0,
+            epochs: 5.0,
             batch_size: 32,
             learning_rate: 3e-4,
             warm_up: 0.1,
