@@ -33,9 +33,9 @@ pub struct Args {
 }
 
 /// Passes over the sample corpus in pretraining.
-const PRETRAINING_EPOCHS: f64 = 10.0;
+const PRETRAINING_EPOCHS: f64 = 14.0;
 /// Passes over each task's rows in fine-tuning.
-const TASK_EPOCHS: f64 = 6.0;
+const TASK_EPOCHS: f64 = 8.0;
 /// A file by which an earlier quickstart's folder is known.
 const MARK: &str = ".fnet-quickstart";
 

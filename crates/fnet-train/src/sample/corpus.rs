@@ -4,8 +4,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::words::{
-    ANNOYED, BLAME, KINDS, PLACES, PLAIN, PLEASED, PRAISE, TOPICS, VERBS, chance, pick, plural, third_person,
-    with_article,
+    ANNOYED, BLAME, DEGREES, KINDS, PLACES, PLAIN, PLEASED, PRAISE, TOPICS, VERBS, chance, pick, plural,
+    third_person, with_article,
 };
 
 /// `documents` documents, a paragraph a line, an empty line between documents.
@@ -75,13 +75,17 @@ fn review(random: &mut ChaCha8Rng) -> String {
     let (same, opposite, outcomes) =
         if chance(50, random) { (&PRAISE, &BLAME, &PLEASED) } else { (&BLAME, &PRAISE, &ANNOYED) };
     let (topic, other) = (pick(&TOPICS, random), pick(&TOPICS, random));
-    let (a, b) = (pick(same, random), pick(same, random));
-    let (not_a, outcome) = (pick(opposite, random), pick(outcomes, random));
+    let mut some = |words: &[&str]| match chance(40, random) {
+        true => format!("{} {}", pick(&DEGREES, random), pick(words, random)),
+        false => pick(words, random).to_string(),
+    };
+    let (a, b, not_a) = (some(same), some(same), some(opposite));
+    let outcome = pick(outcomes, random);
     match random.random_range(0..9) {
         0 => format!("the {topic} was {a} and {b}, so {outcome}"),
         1 => format!("because the {topic} was {a}, {outcome}"),
         2 => format!("the {topic} was not {not_a}, and {outcome}"),
-        3 => format!("the {topic} was anything but {not_a}: it was {a}"),
+        3 => format!("the {topic} was never {not_a}: it was {a}"),
         4 => format!("although the {other} was {not_a}, the {topic} was {a}, and {outcome}"),
         5 => format!("the {other} was {not_a} but the {topic} was {a}, so in the end {outcome}"),
         6 => format!("it was {} {topic}, {a} and {b}", with_article(pick(same, random))),

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::corpus::{participle, present_clause, sentence};
 use super::words::{
-    BLAME, KINDS, Kind, PLACES, PLAIN, PRAISE, TOPICS, VERBS, chance, pick, plural, with_article,
+    BLAME, DEGREES, KINDS, Kind, PLACES, PLAIN, PRAISE, TOPICS, VERBS, chance, pick, plural, with_article,
 };
 
 /// Which file of a task.
@@ -53,12 +53,12 @@ pub fn sentiment(half: Half, random: &mut ChaCha8Rng) -> String {
         let (same, opposite) = if good { (&PRAISE, &BLAME) } else { (&BLAME, &PRAISE) };
         let (same, opposite) = (half.of_words(same), half.of_words(opposite));
         let (topic, other) = (pick(&TOPICS, random), pick(&TOPICS, random));
-        let (a, b) = (pick(same, random), pick(same, random));
-        let (not_a, not_b) = (pick(opposite, random), pick(opposite, random));
+        let mut some = |words: &[&str]| format!("{} {}", pick(&DEGREES, random), pick(words, random));
+        let (a, b, not_a, not_b) = (some(same), some(same), some(opposite), some(opposite));
         let words = match random.random_range(0..8) {
             0 => format!("the {topic} was {a}"),
             1 => format!("the {topic} was not {not_a}"),
-            2 => format!("the {topic} was anything but {not_a}"),
+            2 => format!("the {topic} was never {not_a}"),
             3 => format!("although the {other} was {not_a}, the {topic} was {a}"),
             4 => format!("the {other} was {not_a} but the {topic} was {a}"),
             5 => format!("nobody could call the {topic} {not_a} or {not_b}"),

@@ -101,6 +101,9 @@ pub const BLAME: [&str; 24] = [
     "soggy", "dingy",
 ];
 
+/// Words of degree, which part an adjective from what negates it.
+pub const DEGREES: [&str; 4] = ["very", "quite", "rather", "really"];
+
 /// What praise and blame are about.
 pub const TOPICS: [&str; 16] = [
     "soup", "play", "room", "song", "tour", "novel", "film", "meal", "concert", "garden", "service",
