@@ -67,7 +67,6 @@ impl Objective for TaskObjective {
         model: &Model,
         position: &mut Position,
         dropout: Dropout,
-        _: u64,
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {

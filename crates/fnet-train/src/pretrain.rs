@@ -158,7 +158,6 @@ impl Objective for MlmObjective<'_> {
         model: &Model,
         position: &mut Position,
         dropout: Dropout,
-        _: u64,
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {

@@ -75,7 +75,6 @@ pub trait Objective {
         model: &Model,
         position: &mut Position,
         dropout: Dropout,
-        step: u64,
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome>;
@@ -202,8 +201,7 @@ impl Trainer<'_> {
             key: generator(settings.seed, "dropout", state.step).random(),
         };
         gradients.fill(0.0);
-        let outcome =
-            self.objective.step(self.model, &mut state.position, dropout, state.step, gradients, w)?;
+        let outcome = self.objective.step(self.model, &mut state.position, dropout, gradients, w)?;
         let loss = outcome.loss.mean();
         let norm = gradient_norm(self.model.parameters(), gradients);
         self.check(state, loss, norm, learning_rate)?;

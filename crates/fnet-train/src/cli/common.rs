@@ -293,7 +293,6 @@ pub struct RunFlags {
 }
 
 /// How a run goes.
-#[derive(Clone)]
 pub struct Running {
     /// Go on from the folder's checkpoint.
     pub resume: bool,

@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
-use fnet_encoder::pretrained::{self, write_whole};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
 use fnet_train::finetune::TaskObjective;
-use fnet_train::folder::{METRICS_FILE, RunFolder};
+use fnet_train::folder::{METRICS_FILE, RunFolder, TOKENIZER_CONFIG_FILE};
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::Columns;
@@ -180,10 +180,7 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
         (one.training.seed, one.seeds) = (Some(seed), Some(1));
         all.push(match folder.results().filter(|_| running.resume) {
             Some(results) => results,
-            None => {
-                let resume = running.resume && folder.has_checkpoint();
-                run_to_end(&folder, &one, &Running { resume, ..running.clone() })?
-            }
+            None => run_to_end(&folder, &one, running)?,
         });
     }
     let score = |results: &Value| -> f64 {
@@ -193,7 +190,7 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
     let best = (0..all.len()).max_by(|a, b| score(&all[*a]).total_cmp(&score(&all[*b])));
     let best = best.unwrap_or(0);
     let best_folder = place(first + best as u64)?;
-    for file in ["config.json", "model.safetensors", TOKENIZER_FILE, "tokenizer_config.json", METRICS_FILE] {
+    for file in [CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, METRICS_FILE] {
         let from = best_folder.file(file);
         let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
         write_whole(&folder.file(file), &bytes)?;
