@@ -28,11 +28,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         Ok(best)
     })?;
+    let simd = mixer.simd();
     let best_ms = best.as_secs_f64() * 1e3;
     if arguments.iter().any(|a| a == "--json") {
-        println!(r#"{{"shape":{shape:?},"threads":{threads},"best_ms":{best_ms:.4}}}"#);
+        println!(r#"{{"shape":{shape:?},"threads":{threads},"simd":"{simd}","best_ms":{best_ms:.4}}}"#);
     } else {
-        println!("{batch} x {seq_len} x {hidden}, {threads} threads: {best_ms:.3} ms");
+        println!("{batch} x {seq_len} x {hidden}, {threads} threads, {simd}: {best_ms:.3} ms");
     }
     Ok(())
 }

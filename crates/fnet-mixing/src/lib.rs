@@ -23,17 +23,24 @@
 //! Work is spread over the rayon pool of the caller: across samples, or inside one long sample.
 //! Results do not depend on the number of threads, nor on the place of a sample in its batch.
 
+mod arch;
+mod fft;
 mod fold;
 mod plan;
+mod ragged;
 pub mod reference;
+mod sample;
+mod vector;
 
 use std::sync::Arc;
 
+pub use arch::Simd;
+use fold::Write;
 use plan::Plan;
-use rayon::prelude::*;
+pub use ragged::RaggedMixer;
 
-/// Samples smaller than this (in elements) are never split across threads.
-const SPLIT_INSIDE_SAMPLE: usize = 1 << 16;
+/// Samples smaller than this (in values) are never split across threads.
+const SPLIT_INSIDE_SAMPLE: usize = 1 << 15;
 
 /// Why mixing was refused. No call panics on bad lengths.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +72,14 @@ pub enum MixError {
         /// Length of the hidden axis.
         hidden: usize,
     },
+    /// A slice does not hold `hidden` values for each token of the lengths given.
+    #[error("{len} values are not the tokens of these lengths, {hidden} values each")]
+    WrongTokens {
+        /// Number of values given.
+        len: usize,
+        /// Length of the hidden axis.
+        hidden: usize,
+    },
     /// Input and output differ in length.
     #[error("the output holds {output} values, the input {input}")]
     LengthMismatch {
@@ -76,6 +91,18 @@ pub enum MixError {
     /// An array view is not in standard (row-major, contiguous) layout.
     #[error("the array must be contiguous and row-major")]
     NotContiguous,
+    /// A level was asked for that this CPU lacks.
+    #[error("this CPU does not have the SIMD level {level}")]
+    SimdUnavailable {
+        /// The level.
+        level: Simd,
+    },
+    /// `FNET_SIMD` names no level.
+    #[error("FNET_SIMD={name}: no such level; there are portable, avx2 and avx512")]
+    UnknownSimd {
+        /// What it names.
+        name: String,
+    },
 }
 
 /// Mixes samples of one shape, `[seq_len, hidden]`, planned once. Cheap to clone.
@@ -94,12 +121,25 @@ impl std::fmt::Debug for FourierMixer {
 }
 
 impl FourierMixer {
-    /// Plans mixing for samples of `seq_len` rows of `hidden` values.
+    /// Plans mixing for samples of `seq_len` rows of `hidden` values, at [`Simd::default_level`].
     ///
     /// # Errors
-    /// If a length is zero, or their product overflows.
+    /// If a length is zero, their product overflows, or `FNET_SIMD` asks for what this CPU lacks.
     pub fn new(seq_len: usize, hidden: usize) -> Result<Self, MixError> {
-        Ok(Self { plan: Arc::new(Plan::new(seq_len, hidden)?) })
+        Self::with_simd(seq_len, hidden, Simd::default_level()?)
+    }
+
+    /// As [`new`](Self::new), at a level of the caller's choice.
+    ///
+    /// # Errors
+    /// If a length is zero, their product overflows, or this CPU lacks the level.
+    pub fn with_simd(seq_len: usize, hidden: usize, simd: Simd) -> Result<Self, MixError> {
+        Ok(Self { plan: Arc::new(Plan::new(seq_len, hidden, simd.checked()?)?) })
+    }
+
+    /// The level that the kernels run at.
+    pub fn simd(&self) -> Simd {
+        self.plan.simd
     }
 
     /// Length of the sequence axis.
@@ -118,9 +158,7 @@ impl FourierMixer {
     /// If the slices differ in length, or do not hold a whole number of samples.
     pub fn mix(&self, input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
         self.check(input, output)?;
-        self.for_each_sample(output, |i, y, parallel| {
-            self.plan.mix_sample(&input[i * y.len()..][..y.len()], y, fold::Write::Set, parallel)
-        });
+        self.run(Some(input), output, Write::Set);
         Ok(())
     }
 
@@ -130,9 +168,7 @@ impl FourierMixer {
     /// As [`mix`](Self::mix).
     pub fn mix_add(&self, input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
         self.check(input, output)?;
-        self.for_each_sample(output, |i, y, parallel| {
-            self.plan.mix_sample(&input[i * y.len()..][..y.len()], y, fold::Write::Add, parallel)
-        });
+        self.run(Some(input), output, Write::Add);
         Ok(())
     }
 
@@ -142,7 +178,7 @@ impl FourierMixer {
     /// If the slice does not hold a whole number of samples.
     pub fn mix_in_place(&self, data: &mut [f32]) -> Result<(), MixError> {
         self.check_samples(data.len())?;
-        self.for_each_sample(data, |_, y, parallel| self.plan.mix_sample_in_place(y, parallel));
+        self.run(None, data, Write::Set);
         Ok(())
     }
 
@@ -184,17 +220,33 @@ impl FourierMixer {
         Err(MixError::PartialSample { len, seq_len: self.seq_len(), hidden: self.hidden() })
     }
 
+    /// Mixes whole samples, checked by the caller; without an input, in place.
+    fn run(&self, input: Option<&[f32]>, output: &mut [f32], write: Write) {
+        let len = self.plan.sample_len();
+        self.for_each_sample(output, |i, y, inside| {
+            let y = y.as_mut_ptr();
+            let x = input.map_or(y.cast_const(), |input| input[i * len..][..len].as_ptr());
+            // SAFETY: both hold one sample of `len` values. Tests: `tests.rs`, every entry point.
+            unsafe { self.plan.mix_sample(x, y, write, inside) }
+        });
+    }
+
     /// Runs `mix(sample index, sample, split inside?)` over all samples.
     fn for_each_sample(&self, data: &mut [f32], mix: impl Fn(usize, &mut [f32], bool) + Sync) {
         let len = self.plan.sample_len();
-        let (samples, threads) = (data.len() / len, rayon::current_num_threads());
-        if threads == 1 || samples == 1 && len < SPLIT_INSIDE_SAMPLE {
-            data.chunks_mut(len).enumerate().for_each(|(i, y)| mix(i, y, false));
-        } else if samples < threads && len >= SPLIT_INSIDE_SAMPLE {
-            data.chunks_mut(len).enumerate().for_each(|(i, y)| mix(i, y, true));
-        } else {
-            data.par_chunks_mut(len).enumerate().for_each(|(i, y)| mix(i, y, false));
+        #[cfg(feature = "rayon")]
+        {
+            use rayon::prelude::*;
+            let (samples, threads) = (data.len() / len, rayon::current_num_threads());
+            let uneven = samples < 2 * threads && !samples.is_multiple_of(threads);
+            if threads > 1 && uneven && len >= SPLIT_INSIDE_SAMPLE {
+                return data.chunks_mut(len).enumerate().for_each(|(i, y)| mix(i, y, true));
+            }
+            if threads > 1 && samples > 1 {
+                return data.par_chunks_mut(len).enumerate().for_each(|(i, y)| mix(i, y, false));
+            }
         }
+        data.chunks_mut(len).enumerate().for_each(|(i, y)| mix(i, y, false));
     }
 }
 

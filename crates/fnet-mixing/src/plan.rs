@@ -1,36 +1,59 @@
-//! What a `(seq_len, hidden)` pair needs: two real FFTs and the sizes of the intermediates.
-
-use std::sync::Arc;
-
-use realfft::{RealFftPlanner, RealToComplex};
+//! What a `(seq_len, hidden)` pair needs: two FFTs, and how its rows and columns are cut into strips.
 
 use crate::MixError;
+use crate::arch::Simd;
+use crate::fft::Fft;
+
+/// Neighbouring rows or columns that one run of an FFT takes: the first `lanes` of them as real parts,
+/// the second `lanes` as imaginary parts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Strip {
+    /// The first row or column.
+    pub first: usize,
+    /// Lanes of the register.
+    pub lanes: usize,
+}
+
+impl Strip {
+    /// One past the last row or column, of which those beyond the half are zero.
+    pub fn end(self) -> usize {
+        self.first + 2 * self.lanes
+    }
+}
 
 pub(crate) struct Plan {
+    pub simd: Simd,
     pub seq_len: usize,
     pub hidden: usize,
-    /// Real FFT along the hidden axis.
-    pub row_fft: Arc<dyn RealToComplex<f32>>,
-    /// Real FFT along the sequence axis.
-    pub column_fft: Arc<dyn RealToComplex<f32>>,
+    /// FFT along the hidden axis.
+    pub row_fft: Fft,
+    /// FFT along the sequence axis.
+    pub column_fft: Fft,
+    /// Strips of rows `0..=seq_len / 2`.
+    pub row_strips: Vec<Strip>,
+    /// Strips of columns `0..=hidden / 2`.
+    pub column_strips: Vec<Strip>,
 }
 
 impl Plan {
-    pub fn new(seq_len: usize, hidden: usize) -> Result<Self, MixError> {
+    pub fn new(seq_len: usize, hidden: usize, simd: Simd) -> Result<Self, MixError> {
         if seq_len == 0 || hidden == 0 {
             return Err(MixError::EmptyShape { seq_len, hidden });
         }
-        // Beyond this no slice of f32 can exist, and the planner would try to allocate it.
-        let values = seq_len.checked_mul(hidden).filter(|n| *n <= isize::MAX as usize / 16);
-        if values.is_none() {
+        // Beyond this no slice of f32 can exist, and planning would try to allocate as much.
+        let values = seq_len.checked_mul(hidden).filter(|n| *n <= isize::MAX as usize / 64);
+        if values.is_none() || seq_len.max(hidden) > u32::MAX as usize / 4 {
             return Err(MixError::TooLarge { seq_len, hidden });
         }
-        let mut planner = RealFftPlanner::new();
+        let largest_power = if simd == Simd::Avx512 { 8 } else { 4 };
         Ok(Self {
+            simd,
             seq_len,
             hidden,
-            row_fft: planner.plan_fft_forward(hidden),
-            column_fft: planner.plan_fft_forward(seq_len),
+            row_fft: Fft::new(hidden, largest_power),
+            column_fft: Fft::new(seq_len, largest_power),
+            row_strips: strips(seq_len / 2 + 1, simd.lanes()),
+            column_strips: strips(hidden / 2 + 1, simd.lanes()),
         })
     }
 
@@ -43,8 +66,61 @@ impl Plan {
         self.seq_len / 2 + 1
     }
 
-    /// Frequencies `0..=hidden/2` of a real row.
+    /// Columns `0..=hidden/2`: the half that has all of a real row's frequencies.
     pub fn half_columns(&self) -> usize {
         self.hidden / 2 + 1
+    }
+
+    /// One past the last column of the last strip.
+    pub fn strips_end(&self) -> usize {
+        self.column_strips.last().map_or(0, |s| s.end())
+    }
+
+    /// Values of the intermediate that holds all column strips, one after another.
+    pub fn spectra_len(&self) -> usize {
+        self.strips_end() * self.seq_len
+    }
+
+    /// Values that a strip of rows takes while it is transformed, scratch of the FFT included.
+    pub fn row_buffer_len(&self) -> usize {
+        (self.hidden + self.row_fft.scratch_len()) * 2 * self.simd.lanes()
+    }
+
+    /// Values of scratch that a strip of columns takes.
+    pub fn column_buffer_len(&self) -> usize {
+        self.column_fft.scratch_len() * 2 * self.simd.lanes()
+    }
+}
+
+/// Widest strips as long as they are full; the rest in one strip of the narrowest registers that hold it.
+fn strips(count: usize, widest: usize) -> Vec<Strip> {
+    let full = count / (2 * widest);
+    let mut strips: Vec<_> =
+        (0..full).map(|i| Strip { first: i * 2 * widest, lanes: widest }).collect();
+    let (first, rest) = (full * 2 * widest, count % (2 * widest));
+    if rest > 0 {
+        strips.push(Strip { first, lanes: rest.div_ceil(2).next_power_of_two().max(4) });
+    }
+    strips
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_cover_everything_once() {
+        for widest in [8, 16] {
+            for count in 1..200 {
+                let strips = strips(count, widest);
+                let mut next = 0;
+                for strip in &strips {
+                    assert_eq!(strip.first, next);
+                    assert!([4, 8, 16].contains(&strip.lanes) && strip.lanes <= widest);
+                    next = strip.end();
+                }
+                assert!(next >= count && strips.last().unwrap().first < count);
+            }
+        }
     }
 }

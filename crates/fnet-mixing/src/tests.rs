@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use crate::reference::{dft2_real, relative_error};
-use crate::{FourierMixer, MixError};
+use crate::{FourierMixer, MixError, RaggedMixer, Simd};
 
 /// Values that look random and depend only on the seed.
 fn noise(len: usize, seed: u32) -> Vec<f32> {
@@ -33,32 +33,43 @@ fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
-/// Every entry point against the float64 DFT.
+/// The levels that this machine has.
+fn levels() -> impl Iterator<Item = Simd> {
+    Simd::ALL.into_iter().filter(|level| level.is_available())
+}
+
+/// Every entry point at every level against the float64 DFT.
 fn check_shape(seq_len: usize, hidden: usize) {
-    let mixer = FourierMixer::new(seq_len, hidden).unwrap();
     let x = noise(seq_len * hidden, (seq_len * 1000 + hidden) as u32);
     let exact = dft2_real(&x, seq_len, hidden);
+    for level in levels() {
+        let mixer = FourierMixer::with_simd(seq_len, hidden, level).unwrap();
+        check_entry_points(&mixer, &x, &exact);
+    }
+}
+
+fn check_entry_points(mixer: &FourierMixer, x: &[f32], exact: &[f64]) {
+    let (seq_len, hidden, level) = (mixer.seq_len(), mixer.hidden(), mixer.simd());
     let tolerance = tolerance(seq_len, hidden);
-
     let mut y = vec![f32::NAN; x.len()];
-    mixer.mix(&x, &mut y).unwrap();
-    let error = relative_error(&y, &exact);
-    assert!(error <= tolerance, "{seq_len} x {hidden}: error {error:e}");
+    mixer.mix(x, &mut y).unwrap();
+    let error = relative_error(&y, exact);
+    assert!(error <= tolerance, "{seq_len} x {hidden}, {level}: error {error:e}");
 
-    let mut in_place = x.clone();
+    let mut in_place = x.to_vec();
     mixer.mix_in_place(&mut in_place).unwrap();
-    assert!(in_place == y, "{seq_len} x {hidden} in place");
+    assert!(in_place == y, "{seq_len} x {hidden}, {level}, in place");
 
-    let mut sum = x.clone();
-    mixer.mix_add(&x, &mut sum).unwrap();
+    let mut sum = x.to_vec();
+    mixer.mix_add(x, &mut sum).unwrap();
     let expected: Vec<f32> = x.iter().zip(&y).map(|(a, b)| a + b).collect();
-    assert!(sum == expected, "{seq_len} x {hidden} added");
+    assert!(sum == expected, "{seq_len} x {hidden}, {level}, added");
 }
 
 #[test]
 fn small_shapes_match_the_dft() {
-    for seq_len in 1..=40 {
-        for hidden in 1..=40 {
+    for seq_len in 1..=64 {
+        for hidden in 1..=64 {
             check_shape(seq_len, hidden);
         }
     }

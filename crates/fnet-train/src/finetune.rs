@@ -1,6 +1,7 @@
 //! Classification or regression of labelled examples, as an objective of the training loop.
 
 use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Model, Workspace};
+use rand::Rng;
 use rand::seq::SliceRandom;
 
 use crate::error::Result;
@@ -9,6 +10,16 @@ use crate::state::Position;
 use crate::tasks::dataset::{Dataset, Labels, predict, score};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
+
+/// Hides tokens of the training examples, drawn anew each time, so that no single word is learned by heart.
+pub struct Hiding {
+    /// Part of the tokens that is hidden, from 0 to 1.
+    pub rate: f64,
+    /// What stands in their place: `[MASK]`.
+    pub mask: u32,
+    /// By token id, whether it is a special token, which is never hidden.
+    pub special: Vec<bool>,
+}
 
 /// Fine-tuning on one task.
 pub struct TaskObjective {
@@ -19,6 +30,7 @@ pub struct TaskObjective {
     metrics: Vec<Metric>,
     batch_size: usize,
     accumulate: usize,
+    hiding: Hiding,
     seed: u64,
     order: Vec<u32>,
     ordered: Option<u64>,
@@ -32,11 +44,12 @@ impl TaskObjective {
         labels: Labels,
         metrics: Vec<Metric>,
         [batch_size, accumulate]: [usize; 2],
+        hiding: Hiding,
         seed: u64,
     ) -> Self {
         let (batch_size, accumulate) = (batch_size.max(1), accumulate.max(1));
         let (order, ordered) = (Vec::new(), None);
-        Self { train, dev, labels, metrics, batch_size, accumulate, seed, order, ordered }
+        Self { train, dev, labels, metrics, batch_size, accumulate, hiding, seed, order, ordered }
     }
 
     fn draw(&mut self, position: &mut Position, batch: &mut Batch, targets: &mut Vec<f32>) {
@@ -49,9 +62,16 @@ impl TaskObjective {
         let end = (position.index + self.batch_size).min(self.order.len());
         batch.clear();
         targets.clear();
+        let mut random = generator(self.seed, "hide tokens", position.epoch << 32 | position.index as u64);
+        let Hiding { rate, mask, special } = &self.hiding;
         for i in &self.order[position.index..end] {
             let example = &self.train.examples[*i as usize];
-            batch.push(&example.tokens, &example.segments);
+            let tokens: Vec<u32> = example
+                .tokens
+                .iter()
+                .map(|id| if !special[*id as usize] && random.random_bool(*rate) { *mask } else { *id })
+                .collect();
+            batch.push(&tokens, &example.segments);
             targets.push(example.label);
         }
         position.index = end;

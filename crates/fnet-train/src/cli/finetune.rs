@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
-use fnet_train::finetune::TaskObjective;
+use fnet_train::finetune::{Hiding, TaskObjective};
 use fnet_train::folder::{METRICS_FILE, RunFolder, TOKENIZER_CONFIG_FILE};
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::metrics::Metric;
@@ -61,6 +61,9 @@ pub struct Settings {
     /// Longest example in tokens; by default the model's length
     #[arg(long)]
     pub max_length: Option<usize>,
+    /// Part of a training example's tokens that [MASK] hides, drawn anew each time
+    #[arg(long)]
+    pub hide_rate: Option<f64>,
     /// Runs with this many seeds, from --seed up; the best is kept in --out
     #[arg(long)]
     pub seeds: Option<u64>,
@@ -93,6 +96,8 @@ impl Settings {
         }
         self.seeds.get_or_insert(1);
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
+        self.hide_rate.get_or_insert(0.1);
+        in_range("--hide-rate", self.hide_rate, 0.0, 1.0)?;
         in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
             epochs: 5.0,
@@ -303,6 +308,11 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         .collect::<Result<_>>()?;
     let batch = [settings.training.batch_size, settings.training.accumulate].map(|n| n.unwrap_or(1));
     let (labels, metrics) = (files.labels.clone(), files.metrics.clone());
-    let objective = TaskObjective::new(train, dev, labels, metrics, batch, seed);
+    let hiding = Hiding {
+        rate: settings.hide_rate.unwrap_or(0.0),
+        mask: tokenizer.special().mask,
+        special: tokenizer.specials(),
+    };
+    let objective = TaskObjective::new(train, dev, labels, metrics, batch, hiding, seed);
     Ok(Prepared { model, tokenizer, objective, longest })
 }
