@@ -26,6 +26,10 @@ use crate::vector::Vector;
 /// A half for each of the fold and the two separations.
 const SCALE: f32 = 0.125;
 
+/// How far ahead cache lines are asked for: values along a row that is read, rows that are written.
+const AHEAD: usize = 128;
+const ROWS_AHEAD: usize = 2;
+
 /// What the last pass does with the values that are in the output.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Write {
@@ -52,17 +56,17 @@ pub(crate) struct Fold<'a> {
 impl Kernel for Fold<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
+        let d = self.plan.hidden;
         for half in 0..2 {
             let first = self.strip.first + half * V::LANES;
             let rows = self.plan.half_rows().saturating_sub(first).min(V::LANES);
-            for m in (0..self.plan.hidden).step_by(V::LANES) {
-                let inside = first > 0 && rows == V::LANES && m > 0 && m + V::LANES <= self.plan.hidden;
+            for m in (0..d).step_by(V::LANES) {
                 // SAFETY: the caller's word. Tests: every shape of `tests.rs`.
                 unsafe {
-                    if inside {
-                        self.tile_inside::<V>(half, m);
-                    } else {
-                        self.tile::<V>(half, m, rows);
+                    match (rows == V::LANES && m + V::LANES <= d, m == 0) {
+                        (true, false) => self.whole_tile::<V, false>(half, m),
+                        (true, true) => self.whole_tile::<V, true>(half, m),
+                        (false, _) => self.tile::<V>(half, m, rows),
                     }
                 }
             }
@@ -71,25 +75,27 @@ impl Kernel for Fold<'_> {
 }
 
 impl Fold<'_> {
-    /// Columns `m..` of all rows, where each row and each mirrored row is in one piece and a step from the
-    /// one before: the compiler keeps the tile in registers.
+    /// Columns `m..` of all rows. All loops are of sizes that the compiler knows, and all rows a step apart, so that
+    /// the tile stays in registers.
     ///
     /// # Safety
-    /// As [`Kernel::run`].
+    /// As [`Kernel::run`]. The tile is inside the matrix; `FIRST` says that `m = 0`.
     #[inline(always)]
-    unsafe fn tile_inside<V: Vector>(&self, half: usize, m: usize) {
+    unsafe fn whole_tile<V: Vector, const FIRST: bool>(&self, half: usize, m: usize) {
         let (s, d) = (self.plan.seq_len, self.plan.hidden);
         let first = self.strip.first + half * V::LANES;
-        let mut row = self.input.wrapping_add(first * d + m);
-        let mut opposite = self.input.wrapping_add((s - first + 1) * d - (m + V::LANES - 1));
+        let row = self.input.wrapping_add(first * d);
+        let below = self.input.wrapping_add((s - first) * d);
         let to = self.buffer.wrapping_add((2 * m + half) * V::LANES);
         // SAFETY: rows `n` and `-n` are below S, and columns below D.
         unsafe {
             let mut tile = V::tile(V::splat(0.0));
-            for i in 0..V::LANES {
-                tile.as_mut()[i] = (V::load(row) + V::load(opposite).reverse()) * V::splat(SCALE);
-                row = row.wrapping_add(d);
-                opposite = opposite.wrapping_sub(d);
+            tile.as_mut()[0] = folded::<V, FIRST>(row, self.input.add(mirrored(first, s) * d), m, d);
+            for i in 1..V::LANES {
+                let (row, opposite) = (row.wrapping_add(i * d), below.wrapping_sub(i * d));
+                V::prefetch(row.wrapping_add(m + AHEAD));
+                V::prefetch(opposite.wrapping_add(d).wrapping_sub(m + AHEAD));
+                tile.as_mut()[i] = folded::<V, FIRST>(row, opposite, m, d);
             }
             V::transpose(&mut tile);
             for i in 0..V::LANES {
@@ -106,13 +112,13 @@ impl Fold<'_> {
     unsafe fn tile<V: Vector>(&self, half: usize, m: usize, rows: usize) {
         let (s, d) = (self.plan.seq_len, self.plan.hidden);
         let first = self.strip.first + half * V::LANES;
-        // SAFETY: rows `n` and `-n` are below S; `folded` and the stores stay below D.
+        // SAFETY: rows `n` and `-n` are below S; `folded_lanes` and the stores stay below D.
         unsafe {
             let mut tile = V::tile(V::splat(0.0));
             for i in 0..rows {
                 let row = self.input.add((first + i) * d);
                 let opposite = self.input.add(mirrored(first + i, s) * d);
-                tile.as_mut()[i] = folded::<V>(row, opposite, m, d);
+                tile.as_mut()[i] = folded_lanes::<V>(row, opposite, m, d);
             }
             V::transpose(&mut tile);
             for i in 0..V::LANES.min(d - m) {
@@ -122,9 +128,24 @@ impl Fold<'_> {
     }
 }
 
+/// [`folded_lanes`] of columns that are all in the row; `FIRST` says that `m = 0`.
+#[inline(always)]
+unsafe fn folded<V: Vector, const FIRST: bool>(row: *const f32, opposite: *const f32, m: usize, d: usize) -> V {
+    let from = opposite.wrapping_add(d).wrapping_sub(m + V::LANES - 1);
+    // SAFETY: the caller's word; column 0 is its own mirror image.
+    unsafe {
+        let mirrored = if FIRST {
+            V::load_lanes(from, 0, V::LANES - 1).reverse() + V::load_lanes(opposite, 0, 1)
+        } else {
+            V::load(from).reverse()
+        };
+        (V::load(row.wrapping_add(m)) + mirrored) * V::splat(SCALE)
+    }
+}
+
 /// `(x[n, m] + x[-n, -m]) / 8` for the lanes' columns from `m` on; lanes beyond the row are zero.
 #[inline(always)]
-unsafe fn folded<V: Vector>(row: *const f32, opposite: *const f32, m: usize, d: usize) -> V {
+unsafe fn folded_lanes<V: Vector>(row: *const f32, opposite: *const f32, m: usize, d: usize) -> V {
     // Lane t, once reversed, holds column m + LANES - 1 - t, whose mirror image is `d` minus that; column 0
     // is its own.
     let from = opposite.wrapping_add(d).wrapping_sub(m + V::LANES - 1);
@@ -150,15 +171,23 @@ pub(crate) struct Spread<'a> {
 impl Kernel for Spread<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
+        let whole_rows = self.strip.end() <= self.plan.half_rows();
         for target in &self.plan.column_strips {
             for j in (target.first..target.end()).step_by(V::LANES) {
-                let columns = V::LANES.min(self.plan.half_columns().saturating_sub(j));
+                let whole = whole_rows && j > 0 && j + V::LANES <= self.plan.half_columns().min(target.end());
+                // One tile at a time stays in registers; what is read again is in the first-level cache.
                 // SAFETY: the caller's word. Tests: every shape of `tests.rs`.
                 unsafe {
-                    if columns == V::LANES && j > 0 {
-                        self.tile::<V, true>(target, j, columns);
+                    if whole {
+                        self.whole_tile::<V, A_OPPOSITE>(target, j);
+                        self.whole_tile::<V, A>(target, j);
+                        self.whole_tile::<V, B_OPPOSITE>(target, j);
+                        self.whole_tile::<V, B>(target, j);
                     } else {
-                        self.tile::<V, false>(target, j, columns);
+                        self.tile::<V, A_OPPOSITE>(target, j);
+                        self.tile::<V, A>(target, j);
+                        self.tile::<V, B_OPPOSITE>(target, j);
+                        self.tile::<V, B>(target, j);
                     }
                 }
             }
@@ -167,75 +196,64 @@ impl Kernel for Spread<'_> {
 }
 
 impl Spread<'_> {
-    /// Columns `j..` of all rows; those beyond `columns` are zero. `INSIDE` says that there are none, and that
-    /// `j > 0`.
+    /// Columns `j..` of one of the four results, for all rows: as [`Fold::whole_tile`].
     ///
     /// # Safety
-    /// As [`Kernel::run`].
+    /// As [`Kernel::run`]. The tile is inside the matrix, and `j > 0`.
     #[inline(always)]
-    unsafe fn tile<V: Vector, const INSIDE: bool>(&self, target: &Strip, j: usize, columns: usize) {
-        let first = self.strip.first;
-        // SAFETY: the caller's word.
-        unsafe {
-            // One tile at a time stays in registers; what is read again is in the first-level cache.
-            self.part::<V, INSIDE, A_OPPOSITE>(target, first, j, columns);
-            self.part::<V, INSIDE, A>(target, first, j, columns);
-            self.part::<V, INSIDE, B_OPPOSITE>(target, first + V::LANES, j, columns);
-            self.part::<V, INSIDE, B>(target, first + V::LANES, j, columns);
-        }
-    }
-
-    /// One of the four results, for rows `first..`.
-    ///
-    /// # Safety
-    /// As [`Kernel::run`].
-    #[inline(always)]
-    unsafe fn part<V: Vector, const INSIDE: bool, const PART: usize>(
-        &self,
-        target: &Strip,
-        first: usize,
-        j: usize,
-        columns: usize,
-    ) {
-        let (d, row_fft) = (self.plan.hidden, &self.plan.row_fft);
-        let columns = if INSIDE { V::LANES } else { columns };
-        // SAFETY: columns are below D.
+    unsafe fn whole_tile<V: Vector, const PART: usize>(&self, target: &Strip, j: usize) {
+        let Plan { seq_len: s, hidden: d, row_fft, .. } = self.plan;
+        let first = self.strip.first + PART / 2 * V::LANES;
+        let step = 2 * target.lanes;
+        let strip = self.spectra.wrapping_add(target.first * s + j - target.first);
+        // SAFETY: columns are below D, rows below S.
         unsafe {
             let mut tile = V::tile(V::splat(0.0));
-            for i in 0..columns {
-                let opposite = if INSIDE { d - j - i } else { mirrored(j + i, d) };
+            for i in 0..V::LANES {
                 let z = self.buffer.add(row_fft.position_unchecked(j + i) * 2 * V::LANES);
-                let opposite = self.buffer.add(row_fft.position_unchecked(opposite) * 2 * V::LANES);
+                let opposite = self.buffer.add(row_fft.position_unchecked(d - j - i) * 2 * V::LANES);
                 tile.as_mut()[i] = separate::<V>(z, opposite)[PART];
             }
             V::transpose(&mut tile);
-            self.put::<V>(target, first, j, PART == A_OPPOSITE || PART == B_OPPOSITE, &tile);
+            if PART == A_OPPOSITE || PART == B_OPPOSITE {
+                tile.as_ref()[0].store(strip.add(mirrored(first, *s) * step));
+                let below = strip.wrapping_add((s - first) * step);
+                for i in 1..V::LANES {
+                    tile.as_ref()[i].store(below.wrapping_sub(i * step));
+                }
+            } else {
+                for i in 0..V::LANES {
+                    tile.as_ref()[i].store(strip.add((first + i) * step));
+                }
+            }
         }
     }
 
-    /// Stores columns `j..` of rows `first..`, or of their mirror images.
+    /// The same for tiles at an edge: columns beyond the half are zero, rows beyond it are left out.
     ///
     /// # Safety
     /// As [`Kernel::run`].
     #[inline(always)]
-    unsafe fn put<V: Vector>(&self, target: &Strip, first: usize, j: usize, opposite: bool, tile: &V::Tile) {
-        let (s, step) = (self.plan.seq_len, 2 * target.lanes);
+    unsafe fn tile<V: Vector, const PART: usize>(&self, target: &Strip, j: usize) {
+        let Plan { seq_len: s, hidden: d, row_fft, .. } = self.plan;
+        let first = self.strip.first + PART / 2 * V::LANES;
         let strip = self.spectra.wrapping_add(target.first * s + j - target.first);
+        let columns = V::LANES.min(self.plan.half_columns().saturating_sub(j));
+        let rows = V::LANES.min(self.plan.half_rows().saturating_sub(first));
         let width = V::LANES.min(target.end() - j);
-        let rows = self.plan.half_rows().saturating_sub(first).min(V::LANES);
-        // SAFETY: rows are below S, and `width` values from column j are inside the strip.
+        // SAFETY: columns are below D, rows below S, and `width` values are inside the strip.
         unsafe {
-            if width == V::LANES && rows == V::LANES && first > 0 {
-                let mut to = strip.wrapping_add(if opposite { s - first } else { first } * step);
-                for i in 0..V::LANES {
-                    tile.as_ref()[i].store(to);
-                    to = if opposite { to.wrapping_sub(step) } else { to.wrapping_add(step) };
-                }
-            } else {
-                for i in 0..rows {
-                    let n = if opposite { mirrored(first + i, s) } else { first + i };
-                    tile.as_ref()[i].store_lanes(strip.wrapping_add(n * step), 0, width);
-                }
+            let mut tile = V::tile(V::splat(0.0));
+            for i in 0..columns {
+                let z = self.buffer.add(row_fft.position_unchecked(j + i) * 2 * V::LANES);
+                let opposite = self.buffer.add(row_fft.position_unchecked(mirrored(j + i, *d)) * 2 * V::LANES);
+                tile.as_mut()[i] = separate::<V>(z, opposite)[PART];
+            }
+            V::transpose(&mut tile);
+            for i in 0..rows {
+                let mirror = PART == A_OPPOSITE || PART == B_OPPOSITE;
+                let n = if mirror { mirrored(first + i, *s) } else { first + i };
+                tile.as_ref()[i].store_lanes(strip.add(n * 2 * target.lanes), 0, width);
             }
         }
     }
@@ -290,47 +308,48 @@ impl Unfold<'_> {
     /// As [`Kernel::run`].
     #[inline(always)]
     unsafe fn rows<V: Vector, const ADD: bool>(&self) {
-        let Plan { seq_len: s, hidden: d, column_fft, .. } = self.plan;
-        for k in self.rows.clone() {
-            let opposite = mirrored(k, *s);
-            // SAFETY: rows k and -k are below S.
-            unsafe {
-                let rows = [self.output.add(k * d), self.output.add(opposite * d)];
-                let at = column_fft.position_unchecked(k) * 2 * V::LANES;
-                let at_opposite = column_fft.position_unchecked(opposite) * 2 * V::LANES;
-                for strip in self.strips {
-                    let columns = self.spectra.add(strip.first * s);
-                    let parts = separate::<V>(columns.add(at), columns.add(at_opposite));
-                    let last = strip.first + 2 * V::LANES - 1;
-                    if strip.first > 0 && last <= (d - 1) / 2 && k != opposite {
-                        self.put::<V, ADD, true>(strip, rows, parts);
-                    } else {
-                        self.put::<V, ADD, false>(strip, rows, parts);
-                    }
+        // Of most strips every lane is written, here and mirrored.
+        let last = (self.plan.hidden - 1) / 2;
+        let start = self.strips.iter().take_while(|s| s.first == 0).count();
+        let end = self.strips.partition_point(|s| s.end() - 1 <= last).max(start);
+        // SAFETY: the caller's word.
+        unsafe {
+            for strip in self.strips[..start].iter().chain(&self.strips[end..]) {
+                for k in self.rows.clone() {
+                    self.row::<V, ADD, false>(k, std::slice::from_ref(strip));
                 }
+            }
+            for k in self.rows.clone() {
+                self.row::<V, ADD, true>(k, &self.strips[start..end]);
             }
         }
     }
 
+    /// Rows `k` and `-k`, columns of these strips and their mirror images.
+    ///
     /// # Safety
-    /// As [`Kernel::run`]. `INSIDE` says that all lanes are written, here and there, and that the two rows differ.
+    /// As [`Kernel::run`]. `INSIDE` says that all lanes are written.
     #[inline(always)]
-    unsafe fn put<V: Vector, const ADD: bool, const INSIDE: bool>(
-        &self,
-        strip: &Strip,
-        [row, opposite]: [*mut f32; 2],
-        parts: [V; 4],
-    ) {
-        let d = self.plan.hidden;
-        // SAFETY: `Places` keeps to the row.
+    unsafe fn row<V: Vector, const ADD: bool, const INSIDE: bool>(&self, k: usize, strips: &[Strip]) {
+        let Plan { seq_len: s, hidden: d, column_fft, .. } = self.plan;
+        let k_opposite = mirrored(k, *s);
+        let ahead = (ROWS_AHEAD * d) as isize;
+        // SAFETY: rows k and -k are below S, and `Places` keeps to the row.
         unsafe {
-            let a = Places::new::<V, INSIDE>(strip.first, d);
-            let b = Places::new::<V, INSIDE>(strip.first + V::LANES, d);
-            a.put::<V, ADD>(row, opposite, parts[A_OPPOSITE]);
-            b.put::<V, ADD>(row, opposite, parts[B_OPPOSITE]);
-            if INSIDE || row != opposite {
-                a.put::<V, ADD>(opposite, row, parts[A]);
-                b.put::<V, ADD>(opposite, row, parts[B]);
+            let (row, opposite) = (self.output.add(k * d), self.output.add(k_opposite * d));
+            let at = column_fft.position_unchecked(k) * 2 * V::LANES;
+            let at_opposite = column_fft.position_unchecked(k_opposite) * 2 * V::LANES;
+            for strip in strips {
+                let columns = self.spectra.add(strip.first * s);
+                let parts = separate::<V>(columns.add(at), columns.add(at_opposite));
+                let a = Places::new::<V, INSIDE>(strip.first, *d);
+                let b = Places::new::<V, INSIDE>(strip.first + V::LANES, *d);
+                a.put::<V, ADD>(row, opposite, parts[A_OPPOSITE], ahead);
+                b.put::<V, ADD>(row, opposite, parts[B_OPPOSITE], ahead);
+                if k_opposite != k {
+                    a.put::<V, ADD>(opposite, row, parts[A], -ahead);
+                    b.put::<V, ADD>(opposite, row, parts[B], -ahead);
+                }
             }
         }
     }
@@ -365,8 +384,10 @@ impl Places {
     }
 
     #[inline(always)]
-    unsafe fn put<V: Vector, const ADD: bool>(&self, row: *mut f32, mirrored_row: *mut f32, u: V) {
+    unsafe fn put<V: Vector, const ADD: bool>(&self, row: *mut f32, mirrored_row: *mut f32, u: V, ahead: isize) {
         let mirrored = mirrored_row.wrapping_offset(self.mirrored_first);
+        V::prefetch(row.wrapping_offset(self.first as isize + ahead));
+        V::prefetch(mirrored.wrapping_offset(-ahead));
         // SAFETY: lanes outside the row are masked.
         unsafe {
             put_lanes::<V, ADD>(row.wrapping_add(self.first), u, 0, self.count);

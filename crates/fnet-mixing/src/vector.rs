@@ -39,6 +39,9 @@ pub(crate) trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Ou
     /// Those lanes' places can be written; `to` itself may lie outside.
     unsafe fn store_lanes(self, to: *mut f32, low: usize, high: usize);
 
+    /// Asks for the cache line at `at`, which may lie anywhere.
+    fn prefetch(at: *const f32);
+
     /// `self * b + c`.
     fn mul_add(self, b: Self, c: Self) -> Self;
 

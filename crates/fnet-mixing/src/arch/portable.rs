@@ -83,6 +83,9 @@ impl<const N: usize> Vector for Lanes<N> {
         }
     }
 
+    #[inline(always)]
+    fn prefetch(_: *const f32) {}
+
     // Without a fused instruction in the baseline, `f32::mul_add` would call a library function.
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

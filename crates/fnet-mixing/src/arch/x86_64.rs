@@ -85,6 +85,11 @@ macro_rules! vector {
             }
 
             #[inline(always)]
+            fn prefetch(at: *const f32) {
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+            }
+
+            #[inline(always)]
             fn mul_add(self, b: Self, c: Self) -> Self {
                 Self(unsafe { $mul_add(self.0, b.0, c.0) })
             }
