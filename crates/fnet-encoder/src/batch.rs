@@ -56,6 +56,11 @@ impl Batch {
         self.starts[i]..self.starts[i + 1]
     }
 
+    /// Start of each sequence among the tokens, and the number of tokens; nothing where there is no sequence.
+    pub fn offsets(&self) -> &[usize] {
+        &self.starts
+    }
+
     /// Where each sequence lies among the tokens.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.starts.windows(2).map(|w| w[0]..w[1])

@@ -130,7 +130,12 @@ impl Fold<'_> {
 
 /// [`folded_lanes`] of columns that are all in the row; `FIRST` says that `m = 0`.
 #[inline(always)]
-unsafe fn folded<V: Vector, const FIRST: bool>(row: *const f32, opposite: *const f32, m: usize, d: usize) -> V {
+unsafe fn folded<V: Vector, const FIRST: bool>(
+    row: *const f32,
+    opposite: *const f32,
+    m: usize,
+    d: usize,
+) -> V {
     let from = opposite.wrapping_add(d).wrapping_sub(m + V::LANES - 1);
     // SAFETY: the caller's word; column 0 is its own mirror image.
     unsafe {
@@ -246,7 +251,8 @@ impl Spread<'_> {
             let mut tile = V::tile(V::splat(0.0));
             for i in 0..columns {
                 let z = self.buffer.add(row_fft.position_unchecked(j + i) * 2 * V::LANES);
-                let opposite = self.buffer.add(row_fft.position_unchecked(mirrored(j + i, *d)) * 2 * V::LANES);
+                let opposite =
+                    self.buffer.add(row_fft.position_unchecked(mirrored(j + i, *d)) * 2 * V::LANES);
                 tile.as_mut()[i] = separate::<V>(z, opposite)[PART];
             }
             V::transpose(&mut tile);
@@ -384,7 +390,13 @@ impl Places {
     }
 
     #[inline(always)]
-    unsafe fn put<V: Vector, const ADD: bool>(&self, row: *mut f32, mirrored_row: *mut f32, u: V, ahead: isize) {
+    unsafe fn put<V: Vector, const ADD: bool>(
+        &self,
+        row: *mut f32,
+        mirrored_row: *mut f32,
+        u: V,
+        ahead: isize,
+    ) {
         let mirrored = mirrored_row.wrapping_offset(self.mirrored_first);
         V::prefetch(row.wrapping_offset(self.first as isize + ahead));
         V::prefetch(mirrored.wrapping_offset(-ahead));

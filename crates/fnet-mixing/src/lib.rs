@@ -72,9 +72,9 @@ pub enum MixError {
         /// Length of the hidden axis.
         hidden: usize,
     },
-    /// A slice does not hold `hidden` values for each token of the lengths given.
-    #[error("{len} values are not the tokens of these lengths, {hidden} values each")]
-    WrongTokens {
+    /// Offsets of ragged sequences fall, or do not cover the values.
+    #[error("offsets must rise from 0 to the number of tokens, {len} values of {hidden} a token")]
+    WrongOffsets {
         /// Number of values given.
         len: usize,
         /// Length of the hidden axis.

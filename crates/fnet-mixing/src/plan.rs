@@ -95,8 +95,7 @@ impl Plan {
 /// Widest strips as long as they are full; the rest in one strip of the narrowest registers that hold it.
 fn strips(count: usize, widest: usize) -> Vec<Strip> {
     let full = count / (2 * widest);
-    let mut strips: Vec<_> =
-        (0..full).map(|i| Strip { first: i * 2 * widest, lanes: widest }).collect();
+    let mut strips: Vec<_> = (0..full).map(|i| Strip { first: i * 2 * widest, lanes: widest }).collect();
     let (first, rest) = (full * 2 * widest, count % (2 * widest));
     if rest > 0 {
         strips.push(Strip { first, lanes: rest.div_ceil(2).next_power_of_two().max(4) });

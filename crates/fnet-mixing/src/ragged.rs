@@ -4,92 +4,105 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::fold::Write;
-use crate::{FourierMixer, MixError};
+use crate::{FourierMixer, MixError, Simd};
 
 /// Mixes sequences of any lengths that lie one after another without padding, `[tokens, hidden]`.
 ///
 /// Each sequence is mixed at its own length, by a plan that is made when a length is first seen and kept.
-/// Cheap to clone; clones share the plans.
+/// Cheap to clone; clones share the plans. `offsets` says where each sequence begins, in tokens, and where the
+/// last one ends: `[0, 3, 5]` are sequences of 3 and 2 tokens.
 ///
 /// ```
 /// use fnet_mixing::RaggedMixer;
 ///
-/// let mixer = RaggedMixer::new(4)?;
-/// let x = vec![1.0_f32; (3 + 2) * 4];                // a sequence of 3 tokens and one of 2, hidden 4
+/// let mixer = RaggedMixer::new(4);
+/// let x = vec![1.0_f32; 5 * 4];                      // a sequence of 3 tokens and one of 2, hidden 4
 /// let mut y = vec![0.0; x.len()];
-/// mixer.mix(&[3, 2], &x, &mut y)?;
+/// mixer.mix(&[0, 3, 5], &x, &mut y)?;
 /// assert!((y[0] - 12.0).abs() < 1e-4 && (y[3 * 4] - 8.0).abs() < 1e-4);
 /// # Ok::<(), fnet_mixing::MixError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct RaggedMixer {
     hidden: usize,
+    simd: Option<Simd>,
     plans: Arc<RwLock<HashMap<usize, FourierMixer>>>,
 }
 
 impl RaggedMixer {
-    /// Mixing for tokens of `hidden` values.
-    ///
-    /// # Errors
-    /// If `hidden` is zero or too large, or `FNET_SIMD` asks for what this CPU lacks.
-    pub fn new(hidden: usize) -> Result<Self, MixError> {
-        FourierMixer::new(1, hidden)?;
-        Ok(Self { hidden, plans: Arc::default() })
+    /// Mixing for tokens of `hidden` values, at [`Simd::default_level`]. Whatever cannot be planned is an error of
+    /// the calls that need it.
+    pub fn new(hidden: usize) -> Self {
+        Self { hidden, simd: None, plans: Arc::default() }
     }
 
-    /// `output = Re(FFT2(input))` for each sequence. Lengths of zero are allowed.
+    /// As [`new`](Self::new), at a level of the caller's choice.
+    pub fn with_simd(hidden: usize, simd: Simd) -> Self {
+        Self { hidden, simd: Some(simd), plans: Arc::default() }
+    }
+
+    /// `output = Re(FFT2(input))` for each sequence. Empty sequences are allowed.
     ///
     /// # Errors
-    /// If the slices differ in length, or do not hold `hidden` values for each token.
-    pub fn mix(&self, lengths: &[usize], input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
-        self.run(lengths, Some(input), output, Write::Set)
+    /// If the slices differ in length, the offsets fall or do not cover `hidden` values for each token, `hidden` is
+    /// zero, or this CPU lacks the level.
+    pub fn mix(&self, offsets: &[usize], input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
+        self.run(offsets, Some(input), output, Write::Set)
     }
 
     /// `output += Re(FFT2(input))` for each sequence.
     ///
     /// # Errors
     /// As [`mix`](Self::mix).
-    pub fn mix_add(&self, lengths: &[usize], input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
-        self.run(lengths, Some(input), output, Write::Add)
+    pub fn mix_add(&self, offsets: &[usize], input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
+        self.run(offsets, Some(input), output, Write::Add)
     }
 
     /// `data = Re(FFT2(data))` for each sequence.
     ///
     /// # Errors
     /// As [`mix`](Self::mix).
-    pub fn mix_in_place(&self, lengths: &[usize], data: &mut [f32]) -> Result<(), MixError> {
-        self.run(lengths, None, data, Write::Set)
+    pub fn mix_in_place(&self, offsets: &[usize], data: &mut [f32]) -> Result<(), MixError> {
+        self.run(offsets, None, data, Write::Set)
     }
 
-    fn run(&self, lengths: &[usize], input: Option<&[f32]>, output: &mut [f32], write: Write) -> Result<(), MixError> {
-        if let Some(input) = input
-            && input.len() != output.len()
+    fn run(&self, offsets: &[usize], x: Option<&[f32]>, y: &mut [f32], write: Write) -> Result<(), MixError> {
+        if let Some(x) = x
+            && x.len() != y.len()
         {
-            return Err(MixError::LengthMismatch { input: input.len(), output: output.len() });
+            return Err(MixError::LengthMismatch { input: x.len(), output: y.len() });
         }
-        let tokens = lengths.iter().try_fold(0_usize, |sum, length| sum.checked_add(*length));
-        if tokens.and_then(|tokens| tokens.checked_mul(self.hidden)) != Some(output.len()) {
-            return Err(MixError::WrongTokens { len: output.len(), hidden: self.hidden });
+        let tokens = offsets.last().copied().unwrap_or(0);
+        let starts_at_zero = offsets.first().is_none_or(|first| *first == 0);
+        if !starts_at_zero || !offsets.is_sorted() || tokens.checked_mul(self.hidden) != Some(y.len()) {
+            return Err(MixError::WrongOffsets { len: y.len(), hidden: self.hidden });
         }
-        self.split(lengths, input, output, write)
+        self.split(offsets, x, y, write)
     }
 
     /// Halves the sequences until one is left: no list of slices is needed, and threads take halves.
-    fn split(&self, lengths: &[usize], input: Option<&[f32]>, output: &mut [f32], write: Write) -> Result<(), MixError> {
-        match lengths {
-            [] | [0] => Ok(()),
-            [length] => {
-                self.plan(*length)?.run(input, output, write);
+    fn split(
+        &self,
+        offsets: &[usize],
+        x: Option<&[f32]>,
+        y: &mut [f32],
+        write: Write,
+    ) -> Result<(), MixError> {
+        match offsets {
+            [] | [_] => Ok(()),
+            [start, end] if start == end => Ok(()),
+            [start, end] => {
+                self.plan(end - start)?.run(x, y, write);
                 Ok(())
             }
             _ => {
-                let (left, right) = lengths.split_at(lengths.len() / 2);
-                let values = left.iter().sum::<usize>() * self.hidden;
-                let (output, output_rest) = output.split_at_mut(values);
-                let (input, input_rest) = input.map(|x| x.split_at(values)).unzip();
+                let middle = offsets.len() / 2;
+                let values = (offsets[middle] - offsets[0]) * self.hidden;
+                let (y, y_rest) = y.split_at_mut(values);
+                let (x, x_rest) = x.map(|x| x.split_at(values)).unzip();
                 let (a, b) = join(
-                    || self.split(left, input, output, write),
-                    || self.split(right, input_rest, output_rest, write),
+                    || self.split(&offsets[..=middle], x, y, write),
+                    || self.split(&offsets[middle..], x_rest, y_rest, write),
                 );
                 a.and(b)
             }
@@ -101,7 +114,8 @@ impl RaggedMixer {
         if let Some(plan) = known {
             return Ok(plan);
         }
-        let plan = FourierMixer::new(length, self.hidden)?;
+        let simd = self.simd.map_or_else(Simd::default_level, Ok)?;
+        let plan = FourierMixer::with_simd(length, self.hidden, simd)?;
         self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(length, plan.clone());
         Ok(plan)
     }

@@ -16,7 +16,11 @@ thread_local! {
 }
 
 /// Lends out a thread's buffer of `len` values. Taken, not borrowed: a stolen rayon job may come back here.
-fn with_buffer<R>(slot: &'static std::thread::LocalKey<Cell<Vec<Line>>>, len: usize, work: impl FnOnce(*mut f32) -> R) -> R {
+fn with_buffer<R>(
+    slot: &'static std::thread::LocalKey<Cell<Vec<Line>>>,
+    len: usize,
+    work: impl FnOnce(*mut f32) -> R,
+) -> R {
     let mut buffer = slot.take();
     let lines = len.div_ceil(16);
     if buffer.len() < lines {

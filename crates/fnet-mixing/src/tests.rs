@@ -78,9 +78,38 @@ fn small_shapes_match_the_dft() {
 #[test]
 fn large_and_prime_shapes_match_the_dft() {
     for (seq_len, hidden) in
-        [(1, 768), (512, 1), (128, 256), (131, 256), (509, 96), (100, 300), (64, 509), (257, 257)]
+        [(1, 768), (512, 1), (128, 256), (131, 256), (509, 96), (100, 300), (64, 509), (257, 257), (61, 122)]
     {
         check_shape(seq_len, hidden);
+    }
+}
+
+/// Shapes up to 4096 x 1024 are too large for the DFT by definition: the same sum is taken one output at a time.
+#[test]
+fn large_shapes_match_the_dft_at_some_places() {
+    let mut draw = noise(4 * 200, 77).into_iter().map(|v| f64::from(v) * 0.5 + 0.5);
+    let mut below = |n: usize| (draw.next().unwrap() * n as f64) as usize % n;
+    for _ in 0..200 {
+        let (seq_len, hidden) = (1 + below(4096), 1 + below(1024));
+        let (k, j) = (below(seq_len), below(hidden));
+        let x = noise(seq_len * hidden, (seq_len + hidden) as u32);
+        let angle = |n: usize, of: usize| std::f64::consts::TAU * n as f64 / of as f64;
+        let (mut exact, mut power) = (0.0, 0.0);
+        let columns: Vec<(f64, f64)> = (0..hidden).map(|m| angle(j * m % hidden, hidden).sin_cos()).collect();
+        for (n, row) in x.chunks_exact(hidden).enumerate() {
+            let (sin, cos) = angle(k * n % seq_len, seq_len).sin_cos();
+            for (v, (row_sin, row_cos)) in row.iter().zip(&columns) {
+                exact += f64::from(*v) * (cos * row_cos - sin * row_sin);
+                power += f64::from(*v).powi(2);
+            }
+        }
+        for level in levels() {
+            let mut y = vec![f32::NAN; x.len()];
+            FourierMixer::with_simd(seq_len, hidden, level).unwrap().mix(&x, &mut y).unwrap();
+            // The output's root mean square is that of a random sum of as many values.
+            let error = (f64::from(y[k * hidden + j]) - exact).abs() / power.sqrt();
+            assert!(error <= tolerance(seq_len, hidden), "{seq_len} x {hidden}, {level}: error {error:e}");
+        }
     }
 }
 
@@ -88,20 +117,76 @@ fn large_and_prime_shapes_match_the_dft() {
 fn bits_do_not_depend_on_threads_or_batch() {
     // Large enough to be split inside a sample as well.
     for (seq_len, hidden) in [(300, 256), (7, 24), (131, 33)] {
-        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
-        let len = seq_len * hidden;
-        let x = noise(5 * len, 3);
-        let mut one = vec![0.0; x.len()];
-        pool(1).install(|| mixer.mix(&x, &mut one)).unwrap();
-        for threads in [2, 3, 8] {
-            let mut many = vec![0.0; x.len()];
-            pool(threads).install(|| mixer.mix(&x, &mut many)).unwrap();
-            assert!(one == many, "{threads} threads");
-            let mut alone = vec![0.0; len];
-            pool(threads).install(|| mixer.mix(&x[3 * len..][..len], &mut alone)).unwrap();
-            assert!(alone == one[3 * len..][..len], "alone, {threads} threads");
+        for level in levels() {
+            let mixer = FourierMixer::with_simd(seq_len, hidden, level).unwrap();
+            let len = seq_len * hidden;
+            let x = noise(5 * len, 3);
+            let mut one = vec![0.0; x.len()];
+            pool(1).install(|| mixer.mix(&x, &mut one)).unwrap();
+            for threads in [2, 3, 8] {
+                let mut many = vec![0.0; x.len()];
+                pool(threads).install(|| mixer.mix(&x, &mut many)).unwrap();
+                assert!(one == many, "{threads} threads");
+                let mut alone = vec![0.0; len];
+                pool(threads).install(|| mixer.mix(&x[3 * len..][..len], &mut alone)).unwrap();
+                assert!(alone == one[3 * len..][..len], "alone, {threads} threads");
+            }
         }
     }
+}
+
+#[test]
+fn ragged_is_each_sequence_alone() {
+    let hidden = 48;
+    let lengths = [5, 1, 0, 128, 7, 31, 31, 64, 3];
+    let mut offsets = vec![0];
+    for length in lengths {
+        offsets.push(offsets.last().unwrap() + length);
+    }
+    let x = noise(offsets[lengths.len()] * hidden, 5);
+    for level in levels() {
+        let mut alone = vec![0.0; x.len()];
+        for range in offsets.windows(2).filter(|w| w[0] < w[1]) {
+            let values = range[0] * hidden..range[1] * hidden;
+            let mixer = FourierMixer::with_simd(range[1] - range[0], hidden, level).unwrap();
+            mixer.mix(&x[values.clone()], &mut alone[values]).unwrap();
+        }
+        let mixer = RaggedMixer::with_simd(hidden, level);
+        for threads in [1, 3] {
+            let (mut y, mut sum, mut in_place) = (vec![f32::NAN; x.len()], x.clone(), x.clone());
+            pool(threads).install(|| {
+                mixer.mix(&offsets, &x, &mut y).unwrap();
+                mixer.mix_add(&offsets, &x, &mut sum).unwrap();
+                mixer.mix_in_place(&offsets, &mut in_place).unwrap();
+            });
+            assert!(y == alone && in_place == alone, "{level}, {threads} threads");
+            assert!(sum.iter().zip(&x).zip(&y).all(|((sum, x), y)| *sum == x + y));
+        }
+    }
+}
+
+#[test]
+fn wrong_offsets_are_errors() {
+    let mixer = RaggedMixer::new(4);
+    let x = vec![0.0; 12];
+    let mut y = x.clone();
+    mixer.mix(&[], &[], &mut []).unwrap();
+    for offsets in [&[][..], &[0], &[0, 2], &[0, 4], &[1, 3], &[0, 2, 1, 3], &[0, usize::MAX]] {
+        let refused = mixer.mix(offsets, &x, &mut y);
+        assert!(matches!(refused, Err(MixError::WrongOffsets { .. })), "{offsets:?}");
+    }
+    assert!(matches!(RaggedMixer::new(0).mix(&[0, 0, 1], &[], &mut []), Err(MixError::EmptyShape { .. })));
+    assert!(matches!(mixer.mix(&[0, 3], &x, &mut y[..8]), Err(MixError::LengthMismatch { .. })));
+}
+
+#[test]
+fn levels_have_names() {
+    for level in Simd::ALL {
+        assert_eq!(level.to_string().parse(), Ok(level));
+        let made = FourierMixer::with_simd(4, 4, level);
+        assert_eq!(made.is_ok(), level.is_available());
+    }
+    assert!(matches!("sse9".parse::<Simd>(), Err(MixError::UnknownSimd { .. })));
 }
 
 #[test]
@@ -152,8 +237,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn symmetric(seq_len in 1usize..80, hidden in 1usize..80, seed in any::<u32>()) {
-        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+    fn symmetric(seq_len in 1usize..80, hidden in 1usize..80, level in 0..Simd::ALL.len(), seed in any::<u32>()) {
+        let level = levels().nth(level).unwrap_or(Simd::Portable);
+        let mixer = FourierMixer::with_simd(seq_len, hidden, level).unwrap();
         let len = seq_len * hidden;
         let (x, z) = (noise(len, seed), noise(len, !seed));
         let (mut mixed_x, mut mixed_z) = (vec![0.0; len], vec![0.0; len]);
@@ -167,8 +253,14 @@ proptest! {
     }
 
     #[test]
-    fn twice_is_the_even_part(seq_len in 1usize..60, hidden in 1usize..60, seed in any::<u32>()) {
-        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+    fn twice_is_the_even_part(
+        seq_len in 1usize..60,
+        hidden in 1usize..60,
+        level in 0..Simd::ALL.len(),
+        seed in any::<u32>(),
+    ) {
+        let level = levels().nth(level).unwrap_or(Simd::Portable);
+        let mixer = FourierMixer::with_simd(seq_len, hidden, level).unwrap();
         let len = seq_len * hidden;
         let x = noise(len, seed);
         let mut y = x.clone();

@@ -3,6 +3,7 @@
 use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Model, Workspace};
 use rand::Rng;
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
 use crate::random::{fingerprint, generator};
@@ -19,6 +20,13 @@ pub struct Hiding {
     pub mask: u32,
     /// By token id, whether it is a special token, which is never hidden.
     pub special: Vec<bool>,
+}
+
+impl Hiding {
+    fn hide(&self, tokens: &[u32], random: &mut ChaCha8Rng) -> Vec<u32> {
+        let mut hidden = |id: u32| !self.special[id as usize] && random.random_bool(self.rate);
+        tokens.iter().map(|id| if hidden(*id) { self.mask } else { *id }).collect()
+    }
 }
 
 /// Fine-tuning on one task.
@@ -63,15 +71,9 @@ impl TaskObjective {
         batch.clear();
         targets.clear();
         let mut random = generator(self.seed, "hide tokens", position.epoch << 32 | position.index as u64);
-        let Hiding { rate, mask, special } = &self.hiding;
         for i in &self.order[position.index..end] {
             let example = &self.train.examples[*i as usize];
-            let tokens: Vec<u32> = example
-                .tokens
-                .iter()
-                .map(|id| if !special[*id as usize] && random.random_bool(*rate) { *mask } else { *id })
-                .collect();
-            batch.push(&tokens, &example.segments);
+            batch.push(&self.hiding.hide(&example.tokens, &mut random), &example.segments);
             targets.push(example.label);
         }
         position.index = end;
@@ -143,5 +145,24 @@ impl Objective for TaskObjective {
 
     fn keeps_best(&self) -> bool {
         !self.dev.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hides_the_part_asked_for_and_no_special_token() {
+        let special = vec![true, true, false, false];
+        let hiding = |rate| Hiding { rate, mask: 1, special: special.clone() };
+        let tokens: Vec<u32> = [0].into_iter().chain((0..10_000).map(|i| 2 + i % 2)).collect();
+        let random = || generator(1, "hide tokens", 0);
+        assert!(hiding(0.0).hide(&tokens, &mut random()) == tokens);
+        let all = hiding(1.0).hide(&tokens, &mut random());
+        assert!(all[0] == 0 && all[1..].iter().all(|id| *id == 1));
+        let some = hiding(0.2).hide(&tokens, &mut random());
+        let hidden = some.iter().filter(|id| **id == 1).count();
+        assert!((1_850..2_150).contains(&hidden), "{hidden}");
     }
 }

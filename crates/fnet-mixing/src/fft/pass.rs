@@ -22,8 +22,7 @@ pub(super) struct Pass {
 
 impl Pass {
     pub fn new(radix: usize, block: usize, largest_power: usize) -> Self {
-        let twiddles =
-            (1..block / radix).flat_map(|j| (1..radix).map(move |q| root(j * q, block))).collect();
+        let twiddles = (1..block / radix).flat_map(|j| (1..radix).map(move |q| root(j * q, block))).collect();
         let large = radix % 2 == 1 && radix > LARGEST_DIRECT_PRIME;
         let roots = if radix % 2 == 0 || large { 0 } else { radix };
         let angle = |t: usize| (TAU * t as f64 / radix as f64).sin_cos();
@@ -79,7 +78,10 @@ impl Pass {
                     if j > 0 {
                         let twiddles = &self.twiddles[(j - 1) * (self.radix - 1)..][..self.radix - 1];
                         let data = data.add(step);
-                        simd.run(lanes, Multiply { from: data, to: data, steps: [step; 2], factors: twiddles });
+                        simd.run(
+                            lanes,
+                            Multiply { from: data, to: data, steps: [step; 2], factors: twiddles },
+                        );
                     }
                 }
             }

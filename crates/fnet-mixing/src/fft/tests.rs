@@ -20,7 +20,10 @@ fn check(len: usize, simd: Simd, lanes: usize) {
                 im += a * sin + b * cos;
             }
             let error = (f64::from(z[lane]) - re).abs().max((f64::from(z[lane + lanes]) - im).abs());
-            assert!(error <= 4e-6 * (len as f64).sqrt(), "{simd}, length {len}, frequency {k}: error {error:e}");
+            assert!(
+                error <= 4e-6 * (len as f64).sqrt(),
+                "{simd}, length {len}, frequency {k}: error {error:e}"
+            );
         }
     }
 }
