@@ -17,13 +17,39 @@
 //! # Ok::<(), fnet_mixing::MixError>(())
 //! ```
 //!
-//! Every `seq_len` and `hidden` of at least 1 work. Lengths whose prime factors are 2, 3, 5 and 7
-//! are the fastest; a large prime costs about three times as much.
+//! # Which sizes are fast
 //!
-//! Work is spread over the rayon pool of the caller: across samples, or inside one long sample.
-//! Results do not depend on the number of threads, nor on the place of a sample in its batch.
+//! Every `seq_len` and `hidden` of at least 1 work. The transform sees only the part of `x` that is even under
+//! `(n, m) -> (-n, -m)`, so half of the rows and then half of the columns are enough: about `1.25 N log2 N` flops for
+//! `N = seq_len * hidden`, a quarter of a complex two-dimensional FFT. What that costs depends on the lengths:
+//!
+//! - with the prime factors 2, 3, 5 and 7 alone: the fastest, and the most accurate;
+//! - with prime factors up to 61: somewhat slower, these are transformed by their definition;
+//! - with larger ones: two to three times slower, these are transformed as convolutions (Bluestein 1970);
+//! - a register holds 4, 8 or 16 rows or columns: very short sequences (below 8) and tiny hidden sizes leave most of
+//!   it empty.
+//!
+//! # Memory
+//!
+//! Each thread keeps a buffer of half a sample (`4 * seq_len * (hidden / 2 + 16)` bytes at most) and one of
+//! `128 * hidden` bytes, more if a length has a large prime factor; a plan holds tables of about
+//! `16 * (seq_len + hidden)` bytes.
+//!
+//! # Threads and SIMD
+//!
+//! Work is spread over the rayon pool of the caller: across samples, or inside one long sample. Without the `rayon`
+//! feature there is one thread and no dependency at all. Results do not depend on the number of threads, nor on the
+//! place of a sample in its batch. The kernels are chosen at run time ([`Simd`]): AVX-512, AVX2 with FMA, or plain
+//! Rust; `FNET_SIMD=portable|avx2|avx512` or [`FourierMixer::with_simd`] choose for you. Levels differ in rounding.
+//!
+//! # In other models
+//!
+//! All that a framework needs is a slice in and a slice out, and [`FourierMixer::mix`] again for the gradient. The
+//! repository's `examples/candle` wraps it as an operation of candle, checked against candle's own gradients.
+//! Sequences of different lengths need no padding: [`RaggedMixer`].
 
 mod arch;
+mod error;
 mod fft;
 mod fold;
 mod plan;
@@ -35,75 +61,14 @@ mod vector;
 use std::sync::Arc;
 
 pub use arch::Simd;
+pub use error::MixError;
 use fold::Write;
 use plan::Plan;
 pub use ragged::RaggedMixer;
 
 /// Samples smaller than this (in values) are never split across threads.
+#[cfg(feature = "rayon")]
 const SPLIT_INSIDE_SAMPLE: usize = 1 << 15;
-
-/// Why mixing was refused. No call panics on bad lengths.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MixError {
-    /// `seq_len` or `hidden` is zero.
-    #[error("cannot mix a shape of {seq_len} x {hidden}: both lengths must be at least 1")]
-    EmptyShape {
-        /// Length of the sequence axis.
-        seq_len: usize,
-        /// Length of the hidden axis.
-        hidden: usize,
-    },
-    /// `seq_len * hidden` does not fit in memory.
-    #[error("a shape of {seq_len} x {hidden} is too large to mix")]
-    TooLarge {
-        /// Length of the sequence axis.
-        seq_len: usize,
-        /// Length of the hidden axis.
-        hidden: usize,
-    },
-    /// A slice does not hold a whole number of samples.
-    #[error("{len} values are not a whole number of samples of {seq_len} x {hidden}")]
-    PartialSample {
-        /// Number of values given.
-        len: usize,
-        /// Length of the sequence axis.
-        seq_len: usize,
-        /// Length of the hidden axis.
-        hidden: usize,
-    },
-    /// Offsets of ragged sequences fall, or do not cover the values.
-    #[error("offsets must rise from 0 to the number of tokens, {len} values of {hidden} a token")]
-    WrongOffsets {
-        /// Number of values given.
-        len: usize,
-        /// Length of the hidden axis.
-        hidden: usize,
-    },
-    /// Input and output differ in length.
-    #[error("the output holds {output} values, the input {input}")]
-    LengthMismatch {
-        /// Values in the input.
-        input: usize,
-        /// Values in the output.
-        output: usize,
-    },
-    /// An array view is not in standard (row-major, contiguous) layout.
-    #[error("the array must be contiguous and row-major")]
-    NotContiguous,
-    /// A level was asked for that this CPU lacks.
-    #[error("this CPU does not have the SIMD level {level}")]
-    SimdUnavailable {
-        /// The level.
-        level: Simd,
-    },
-    /// `FNET_SIMD` names no level.
-    #[error("FNET_SIMD={name}: no such level; there are portable, avx2 and avx512")]
-    UnknownSimd {
-        /// What it names.
-        name: String,
-    },
-}
 
 /// Mixes samples of one shape, `[seq_len, hidden]`, planned once. Cheap to clone.
 #[derive(Clone)]
