@@ -6,7 +6,8 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use realfft::{RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftPlanner, num_complex::Complex32};
 
-/// The naive use of rustfft: complex FFTs along both axes, the imaginary part thrown away.
+/// The naive use of rustfft: complex FFTs along both axes with plain loops between them, the imaginary part
+/// thrown away.
 pub struct Complex2d {
     rows: Arc<dyn Fft<f32>>,
     columns: Arc<dyn Fft<f32>>,
@@ -21,14 +22,19 @@ impl Complex2d {
     pub fn mix(&self, x: &[f32], y: &mut [f32]) {
         let (hidden, seq_len) = (self.rows.len(), self.columns.len());
         let sample = seq_len * hidden;
-        let mut transposed = vec![Complex32::default(); sample];
         for (x, y) in x.chunks_exact(sample).zip(y.chunks_exact_mut(sample)) {
             let mut z: Vec<_> = x.iter().map(|v| Complex32::new(*v, 0.0)).collect();
             self.rows.process(&mut z);
-            transpose(&z, &mut transposed, seq_len, hidden);
-            self.columns.process(&mut transposed);
-            transpose(&transposed, &mut z, hidden, seq_len);
-            y.iter_mut().zip(&z).for_each(|(y, z)| *y = z.re);
+            let mut column = vec![Complex32::default(); seq_len];
+            for j in 0..hidden {
+                for n in 0..seq_len {
+                    column[n] = z[n * hidden + j];
+                }
+                self.columns.process(&mut column);
+                for k in 0..seq_len {
+                    y[k * hidden + j] = column[k].re;
+                }
+            }
         }
     }
 }

@@ -123,7 +123,7 @@ impl Objective for TaskObjective {
         let mut values = Vec::new();
         let mut scores = Vec::new();
         for (name, dev) in &self.dev {
-            let outputs = predict(model, &dev.examples, w)?;
+            let outputs = predict(model, &dev.examples, w, |_| {})?;
             for (metric, value) in score(&self.labels, &self.metrics, &outputs, &dev.labels()) {
                 scores.push(value);
                 let name = if name.is_empty() { metric } else { format!("{metric}_{name}") };

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Longest line that is read: a guard against files that are not text.
-const LONGEST_LINE: u64 = 64 << 20;
+/// Longest line or record that is read: a guard against files that are not text.
+pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 
 /// Opens a file for reading, decompressing by its ending.
 ///

@@ -1,4 +1,5 @@
 //! One pass of an FFT: the same butterfly over all blocks, with its twiddle factors.
+#![allow(clippy::needless_range_loop)] // counted loops over registers are what the compiler unrolls
 
 use std::f64::consts::TAU;
 
@@ -23,8 +24,8 @@ pub(super) struct Pass {
 impl Pass {
     pub fn new(radix: usize, block: usize, largest_power: usize) -> Self {
         let twiddles = (1..block / radix).flat_map(|j| (1..radix).map(move |q| root(j * q, block))).collect();
-        let large = radix % 2 == 1 && radix > LARGEST_DIRECT_PRIME;
-        let roots = if radix % 2 == 0 || large { 0 } else { radix };
+        let large = !radix.is_multiple_of(2) && radix > LARGEST_DIRECT_PRIME;
+        let roots = if radix.is_multiple_of(2) || large { 0 } else { radix };
         let angle = |t: usize| (TAU * t as f64 / radix as f64).sin_cos();
         let roots = (0..roots).map(|t| [angle(t).1 as f32, angle(t).0 as f32]).collect();
         let bluestein = large.then(|| Box::new(Bluestein::new(radix, largest_power)));

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use fnet_encoder::Workspace;
+use fnet_train::progress::Progress;
 use fnet_train::report::table;
 use fnet_train::tasks::dataset::{Dataset, predict, score};
 use fnet_train::{Error, Result};
@@ -64,8 +65,13 @@ pub fn run(args: &Args) -> Result<()> {
         if columns.label.is_none() {
             return Err(Error::usage("--label: name the column with the label"));
         }
-        let data = Dataset::read(file, &columns, &labels, &opened.encoding())?;
-        let outputs = predict(&opened.model, &data.examples, &mut w)?;
+        let data = Dataset::read(file, &columns, &labels, &opened.encoding(), false)?;
+        let mut progress = Progress::new("evaluating", false);
+        let message = format!("{} rows of {}", data.examples.len(), file.display());
+        let outputs = predict(&opened.model, &data.examples, &mut w, |done| {
+            progress.update(Some(done), &message);
+        })?;
+        drop(progress);
         let mut values = Map::new();
         rows.push(("file".to_string(), file.display().to_string()));
         rows.push(("examples".to_string(), data.examples.len().to_string()));

@@ -281,7 +281,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let longest = settings.max_length.map_or(longest, |n| n.min(longest));
     let encoding = Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
-        let data = Dataset::read(path, columns, &files.labels, &encoding)?;
+        let data = Dataset::read(path, columns, &files.labels, &encoding, quiet)?;
         if data.truncated > 0 && !quiet {
             eprintln!(
                 "{}: {} of {} examples were cut to the model's {longest} tokens",

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
             block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
         truncated += encoded.iter().filter(|e| e.1).count();
         let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
-        let outputs = predict(&opened.model, &examples, &mut w)?;
+        let outputs = predict(&opened.model, &examples, &mut w, |_| {})?;
         for output in outputs.chunks(opened.model.head().outputs()) {
             writer.write(&labels, output)?;
         }

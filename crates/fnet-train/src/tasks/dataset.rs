@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::Metric;
 use super::rows::{self, Columns, Row};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 
 /// What a label can be.
@@ -166,18 +167,34 @@ impl Dataset {
     ///
     /// # Errors
     /// If the file cannot be read or a row's label does not fit; names the line.
-    pub fn read(path: &Path, columns: &Columns, labels: &Labels, encoding: &Encoding) -> Result<Self> {
+    pub fn read(
+        path: &Path,
+        columns: &Columns,
+        labels: &Labels,
+        encoding: &Encoding,
+        quiet: bool,
+    ) -> Result<Self> {
         use rayon::prelude::*;
-        let mut rows = Vec::new();
+        let mut progress = Progress::new("reading rows", quiet);
+        let mut data = Self::default();
+        let mut block = Vec::new();
+        let mut encode = |block: &mut Vec<(Row, f32)>| -> Result<()> {
+            let encoded = block.par_iter().map(|(row, label)| encoding.encode(row, *label));
+            for (example, cut) in encoded.collect::<Result<Vec<_>>>()? {
+                data.truncated += usize::from(cut);
+                data.examples.push(example);
+            }
+            block.clear();
+            progress.update(None, &format!("{} rows of {}", data.examples.len(), path.display()));
+            Ok(())
+        };
         rows::read(path, columns, true, |row| {
             let label = labels.parse(path, row.line, row.label.as_deref().unwrap_or(""))?;
-            rows.push((row, label));
-            Ok(())
+            block.push((row, label));
+            if block.len() >= ENCODED_AT_ONCE { encode(&mut block) } else { Ok(()) }
         })?;
-        let encoded: Vec<_> =
-            rows.par_iter().map(|(row, label)| encoding.encode(row, *label)).collect::<Result<_>>()?;
-        let truncated = encoded.iter().filter(|(_, cut)| *cut).count();
-        Ok(Self { examples: encoded.into_iter().map(|(example, _)| example).collect(), truncated })
+        encode(&mut block)?;
+        Ok(data)
     }
 
     /// The labels of all examples.
@@ -186,14 +203,22 @@ impl Dataset {
     }
 }
 
+/// Rows that are tokenised at once.
+const ENCODED_AT_ONCE: usize = 4096;
+
 /// Sequences run at once where nothing is trained.
 pub const INFERENCE_BATCH: usize = 64;
 
-/// The classifier's outputs for examples, `[examples, outputs]`.
+/// The classifier's outputs for examples, `[examples, outputs]`. `done` hears how far it is, from 0 to 1.
 ///
 /// # Errors
 /// If an example does not fit the model.
-pub fn predict(model: &Model, examples: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
+pub fn predict(
+    model: &Model,
+    examples: &[Example],
+    w: &mut Workspace,
+    mut done: impl FnMut(f64),
+) -> Result<Vec<f32>> {
     let mut outputs = Vec::with_capacity(examples.len() * model.head().outputs());
     let mut batch = Batch::new();
     for part in examples.chunks(INFERENCE_BATCH) {
@@ -203,6 +228,7 @@ pub fn predict(model: &Model, examples: &[Example], w: &mut Workspace) -> Result
         }
         model.forward(&batch, None, w)?;
         outputs.extend_from_slice(model.classify(&batch, None, w));
+        done(outputs.len() as f64 / outputs.capacity().max(1) as f64);
     }
     Ok(outputs)
 }

@@ -1,6 +1,9 @@
 //! Rows of one or two texts and a label, out of TSV, CSV and JSONL files.
 
+use std::cell::Cell;
+use std::io::Read;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -170,11 +173,33 @@ fn read_tsv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Re
     Ok(())
 }
 
+/// A reader that stops where a record grows beyond all bounds, as after a quote that is not closed.
+struct BoundedRecords<R> {
+    inner: R,
+    /// Bytes that the record may still take.
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for BoundedRecords<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left.get() == 0 {
+            let message = "a record is longer than 64 MiB: is a quote not closed?";
+            return Err(std::io::Error::other(message));
+        }
+        let count = self.inner.read(buffer)?;
+        self.left.set(self.left.get().saturating_sub(count as u64));
+        Ok(count)
+    }
+}
+
 fn read_csv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Result<()> {
+    let left = Rc::new(Cell::new(text::LONGEST_LINE));
+    let records = BoundedRecords { inner: text::open(path)?, left: Rc::clone(&left) };
     let mut reader =
-        csv::ReaderBuilder::new().has_headers(columns.header).flexible(true).from_reader(text::open(path)?);
+        csv::ReaderBuilder::new().has_headers(columns.header).flexible(true).from_reader(records);
+    let started = Cell::new(1);
     let broken = |e: csv::Error| {
-        let line = e.position().map_or(1, |p| p.line() as usize);
+        let line = e.position().map_or(started.get(), |p| p.line() as usize);
         let message = match e.kind() {
             csv::ErrorKind::Utf8 { .. } => "not UTF-8; convert the file first".to_string(),
             _ => e.to_string(),
@@ -191,6 +216,8 @@ fn read_csv(path: &Path, columns: &Columns, needs_label: bool, each: Each) -> Re
     let mut record = csv::StringRecord::new();
     loop {
         let line = reader.position().line() as usize;
+        started.set(line);
+        left.set(text::LONGEST_LINE);
         if !reader.read_record(&mut record).map_err(broken)? {
             return Ok(());
         }
@@ -269,6 +296,15 @@ mod tests {
         })
         .map_err(|e| e.to_string())?;
         Ok(rows)
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_does_not_fill_memory() {
+        let endless = std::io::Read::chain(&b"\""[..], std::io::repeat(b'a'));
+        let left = Rc::new(Cell::new(1 << 16));
+        let mut reader = csv::Reader::from_reader(BoundedRecords { inner: endless, left });
+        let error = reader.headers().unwrap_err().to_string();
+        assert!(error.contains("quote not closed"), "{error}");
     }
 
     #[test]
