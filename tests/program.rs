@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fails, json, root, run, sample, tiny_pretraining};
+use common::{fails, fnet, json, root, run, sample, tiny_pretraining};
 use serde_json::Value;
 
 fn lines(path: &std::path::Path) -> Vec<String> {
@@ -185,6 +185,28 @@ fn tokenizers_of_both_kinds() {
         std::fs::remove_file(folder.join("a.json")).unwrap();
         std::fs::remove_file(folder.join("b.json")).unwrap();
     }
+}
+
+#[test]
+fn the_simd_level_can_be_chosen() {
+    let place = tempfile::tempdir().unwrap();
+    let loss = |level: &str| -> Result<f64, String> {
+        let arguments = format!("{} --steps 2 --out {level} --json", tiny_pretraining());
+        let output = fnet(place.path(), &arguments).env("FNET_SIMD", level).output().unwrap();
+        if output.status.success() {
+            return Ok(json(&output)["values"]["validation_loss"].as_f64().unwrap());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_string())
+    };
+    let portable = loss("portable").unwrap();
+    for level in ["avx2", "avx512"] {
+        match loss(level) {
+            Ok(loss) => assert!((loss - portable).abs() <= 1e-4, "{level}: {loss}, portable {portable}"),
+            Err(line) => assert!(line.contains("does not have the SIMD level"), "{line}"),
+        }
+    }
+    let line = loss("sse9").unwrap_err();
+    assert!(line.starts_with("error: ") && line.contains("FNET_SIMD=sse9"), "{line}");
 }
 
 #[test]

@@ -149,6 +149,16 @@ impl FourierMixer {
 
     /// [`mix`](Self::mix) on array views of shape `[batch, seq_len, hidden]`.
     ///
+    /// ```
+    /// use ndarray::Array3;
+    ///
+    /// let x = Array3::from_shape_fn((2, 8, 6), |(b, n, m)| (b + n * m) as f32);
+    /// let mut y = Array3::zeros(x.dim());
+    /// fnet_mixing::FourierMixer::new(8, 6)?.mix_array(x.view(), y.view_mut())?;
+    /// assert_eq!(y[[1, 0, 0]], x.index_axis(ndarray::Axis(0), 1).sum());   // frequency zero
+    /// # Ok::<(), fnet_mixing::MixError>(())
+    /// ```
+    ///
     /// # Errors
     /// If a view is not contiguous, or its shape does not fit.
     #[cfg(feature = "ndarray")]

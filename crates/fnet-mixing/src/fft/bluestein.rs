@@ -5,7 +5,7 @@
 use std::f64::consts::PI;
 
 use super::Fft;
-use super::pass::Multiply;
+use super::multiply::Multiply;
 use crate::arch::Simd;
 
 pub(super) struct Bluestein {

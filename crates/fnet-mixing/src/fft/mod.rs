@@ -7,6 +7,7 @@
 
 mod bluestein;
 mod butterflies;
+mod multiply;
 mod pass;
 
 use std::f64::consts::TAU;

@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 
 use super::bluestein::Bluestein;
 use super::butterflies::{Butterfly, Small, odd};
+use super::multiply::Multiply;
 use super::{LARGEST_DIRECT_PRIME, root};
 use crate::arch::{Kernel, Simd};
 use crate::vector::{Complex, Vector};
@@ -228,31 +229,6 @@ impl Kernel for Direct<'_> {
             for q in 0..z.len() {
                 z[q].re.store(data.add(q * step));
                 z[q].im.store(data.add(q * step + V::LANES));
-            }
-        }
-    }
-}
-
-/// `to = from * factor` for each factor, elements `steps` values apart.
-pub(super) struct Multiply<'a> {
-    pub from: *const f32,
-    pub to: *mut f32,
-    pub steps: [usize; 2],
-    pub factors: &'a [[f32; 2]],
-}
-
-impl Kernel for Multiply<'_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        for i in 0..self.factors.len() {
-            let w = self.factors[i];
-            // SAFETY: there is an element at both places for each factor.
-            unsafe {
-                let (from, to) = (self.from.add(i * self.steps[0]), self.to.add(i * self.steps[1]));
-                let z = Complex { re: V::load(from), im: V::load(from.add(V::LANES)) };
-                let z = z.times(V::splat(w[0]), V::splat(w[1]));
-                z.re.store(to);
-                z.im.store(to.add(V::LANES));
             }
         }
     }
