@@ -51,16 +51,19 @@ impl Fold<'_> {
         let (s, d) = (self.plan.seq_len, self.plan.hidden);
         let first = self.strip.first + half * V::LANES;
         let row = self.input.wrapping_add(first * d);
+        let first_opposite = self.input.wrapping_add(mirrored(first, s) * d);
         let below = self.input.wrapping_add((s - first) * d);
         let to = self.buffer.wrapping_add((2 * m + half) * V::LANES);
         // SAFETY: rows `n` and `-n` are below S, and columns below D.
         unsafe {
+            // Beyond the end of a row, the rows of the next tile are asked for.
+            let ahead = m + AHEAD + if m + AHEAD < d { 0 } else { (V::LANES - 1) * d };
             let mut tile = V::tile(V::splat(0.0));
-            tile.as_mut()[0] = folded::<V, FIRST>(row, self.input.add(mirrored(first, s) * d), m, d);
-            for i in 1..V::LANES {
-                let (row, opposite) = (row.wrapping_add(i * d), below.wrapping_sub(i * d));
-                V::prefetch(row.wrapping_add(m + AHEAD));
-                V::prefetch(opposite.wrapping_add(d).wrapping_sub(m + AHEAD));
+            for i in 0..V::LANES {
+                let row = row.wrapping_add(i * d);
+                let opposite = if i == 0 { first_opposite } else { below.wrapping_sub(i * d) };
+                V::prefetch(row.wrapping_add(ahead));
+                V::prefetch(opposite.wrapping_add(d).wrapping_sub(ahead));
                 tile.as_mut()[i] = folded::<V, FIRST>(row, opposite, m, d);
             }
             V::transpose(&mut tile);
