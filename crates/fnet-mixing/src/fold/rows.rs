@@ -29,6 +29,10 @@ impl Kernel for Fold<'_> {
             for m in (0..d).step_by(V::LANES) {
                 // SAFETY: the caller's word. Tests: every shape of `tests.rs`.
                 unsafe {
+                    if rows == 0 {
+                        self.zero::<V>(half, m);
+                        continue;
+                    }
                     match (rows == V::LANES && m + V::LANES <= d, m == 0) {
                         (true, false) => self.whole_tile::<V, false>(half, m),
                         (true, true) => self.whole_tile::<V, true>(half, m),
@@ -70,6 +74,18 @@ impl Fold<'_> {
             for i in 0..V::LANES {
                 tile.as_ref()[i].store(to.add(i * 2 * V::LANES));
             }
+        }
+    }
+
+    /// Columns `m..` of a half without rows.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    #[inline(always)]
+    unsafe fn zero<V: Vector>(&self, half: usize, m: usize) {
+        for i in 0..V::LANES.min(self.plan.hidden - m) {
+            // SAFETY: columns stay below D.
+            unsafe { V::splat(0.0).store(self.buffer.add((2 * (m + i) + half) * V::LANES)) };
         }
     }
 

@@ -17,6 +17,7 @@ impl Kernel for Spread<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let whole_rows = self.strip.end() <= self.plan.half_rows();
+        let second_half = self.strip.first + V::LANES < self.plan.half_rows();
         for target in &self.plan.column_strips {
             for j in (target.first..target.end()).step_by(V::LANES) {
                 let whole = whole_rows && j > 0 && j + V::LANES <= self.plan.half_columns().min(target.end());
@@ -31,8 +32,10 @@ impl Kernel for Spread<'_> {
                     } else {
                         self.tile::<V, A_OPPOSITE>(target, j);
                         self.tile::<V, A>(target, j);
-                        self.tile::<V, B_OPPOSITE>(target, j);
-                        self.tile::<V, B>(target, j);
+                        if second_half {
+                            self.tile::<V, B_OPPOSITE>(target, j);
+                            self.tile::<V, B>(target, j);
+                        }
                     }
                 }
             }
