@@ -1,4 +1,4 @@
-//! Mixing one sample: both steps over all strips, one after another or spread over threads.
+//! Mixing one sample: the three steps of `fold` over all strips, one after another or spread over threads.
 
 use std::cell::Cell;
 
@@ -33,16 +33,16 @@ fn with_buffer<R>(
 
 /// A pointer that several threads use for places of their own.
 #[derive(Clone, Copy)]
-struct Shared<T>(*mut T);
+struct Shared(*mut f32);
 
 // SAFETY: each strip reads what no other strip writes, and writes places of its own (see `mix_sample`).
 // Tests: `bits_do_not_depend_on_threads_or_batch`.
-unsafe impl<T> Send for Shared<T> {}
+unsafe impl Send for Shared {}
 // SAFETY: as above.
-unsafe impl<T> Sync for Shared<T> {}
+unsafe impl Sync for Shared {}
 
-impl<T> Shared<T> {
-    fn get(self) -> *mut T {
+impl Shared {
+    fn get(self) -> *mut f32 {
         self.0
     }
 }

@@ -66,6 +66,29 @@ pub(crate) struct Complex<V> {
 }
 
 impl<V: Vector> Complex<V> {
+    /// An element of data: its real parts, then its imaginary parts.
+    ///
+    /// # Safety
+    /// The CPU has the level, and `2 * LANES` values can be read at `from`.
+    #[inline(always)]
+    pub unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's word. Tests: `fft::tests`.
+        unsafe { Self { re: V::load(from), im: V::load(from.add(V::LANES)) } }
+    }
+
+    /// Writes an element of data.
+    ///
+    /// # Safety
+    /// `2 * LANES` values can be written at `to`.
+    #[inline(always)]
+    pub unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's word. Tests: `fft::tests`.
+        unsafe {
+            self.re.store(to);
+            self.im.store(to.add(V::LANES));
+        }
+    }
+
     /// `self * (re + i im)`.
     #[inline(always)]
     pub fn times(self, re: V, im: V) -> Self {

@@ -17,10 +17,7 @@ impl Kernel for Multiply<'_> {
             // SAFETY: there is an element at both places for each factor.
             unsafe {
                 let (from, to) = (self.from.add(i * self.steps[0]), self.to.add(i * self.steps[1]));
-                let z = Complex { re: V::load(from), im: V::load(from.add(V::LANES)) };
-                let z = z.times(V::splat(w[0]), V::splat(w[1]));
-                z.re.store(to);
-                z.im.store(to.add(V::LANES));
+                Complex::<V>::load(from).times(V::splat(w[0]), V::splat(w[1])).store(to);
             }
         }
     }

@@ -46,7 +46,7 @@ impl Pass {
         // SAFETY: the caller's word.
         unsafe {
             match self.radix {
-                2..=5 | 7 | 8 => simd.run(lanes, Forward { pass: self, data, blocks }),
+                2..=5 | 7 | 8 => simd.run(lanes, SmallRadix::<false> { pass: self, data, blocks }),
                 _ => self.run_prime(simd, lanes, data, blocks, scratch),
             }
         }
@@ -58,7 +58,7 @@ impl Pass {
     /// As [`run`](Self::run). The radix is 2, 3, 4, 5, 7 or 8.
     pub unsafe fn run_transposed(&self, simd: Simd, lanes: usize, data: *mut f32, blocks: usize) {
         // SAFETY: the caller's word.
-        unsafe { simd.run(lanes, Transposed { pass: self, data, blocks }) }
+        unsafe { simd.run(lanes, SmallRadix::<true> { pass: self, data, blocks }) }
     }
 
     /// A prime that is not known to the compiler.
@@ -91,51 +91,28 @@ impl Pass {
     }
 }
 
-/// A pass of small radix.
-struct Forward<'a> {
+/// A pass of a radix that the compiler knows; if `TRANSPOSED`, backwards.
+struct SmallRadix<'a, const TRANSPOSED: bool> {
     pass: &'a Pass,
     data: *mut f32,
     blocks: usize,
 }
 
-impl Kernel for Forward<'_> {
+impl<const TRANSPOSED: bool> Kernel for SmallRadix<'_, TRANSPOSED> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller of `Pass::run` vouches for the data; `small` gets the radix it is for.
-        // Tests: `fft::tests`.
-        unsafe { small::<V, false>(self.pass, self.data, self.blocks) }
-    }
-}
-
-/// A pass of small radix, backwards.
-struct Transposed<'a> {
-    pass: &'a Pass,
-    data: *mut f32,
-    blocks: usize,
-}
-
-impl Kernel for Transposed<'_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: as for `Forward`.
-        unsafe { small::<V, true>(self.pass, self.data, self.blocks) }
-    }
-}
-
-/// # Safety
-/// As [`Pass::run`].
-#[inline(always)]
-unsafe fn small<V: Vector, const TRANSPOSED: bool>(pass: &Pass, data: *mut f32, blocks: usize) {
-    // SAFETY: the caller's word.
-    unsafe {
-        match pass.radix {
-            2 => butterflies::<V, 2, TRANSPOSED>(pass, data, blocks),
-            3 => butterflies::<V, 3, TRANSPOSED>(pass, data, blocks),
-            4 => butterflies::<V, 4, TRANSPOSED>(pass, data, blocks),
-            5 => butterflies::<V, 5, TRANSPOSED>(pass, data, blocks),
-            7 => butterflies::<V, 7, TRANSPOSED>(pass, data, blocks),
-            8 => butterflies::<V, 8, TRANSPOSED>(pass, data, blocks),
-            _ => {}
+        let Self { pass, data, blocks } = self;
+        // SAFETY: the caller of `Pass::run` vouches for the data. Tests: `fft::tests`.
+        unsafe {
+            match pass.radix {
+                2 => butterflies::<V, 2, TRANSPOSED>(pass, data, blocks),
+                3 => butterflies::<V, 3, TRANSPOSED>(pass, data, blocks),
+                4 => butterflies::<V, 4, TRANSPOSED>(pass, data, blocks),
+                5 => butterflies::<V, 5, TRANSPOSED>(pass, data, blocks),
+                7 => butterflies::<V, 7, TRANSPOSED>(pass, data, blocks),
+                8 => butterflies::<V, 8, TRANSPOSED>(pass, data, blocks),
+                _ => {}
+            }
         }
     }
 }
@@ -218,17 +195,14 @@ impl Kernel for Direct<'_> {
         let Self { pass, data, step } = self;
         // SAFETY: `radix` elements can be read and written; the plan takes no larger prime this way.
         unsafe {
-            let first = Complex { re: V::load(data), im: V::load(data.add(V::LANES)) };
-            let mut z = [first; LARGEST_DIRECT_PRIME];
+            let mut z = [Complex::<V>::load(data); LARGEST_DIRECT_PRIME];
             let z = &mut z[..pass.radix];
             for q in 1..z.len() {
-                let at = data.add(q * step);
-                z[q] = Complex { re: V::load(at), im: V::load(at.add(V::LANES)) };
+                z[q] = Complex::load(data.add(q * step));
             }
             odd::<V, { LARGEST_DIRECT_PRIME / 2 }>(z, pass.roots.as_ptr().cast());
             for q in 0..z.len() {
-                z[q].re.store(data.add(q * step));
-                z[q].im.store(data.add(q * step + V::LANES));
+                z[q].store(data.add(q * step));
             }
         }
     }
