@@ -3,27 +3,38 @@
 //! The loops are plain Rust that the compiler vectorises; no sum is reordered and no product is
 //! fused with an addition, so every level gives the same bits.
 
-/// Declares a function whose body is compiled for baseline and for AVX2 CPUs.
+/// Declares a function whose body is compiled for baseline x86-64, AVX2 and AVX-512.
 macro_rules! multiversion {
     (
         $(#[$meta:meta])*
         $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
     ) => {
         $(#[$meta])*
+        #[allow(clippy::too_many_arguments)] // an operation's values and gradients, each in its buffer
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
             fn portable($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     portable($($arg),*)
                 }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the CPU has just been asked for both features. Every test of `ops`
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    portable($($arg),*)
+                }
+                match $crate::arch::level() {
+                    // SAFETY: `level` has asked the CPU for the features of both. Every test of `ops`
                     // runs through here.
-                    return unsafe { avx2($($arg),*) };
+                    $crate::arch::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::arch::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::arch::Level::Portable => {}
                 }
             }
             portable($($arg),*)
@@ -32,8 +43,33 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
+/// What a [`multiversion`] function runs as.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Level {
+    Avx512,
+    Avx2,
+    Portable,
+}
+
+/// The best level of this CPU.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn level() -> Level {
+    macro_rules! has {
+        ($($feature:tt),*) => { $(is_x86_feature_detected!($feature))&&* };
+    }
+    if has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma") {
+        Level::Avx512
+    } else if has!("avx2", "fma") {
+        Level::Avx2
+    } else {
+        Level::Portable
+    }
+}
+
 /// Independent partial sums: enough for two AVX-512 registers' worth of additions in flight.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 /// Sum of `f(index)` over `0..len`, in an order that depends on `len` alone.
 #[inline(always)]

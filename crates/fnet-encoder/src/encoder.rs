@@ -1,12 +1,13 @@
 //! Embeddings and encoder layers, as in Transformers' `FNetEmbeddings` and `FNetLayer`.
 
 use crate::config::ModelConfig;
-use crate::gemm::Out;
+use crate::gemm::{Out, Precision};
 use crate::mixers::Mixer;
 use crate::ops::dropout::Dropout;
-use crate::ops::{self, embedding, gelu, layer_norm, linear};
+use crate::ops::layer_norm::{Scale, Sum};
+use crate::ops::{embedding, gelu, layer_norm, linear};
 use crate::parameters::{Init, Parameters, Tensor, pair_mut};
-use crate::workspace::{LayerActivations, Workspace, set_len};
+use crate::workspace::{LayerActivations, Normed, Workspace, set_len};
 use crate::{Batch, EncoderError};
 
 /// A linear layer's tensors.
@@ -58,39 +59,88 @@ impl Builder<'_> {
     }
 }
 
+/// What every layer of a pass reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    pub values: &'a [f32],
+    pub precision: Precision,
+    pub batch: &'a Batch,
+    /// In a training step.
+    pub dropout: Option<Dropout>,
+    /// Whether the feed-forward layer is computed again in the backward pass instead of being kept.
+    pub recompute: bool,
+}
+
+impl Pass<'_> {
+    fn dropout_at(&self, site: u32) -> Option<(Dropout, u32)> {
+        self.dropout.map(|dropout| (dropout, site))
+    }
+}
+
 impl Linear {
-    pub fn forward(self, values: &[f32], x: &[f32], y: &mut [f32]) {
-        linear::forward(x, self.weight.of(values), self.bias.of(values), y);
+    pub fn outputs(self) -> usize {
+        self.bias.len()
     }
 
-    pub fn backward_input(self, values: &[f32], dy: &[f32], dx: &mut [f32], out: Out) {
-        linear::backward_input(dy, self.weight.of(values), self.bias.of(values).len(), dx, out);
+    pub fn forward(self, p: Pass, x: &[f32], y: &mut [f32]) {
+        linear::forward(p.precision, x, self.weight.of(p.values), self.bias.of(p.values), y);
     }
 
-    pub fn backward_parameters(self, gradients: &mut [f32], dy: &[f32], x: &[f32]) {
-        let (d_weight, d_bias) = pair_mut(gradients, self.weight, self.bias);
-        linear::backward_parameters(dy, x, d_weight, d_bias);
+    pub fn forward_without_bias(self, p: Pass, x: &[f32], y: &mut [f32]) {
+        linear::forward_without_bias(p.precision, x, self.weight.of(p.values), self.outputs(), y);
+    }
+
+    pub fn backward_input(self, p: Pass, dy: &[f32], dx: &mut [f32], out: Out) {
+        linear::backward_input(p.precision, dy, self.weight.of(p.values), self.outputs(), dx, out);
+    }
+
+    pub fn backward_weight(self, p: Pass, gradients: &mut [f32], dy: &[f32], x: &[f32]) {
+        linear::backward_weight(p.precision, dy, x, self.outputs(), self.weight.of_mut(gradients));
+    }
+
+    pub fn backward_parameters(
+        self,
+        p: Pass,
+        gradients: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+        partial: &mut Vec<f32>,
+    ) {
+        self.backward_weight(p, gradients, dy, x);
+        linear::backward_bias(dy, self.bias.of_mut(gradients), partial);
     }
 }
 
 impl Norm {
-    pub fn forward(self, values: &[f32], x: &[f32], y: &mut [f32], stats: &mut [layer_norm::Stats]) {
-        layer_norm::forward(x, self.gamma.of(values), self.beta.of(values), self.eps, y, stats);
+    pub fn scale(self, values: &[f32]) -> Scale<'_> {
+        Scale { gamma: self.gamma.of(values), beta: self.beta.of(values), eps: self.eps }
     }
 
-    /// Adds the parameters' gradient, and fills `dx`.
+    /// Adds the parameters' gradient, fills `dx`, and leaves it in `dy` too, with `dropout` if any.
+    /// `bias` is that of the linear layer before the norm's sum.
+    #[allow(clippy::too_many_arguments)]
     pub fn backward(
         self,
-        values: &[f32],
+        p: Pass,
         gradients: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
-        stats: &[layer_norm::Stats],
+        bias: Option<Tensor>,
+        dropout: Option<(Dropout, u32)>,
+        dy: &mut [f32],
+        kept: &Normed,
         dx: &mut [f32],
+        partial: &mut Vec<f32>,
     ) {
-        let (d_gamma, d_beta) = pair_mut(gradients, self.gamma, self.beta);
-        layer_norm::backward_parameters(dy, x, stats, d_gamma, d_beta);
-        layer_norm::backward_input(dy, x, stats, self.gamma.of(values), dx);
+        let gamma = self.gamma.of(p.values);
+        let (d_bias, (d_gamma, d_beta)) = match bias {
+            Some(bias) => {
+                let (before, after) = gradients.split_at_mut(self.gamma.start());
+                (bias.of_mut(before), after.split_at_mut(gamma.len()))
+            }
+            None => (&mut [][..], pair_mut(gradients, self.gamma, self.beta)),
+        };
+        let d_beta = &mut d_beta[..gamma.len()];
+        let sums = layer_norm::Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias };
+        layer_norm::backward(dy, &kept.input, &kept.stats, gamma, dropout, dx, sums, partial);
     }
 }
 
@@ -105,7 +155,8 @@ pub(crate) struct Embeddings {
     pad: Option<u32>,
 }
 
-/// Dropout sites: the embeddings are 0, layer `i` is `i + 1`, the classifier is this.
+/// Dropout sites: layer `i` is `i + 1`.
+const EMBEDDING_SITE: u32 = 0;
 pub(crate) const CLASSIFIER_SITE: u32 = u32::MAX;
 
 impl Embeddings {
@@ -130,41 +181,37 @@ impl Embeddings {
         }
     }
 
-    pub fn forward(&self, values: &[f32], batch: &Batch, dropout: Option<Dropout>, w: &mut Workspace) {
-        let tokens = batch.tokens().len();
+    pub fn forward(&self, p: Pass, w: &mut Workspace) {
+        let tokens = p.batch.tokens().len();
         w.embedded.set_len(tokens, self.width);
         set_len(&mut w.hidden, tokens * self.width);
+        set_len(&mut w.normed, tokens * self.width);
         let tables = embedding::Tables {
-            words: self.words.of(values),
-            positions: self.positions.of(values),
-            segments: self.segments.of(values),
+            words: self.words.of(p.values),
+            positions: self.positions.of(p.values),
+            segments: self.segments.of(p.values),
         };
-        embedding::forward(batch, tables, self.width, &mut w.embedded.input);
         let e = &mut w.embedded;
-        self.norm.forward(values, &e.input, &mut e.output, &mut e.stats);
-        self.projection.forward(values, &e.output, &mut w.hidden);
-        if let Some(dropout) = dropout {
-            dropout.apply(0, &mut w.hidden);
+        let scale = self.norm.scale(p.values);
+        embedding::forward(p.batch, tables, scale, &mut e.input, &mut w.normed, &mut e.stats);
+        self.projection.forward(p, &w.normed, &mut w.hidden);
+        if let Some(dropout) = p.dropout {
+            dropout.apply(EMBEDDING_SITE, &mut w.hidden);
         }
     }
 
     /// From `w.d_hidden`, which it uses up.
-    pub fn backward(
-        &self,
-        values: &[f32],
-        gradients: &mut [f32],
-        batch: &Batch,
-        dropout: Option<Dropout>,
-        w: &mut Workspace,
-    ) {
-        if let Some(dropout) = dropout {
-            dropout.apply(0, &mut w.d_hidden);
+    pub fn backward(&self, p: Pass, gradients: &mut [f32], w: &mut Workspace) {
+        let (batch, partial) = (p.batch, &mut w.partial);
+        if let Some(dropout) = p.dropout {
+            dropout.apply(EMBEDDING_SITE, &mut w.d_hidden);
         }
-        set_len(&mut w.row_scratch, w.d_hidden.len());
+        set_len(&mut w.d_sum, w.d_hidden.len());
         let e = &w.embedded;
-        self.projection.backward_parameters(gradients, &w.d_hidden, &e.output);
-        self.projection.backward_input(values, &w.d_hidden, &mut w.row_scratch, Out::Set);
-        self.norm.backward(values, gradients, &w.row_scratch, &e.input, &e.stats, &mut w.d_hidden);
+        layer_norm::forward_again(&e.input, &e.stats, self.norm.scale(p.values), &mut w.normed);
+        self.projection.backward_parameters(p, gradients, &w.d_hidden, &w.normed, partial);
+        self.projection.backward_input(p, &w.d_hidden, &mut w.d_sum, Out::Set);
+        self.norm.backward(p, gradients, None, None, &mut w.d_sum, e, &mut w.d_hidden, partial);
         for (table, index, skip) in [
             (self.words, batch.tokens(), self.pad),
             (self.positions, batch.positions(), None),
@@ -205,71 +252,70 @@ impl Layer {
     }
 
     /// Replaces `w.hidden`, and leaves in `w.layers[slot]` what the backward pass needs.
-    pub fn forward(
-        &self,
-        values: &[f32],
-        batch: &Batch,
-        dropout: Option<Dropout>,
-        w: &mut Workspace,
-        slot: usize,
-    ) -> Result<(), EncoderError> {
-        let tokens = batch.tokens().len();
+    pub fn forward(&self, p: Pass, w: &mut Workspace, slot: usize) -> Result<(), EncoderError> {
+        let tokens = p.batch.tokens().len();
         if w.layers.len() <= slot {
             w.layers.resize_with(slot + 1, LayerActivations::default);
         }
-        let kept = &mut w.layers[slot];
-        kept.mixed.set_len(tokens, self.hidden);
-        set_len(&mut kept.wide, tokens * self.wide);
-        set_len(&mut kept.sum, tokens * self.hidden);
-        set_len(&mut kept.sum_stats, tokens);
-        set_len(&mut w.wide_scratch, tokens * self.wide);
+        let LayerActivations { mixed, wide, sum } = &mut w.layers[slot];
+        // Before its activation the feed-forward layer is kept, or passes through `again`.
+        let wide = if p.recompute { &mut w.again } else { wide };
+        mixed.set_len(tokens, self.hidden);
+        sum.set_len(tokens, self.hidden);
+        set_len(wide, tokens * self.wide);
+        set_len(&mut w.wide, tokens * self.wide);
+        set_len(&mut w.normed, tokens * self.hidden);
 
-        let mixed = &mut kept.mixed;
-        mixed.input.copy_from_slice(&w.hidden);
-        self.mixer.forward_add(batch, &w.hidden, &mut mixed.input)?;
-        self.mixing_norm.forward(values, &mixed.input, &mut mixed.output, &mut mixed.stats);
+        self.mixer.forward(p.batch, &w.hidden, &mut mixed.input)?;
+        let mixing = Sum { bias: &[], dropout: None, residual: &w.hidden };
+        let scale = self.mixing_norm.scale(p.values);
+        layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
-        self.intermediate.forward(values, &mixed.output, &mut kept.wide);
-        gelu::forward(&kept.wide, &mut w.wide_scratch);
-        self.output.forward(values, &w.wide_scratch, &mut kept.sum);
-        if let Some(dropout) = dropout {
-            dropout.apply(self.site, &mut kept.sum);
-        }
-        ops::add(&mut kept.sum, &mixed.output);
-        self.output_norm.forward(values, &kept.sum, &mut w.hidden, &mut kept.sum_stats);
+        self.intermediate.forward_without_bias(p, &w.normed, wide);
+        gelu::forward(wide, self.intermediate.bias.of(p.values), &mut w.wide);
+        self.output.forward_without_bias(p, &w.wide, &mut sum.input);
+        let feed_forward = Sum {
+            bias: self.output.bias.of(p.values),
+            dropout: p.dropout_at(self.site),
+            residual: &w.normed,
+        };
+        let scale = self.output_norm.scale(p.values);
+        layer_norm::forward_sum(&mut sum.input, feed_forward, scale, &mut w.hidden, &mut sum.stats);
         Ok(())
     }
 
     /// Replaces `w.d_hidden`, the gradient of the output, by that of the input.
     pub fn backward(
         &self,
-        values: &[f32],
+        p: Pass,
         gradients: &mut [f32],
-        batch: &Batch,
-        dropout: Option<Dropout>,
         w: &mut Workspace,
         slot: usize,
     ) -> Result<(), EncoderError> {
-        let kept = &w.layers[slot];
-        set_len(&mut w.row_scratch, w.d_hidden.len());
-        set_len(&mut w.d_wide, kept.wide.len());
-        let (d, d_sum) = (&mut w.d_hidden, &mut w.row_scratch);
-        self.output_norm.backward(values, gradients, d, &kept.sum, &kept.sum_stats, d_sum);
+        let LayerActivations { mixed, wide, sum } = &mut w.layers[slot];
+        let (d, d_sum, d_wide, partial) = (&mut w.d_hidden, &mut w.d_sum, &mut w.wide, &mut w.partial);
+        set_len(d_sum, d.len());
+        let (bias, dropout) = (Some(self.output.bias), p.dropout_at(self.site));
+        self.output_norm.backward(p, gradients, bias, dropout, d, sum, d_sum, partial);
 
-        // d becomes the gradient of the feed-forward output, d_sum collects that of `mixed.output`.
-        d.copy_from_slice(d_sum);
-        if let Some(dropout) = dropout {
-            dropout.apply(self.site, d);
-        }
-        self.output.backward_input(values, d, &mut w.d_wide, Out::Set);
-        gelu::backward(&kept.wide, &mut w.d_wide, &mut w.wide_scratch);
-        self.output.backward_parameters(gradients, d, &w.wide_scratch);
-        self.intermediate.backward_parameters(gradients, &w.d_wide, &kept.mixed.output);
-        self.intermediate.backward_input(values, &w.d_wide, d_sum, Out::Add);
+        // d is now the gradient of the feed-forward output, d_sum collects that of its input.
+        let scale = self.mixing_norm.scale(p.values);
+        layer_norm::forward_again(&mixed.input, &mixed.stats, scale, &mut w.normed);
+        let wide = if p.recompute {
+            self.intermediate.forward_without_bias(p, &w.normed, &mut w.again);
+            &mut w.again
+        } else {
+            wide
+        };
+        self.output.backward_input(p, d, d_wide, Out::Set);
+        let bias = self.intermediate.bias;
+        gelu::backward(wide, bias.of(p.values), d_wide, bias.of_mut(gradients), partial);
+        self.output.backward_weight(p, gradients, d, wide);
+        self.intermediate.backward_weight(p, gradients, d_wide, &w.normed);
+        self.intermediate.backward_input(p, d_wide, d_sum, Out::Add);
 
-        let mixed = &kept.mixed;
-        self.mixing_norm.backward(values, gradients, d_sum, &mixed.input, &mixed.stats, d);
-        d_sum.copy_from_slice(d);
-        self.mixer.backward_add(batch, d_sum, d)
+        // Both d and d_sum become the gradient of x + mix(x).
+        self.mixing_norm.backward(p, gradients, None, None, d_sum, mixed, d, partial);
+        self.mixer.backward_add(p.batch, d_sum, d)
     }
 }

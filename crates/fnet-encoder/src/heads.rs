@@ -1,12 +1,9 @@
 //! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
-use crate::Batch;
-use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm};
-use crate::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
+use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm, Pass};
+use crate::gemm::Out;
 use crate::loss::Loss;
-use crate::ops::dropout::Dropout;
-use crate::ops::softmax_cross_entropy;
-use crate::ops::{self, gelu, linear, mse, tanh};
+use crate::ops::{self, gelu, layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, Workspace, set_len};
 
@@ -74,34 +71,36 @@ impl MlmHead {
     }
 
     /// Fills `head.active.output` for the hidden states at `places`.
-    fn transform(&self, values: &[f32], hidden: usize, places: &[u32], w: &mut Workspace) {
+    fn transform(&self, p: Pass, hidden: usize, places: &[u32], w: &mut Workspace) {
         let (rows, head) = (places.len(), &mut w.head);
-        head.active.set_len(rows, hidden);
+        head.activated.set_len(rows, hidden);
+        set_len(&mut head.active, rows * hidden);
         set_len(&mut head.input, rows * hidden);
         set_len(&mut head.dense, rows * hidden);
         for (row, place) in head.input.chunks_exact_mut(hidden).zip(places) {
             row.copy_from_slice(&w.hidden[*place as usize * hidden..][..hidden]);
         }
-        self.transform.forward(values, &head.input, &mut head.dense);
-        let active = &mut head.active;
-        gelu::forward(&head.dense, &mut active.input);
-        self.norm.forward(values, &active.input, &mut active.output, &mut active.stats);
+        self.transform.forward_without_bias(p, &head.input, &mut head.dense);
+        let activated = &mut head.activated;
+        gelu::forward(&head.dense, self.transform.bias.of(p.values), &mut activated.input);
+        let scale = self.norm.scale(p.values);
+        layer_norm::forward(&activated.input, scale, &mut head.active, &mut activated.stats);
     }
 
     /// Logits `[places, vocabulary]`.
     pub fn logits<'w>(
         &self,
-        values: &[f32],
+        p: Pass,
         words: Tensor,
         hidden: usize,
         places: &[u32],
         w: &'w mut Workspace,
     ) -> &'w [f32] {
-        self.transform(values, hidden, places, w);
-        let bias = self.bias.of(values);
+        self.transform(p, hidden, places, w);
+        let bias = self.bias.of(p.values);
         let HeadActivations { active, logits, .. } = &mut w.head;
         set_len(logits, places.len() * bias.len());
-        linear::forward(&active.output, words.of(values), bias, logits);
+        linear::forward(p.precision, active, words.of(p.values), bias, logits);
         logits
     }
 
@@ -109,57 +108,51 @@ impl MlmHead {
     /// loss, with the encoder's part left in `w.d_hidden`.
     pub fn loss(
         &self,
-        values: &[f32],
+        p: Pass,
         words: Tensor,
         targets: &MlmTargets,
         scale: f32,
         mut gradients: Option<&mut [f32]>,
         w: &mut Workspace,
     ) -> Loss {
-        let bias = self.bias.of(values);
-        let (vocab, hidden) = (bias.len(), words.of(values).len() / bias.len());
-        self.transform(values, hidden, &targets.places, w);
+        let (bias, table) = (self.bias.of(p.values), words.of(p.values));
+        let (vocab, hidden) = (bias.len(), table.len() / bias.len());
+        self.transform(p, hidden, &targets.places, w);
         let head = &mut w.head;
-        set_len(&mut head.d_active, head.active.output.len());
+        set_len(&mut head.d_active, head.active.len());
         let mut total = Loss::default();
         for (block, labels) in targets.labels.chunks(LOGIT_ROWS).enumerate() {
             let (rows, first) = (labels.len(), block * LOGIT_ROWS * hidden);
-            let active = &head.active.output[first..][..rows * hidden];
+            let active = &head.active[first..][..rows * hidden];
             set_len(&mut head.logits, rows * vocab);
             set_len(&mut head.losses, rows);
-            linear::forward(active, words.of(values), bias, &mut head.logits);
-            softmax_cross_entropy::forward_backward(&mut head.logits, labels, scale, &mut head.losses);
+            let logits = &mut head.logits;
+            linear::forward_without_bias(p.precision, active, table, vocab, logits);
+            softmax_cross_entropy::forward_backward(logits, bias, labels, scale, &mut head.losses);
             total.add_rows(&head.losses);
             if let Some(gradients) = gradients.as_deref_mut() {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
-                matmul_nn([rows, hidden, vocab], &head.logits, words.of(values), d_active, Out::Set);
-                matmul_tn([vocab, hidden, rows], &head.logits, active, words.of_mut(gradients), Out::Add);
-                linear::add_column_sums(&head.logits, self.bias.of_mut(gradients));
+                linear::backward_input(p.precision, logits, table, vocab, d_active, Out::Set);
+                linear::backward_weight(p.precision, logits, active, vocab, words.of_mut(gradients));
+                linear::backward_bias(logits, self.bias.of_mut(gradients), &mut w.partial);
             }
         }
         if let Some(gradients) = gradients {
-            self.backward(values, gradients, hidden, &targets.places, w);
+            self.backward(p, gradients, hidden, &targets.places, w);
         }
         total
     }
 
-    fn backward(
-        &self,
-        values: &[f32],
-        gradients: &mut [f32],
-        hidden: usize,
-        places: &[u32],
-        w: &mut Workspace,
-    ) {
-        let head = &mut w.head;
+    fn backward(&self, p: Pass, gradients: &mut [f32], hidden: usize, places: &[u32], w: &mut Workspace) {
+        let (head, partial) = (&mut w.head, &mut w.partial);
         set_len(&mut head.scratch, head.d_active.len());
         set_len(&mut head.d_input, head.d_active.len());
-        let active = &head.active;
         let d_dense = &mut head.scratch;
-        self.norm.backward(values, gradients, &head.d_active, &active.input, &active.stats, d_dense);
-        gelu::backward(&head.dense, d_dense, &mut head.d_active);
-        self.transform.backward_parameters(gradients, d_dense, &head.input);
-        self.transform.backward_input(values, d_dense, &mut head.d_input, Out::Set);
+        self.norm.backward(p, gradients, None, None, &mut head.d_active, &head.activated, d_dense, partial);
+        let bias = self.transform.bias;
+        gelu::backward(&mut head.dense, bias.of(p.values), d_dense, bias.of_mut(gradients), partial);
+        self.transform.backward_weight(p, gradients, d_dense, &head.input);
+        self.transform.backward_input(p, d_dense, &mut head.d_input, Out::Set);
         set_len(&mut w.d_hidden, w.hidden.len());
         w.d_hidden.fill(0.0);
         for (row, place) in head.d_input.chunks_exact(hidden).zip(places) {
@@ -180,14 +173,14 @@ impl Pooler {
     }
 
     /// Fills `head.dense` with `[sequences, hidden]`.
-    pub fn forward(&self, values: &[f32], batch: &Batch, hidden: usize, w: &mut Workspace) {
-        let head = &mut w.head;
+    pub fn forward(&self, p: Pass, hidden: usize, w: &mut Workspace) {
+        let (batch, head) = (p.batch, &mut w.head);
         set_len(&mut head.input, batch.len() * hidden);
         set_len(&mut head.dense, batch.len() * hidden);
         for (row, range) in head.input.chunks_exact_mut(hidden).zip(batch.ranges()) {
             row.copy_from_slice(&w.hidden[range.start * hidden..][..hidden]);
         }
-        self.dense.forward(values, &head.input, &mut head.dense);
+        self.dense.forward(p, &head.input, &mut head.dense);
         tanh::forward(&mut head.dense);
     }
 }
@@ -203,22 +196,16 @@ impl Classifier {
     }
 
     /// Fills `head.logits` with `[sequences, outputs]`, from `head.dense`.
-    pub fn forward(&self, values: &[f32], dropout: Option<Dropout>, w: &mut Workspace) {
+    pub fn forward(&self, p: Pass, w: &mut Workspace) {
         let head = &mut w.head;
-        let active = &mut head.active.output;
+        let active = &mut head.active;
         active.clear();
         active.extend_from_slice(&head.dense);
-        if let Some(dropout) = dropout {
+        if let Some(dropout) = p.dropout {
             dropout.apply(CLASSIFIER_SITE, active);
         }
-        let (weight, bias) = (self.output.weight.of(values), self.output.bias.of(values));
-        let hidden = weight.len() / bias.len();
-        set_len(&mut head.logits, active.len() / hidden * bias.len());
-        for row in head.logits.chunks_exact_mut(bias.len()) {
-            row.copy_from_slice(bias);
-        }
-        let shape = [active.len() / hidden, bias.len(), hidden];
-        matmul_nt(shape, active, weight, &mut head.logits, Out::Add);
+        set_len(&mut head.logits, p.batch.len() * self.output.outputs());
+        self.output.forward(p, active, &mut head.logits);
     }
 
     /// The loss of `head.logits`, which turn into their gradient.
@@ -228,7 +215,7 @@ impl Classifier {
             ClassTargets::Classes(labels) => {
                 set_len(&mut head.losses, labels.len());
                 let HeadActivations { logits, losses, .. } = head;
-                softmax_cross_entropy::forward_backward(logits, labels, scale, losses);
+                softmax_cross_entropy::forward_backward(logits, &[], labels, scale, losses);
                 loss.add_rows(losses);
             }
             ClassTargets::Values(values) => {
@@ -240,27 +227,19 @@ impl Classifier {
     }
 
     /// From the gradient of the logits to `w.d_hidden`, through the pooler.
-    pub fn backward(
-        &self,
-        pooler: &Pooler,
-        values: &[f32],
-        gradients: &mut [f32],
-        batch: &Batch,
-        dropout: Option<Dropout>,
-        w: &mut Workspace,
-    ) {
-        let head = &mut w.head;
+    pub fn backward(&self, p: Pass, pooler: &Pooler, gradients: &mut [f32], w: &mut Workspace) {
+        let (batch, head, partial) = (p.batch, &mut w.head, &mut w.partial);
         let len = head.dense.len();
         set_len(&mut head.d_active, len);
         set_len(&mut head.d_input, len);
-        self.output.backward_parameters(gradients, &head.logits, &head.active.output);
-        self.output.backward_input(values, &head.logits, &mut head.d_active, Out::Set);
-        if let Some(dropout) = dropout {
+        self.output.backward_parameters(p, gradients, &head.logits, &head.active, partial);
+        self.output.backward_input(p, &head.logits, &mut head.d_active, Out::Set);
+        if let Some(dropout) = p.dropout {
             dropout.apply(CLASSIFIER_SITE, &mut head.d_active);
         }
         tanh::backward(&head.dense, &mut head.d_active);
-        pooler.dense.backward_parameters(gradients, &head.d_active, &head.input);
-        pooler.dense.backward_input(values, &head.d_active, &mut head.d_input, Out::Set);
+        pooler.dense.backward_parameters(p, gradients, &head.d_active, &head.input, partial);
+        pooler.dense.backward_input(p, &head.d_active, &mut head.d_input, Out::Set);
         set_len(&mut w.d_hidden, w.hidden.len());
         w.d_hidden.fill(0.0);
         let hidden = len / batch.len();

@@ -1,4 +1,5 @@
-use crate::encoder::{Builder, Embeddings, Layer};
+use crate::encoder::{Builder, Embeddings, Layer, Pass};
+use crate::gemm::Precision;
 use crate::heads::{ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
 use crate::loss::Loss;
 use crate::ops::dropout::Dropout;
@@ -18,6 +19,8 @@ pub struct Model {
     pooler: Pooler,
     mlm: Option<MlmHead>,
     classifier: Option<Classifier>,
+    precision: Precision,
+    recompute: bool,
 }
 
 impl Model {
@@ -44,7 +47,8 @@ impl Model {
         if mlm.is_some() {
             parameters.freeze("fnet.pooler.*"); // nothing reads it
         }
-        Ok(Self { config, head, parameters, embeddings, layers, pooler, mlm, classifier })
+        let (precision, recompute) = (Precision::F32, false);
+        Ok(Self { config, head, parameters, embeddings, layers, pooler, mlm, classifier, precision, recompute })
     }
 
     /// Shape and settings.
@@ -70,6 +74,27 @@ impl Model {
     /// The weights, for the optimiser and for freezing.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
+    }
+
+    /// The precision of matrix products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Sets the precision of matrix products; float32 to begin with. Weights stay float32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// Whether training steps compute each feed-forward layer again in the backward pass instead of
+    /// keeping it: a third of the memory for activations, a sixth more work, the same bits.
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
+    }
+
+    fn pass<'a>(&'a self, batch: &'a Batch, dropout: Option<Dropout>) -> Pass<'a> {
+        let recompute = self.recompute && dropout.is_some();
+        Pass { values: self.parameters.values(), precision: self.precision, batch, dropout, recompute }
     }
 
     /// Refuses a batch with ids out of range, an empty sequence, or one that is too long.
@@ -115,27 +140,20 @@ impl Model {
         w: &mut Workspace,
     ) -> Result<(), EncoderError> {
         self.check(batch)?;
-        let values = self.parameters.values();
-        self.embeddings.forward(values, batch, dropout, w);
+        let pass = self.pass(batch, dropout);
+        self.embeddings.forward(pass, w);
         for (i, layer) in self.layers.iter().enumerate() {
             let slot = if dropout.is_some() { i } else { 0 };
-            layer.forward(values, batch, dropout, w, slot)?;
+            layer.forward(pass, w, slot)?;
         }
         Ok(())
     }
 
-    fn backward(
-        &self,
-        batch: &Batch,
-        dropout: Option<Dropout>,
-        gradients: &mut [f32],
-        w: &mut Workspace,
-    ) -> Result<(), EncoderError> {
-        let values = self.parameters.values();
+    fn backward(&self, pass: Pass, gradients: &mut [f32], w: &mut Workspace) -> Result<(), EncoderError> {
         for (i, layer) in self.layers.iter().enumerate().rev() {
-            layer.backward(values, gradients, batch, dropout, w, i)?;
+            layer.backward(pass, gradients, w, i)?;
         }
-        self.embeddings.backward(values, gradients, batch, dropout, w);
+        self.embeddings.backward(pass, gradients, w);
         Ok(())
     }
 
@@ -144,8 +162,9 @@ impl Model {
         let hidden = self.config.hidden_size;
         match &self.mlm {
             Some(mlm) => {
-                let values = self.parameters.values();
-                mlm.logits(values, self.embeddings.words, hidden, places, w)
+                let batch = Batch::new(); // places are all that the head reads
+                let pass = self.pass(&batch, None);
+                mlm.logits(pass, self.embeddings.words, hidden, places, w)
             }
             None => &[],
         }
@@ -162,8 +181,7 @@ impl Model {
         w: &mut Workspace,
     ) -> Result<Loss, EncoderError> {
         let mlm = self.mlm_head(batch, targets)?;
-        let values = self.parameters.values();
-        Ok(mlm.loss(values, self.embeddings.words, targets, 1.0, None, w))
+        Ok(mlm.loss(self.pass(batch, None), self.embeddings.words, targets, 1.0, None, w))
     }
 
     /// Loss at masked places after a forward pass with the same `dropout`. The gradient of `scale`
@@ -182,10 +200,9 @@ impl Model {
     ) -> Result<Loss, EncoderError> {
         let mlm = self.mlm_head(batch, targets)?;
         self.check_gradients(gradients)?;
-        let values = self.parameters.values();
-        let words = self.embeddings.words;
-        let loss = mlm.loss(values, words, targets, scale, Some(gradients), w);
-        self.backward(batch, Some(dropout), gradients, w)?;
+        let pass = self.pass(batch, Some(dropout));
+        let loss = mlm.loss(pass, self.embeddings.words, targets, scale, Some(gradients), w);
+        self.backward(pass, gradients, w)?;
         Ok(loss)
     }
 
@@ -193,9 +210,9 @@ impl Model {
     /// empty for an MLM model.
     pub fn classify<'w>(&self, batch: &Batch, dropout: Option<Dropout>, w: &'w mut Workspace) -> &'w [f32] {
         let Some(classifier) = &self.classifier else { return &[] };
-        let values = self.parameters.values();
-        self.pooler.forward(values, batch, self.config.hidden_size, w);
-        classifier.forward(values, dropout, w);
+        let pass = self.pass(batch, dropout);
+        self.pooler.forward(pass, self.config.hidden_size, w);
+        classifier.forward(pass, w);
         &w.head.logits
     }
 
@@ -223,9 +240,9 @@ impl Model {
         }
         self.classify(batch, Some(dropout), w);
         let loss = Classifier::loss(targets, scale, &mut w.head);
-        let values = self.parameters.values();
-        classifier.backward(&self.pooler, values, gradients, batch, Some(dropout), w);
-        self.backward(batch, Some(dropout), gradients, w)?;
+        let pass = self.pass(batch, Some(dropout));
+        classifier.backward(pass, &self.pooler, gradients, w);
+        self.backward(pass, gradients, w)?;
         Ok(loss)
     }
 

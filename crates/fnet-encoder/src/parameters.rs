@@ -52,6 +52,14 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
+    pub fn start(self) -> usize {
+        self.offset
+    }
+
+    pub fn len(self) -> usize {
+        self.len
+    }
+
     pub fn of(self, buffer: &[f32]) -> &[f32] {
         &buffer[self.offset..self.offset + self.len]
     }

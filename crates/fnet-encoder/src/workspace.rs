@@ -7,39 +7,44 @@ use crate::ops::softmax_cross_entropy::RowLoss;
 /// allocates nothing here once it has seen its largest batch.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// Sum of the embeddings, and its layer norm.
+    /// Sum of the embeddings.
     pub(crate) embedded: Normed,
     /// What each layer keeps for its backward pass; one entry is shared where none is needed.
     pub(crate) layers: Vec<LayerActivations>,
-    /// Output of the last layer that ran, `[tokens, hidden]`; then its gradient's other half.
+    /// Output of the last layer that ran, `[tokens, hidden]`.
     pub(crate) hidden: Vec<f32>,
     /// Gradient of `hidden`, `[tokens, hidden]`.
     pub(crate) d_hidden: Vec<f32>,
-    /// Passing values `[tokens, hidden]` and `[tokens, intermediate]`.
-    pub(crate) row_scratch: Vec<f32>,
-    pub(crate) wide_scratch: Vec<f32>,
-    pub(crate) d_wide: Vec<f32>,
+    /// Gradient of a sum of two, `[tokens, hidden]`.
+    pub(crate) d_sum: Vec<f32>,
+    /// Output of a layer norm, `[tokens, hidden]`.
+    pub(crate) normed: Vec<f32>,
+    /// Feed-forward layer after its activation, or that one's gradient, `[tokens, intermediate]`.
+    pub(crate) wide: Vec<f32>,
+    /// The feed-forward layer of the one layer that is computed again, `[tokens, intermediate]`.
+    pub(crate) again: Vec<f32>,
+    /// Sums over blocks of rows.
+    pub(crate) partial: Vec<f32>,
     pub(crate) head: HeadActivations,
 }
 
-/// A layer norm's input, statistics and output.
+/// A layer norm's input and statistics: its output is cheap to compute again.
 #[derive(Debug, Default)]
 pub(crate) struct Normed {
     pub input: Vec<f32>,
     pub stats: Vec<Stats>,
-    pub output: Vec<f32>,
 }
 
-/// What one encoder layer keeps.
+/// What one encoder layer keeps: 6 values a token and hidden unit, 2 where the feed-forward layer is
+/// computed again.
 #[derive(Debug, Default)]
 pub(crate) struct LayerActivations {
-    /// x + mix(x), and its layer norm.
+    /// x + mix(x)
     pub mixed: Normed,
-    /// Feed-forward layer before its activation, `[tokens, intermediate]`.
+    /// Feed-forward layer before bias and activation, `[tokens, intermediate]`.
     pub wide: Vec<f32>,
-    /// Input and statistics of the second layer norm; its output is the next layer's input.
-    pub sum: Vec<f32>,
-    pub sum_stats: Vec<Stats>,
+    /// Input of the second layer norm.
+    pub sum: Normed,
 }
 
 /// What the heads keep; rows are masked tokens or sequences.
@@ -50,8 +55,10 @@ pub(crate) struct HeadActivations {
     pub d_input: Vec<f32>,
     /// First linear layer's output.
     pub dense: Vec<f32>,
-    /// MLM: after the activation, normalised. Pooler: after tanh.
-    pub active: Normed,
+    /// MLM: after the activation.
+    pub activated: Normed,
+    /// MLM: `activated`, normalised. Classifier: after dropout.
+    pub active: Vec<f32>,
     pub d_active: Vec<f32>,
     pub scratch: Vec<f32>,
     /// Logits, then their gradient.
@@ -79,7 +86,6 @@ pub(crate) fn set_len<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
 impl Normed {
     pub fn set_len(&mut self, rows: usize, width: usize) {
         set_len(&mut self.input, rows * width);
-        set_len(&mut self.output, rows * width);
         set_len(&mut self.stats, rows);
     }
 }

@@ -16,8 +16,8 @@ impl Fourier {
 }
 
 impl Mixer for Fourier {
-    fn forward_add(&self, batch: &Batch, x: &[f32], y: &mut [f32]) -> Result<(), EncoderError> {
-        Ok(self.mixer.mix_add(batch.offsets(), x, y)?)
+    fn forward(&self, batch: &Batch, x: &[f32], y: &mut [f32]) -> Result<(), EncoderError> {
+        Ok(self.mixer.mix(batch.offsets(), x, y)?)
     }
 
     fn backward_add(&self, batch: &Batch, dy: &[f32], dx: &mut [f32]) -> Result<(), EncoderError> {

@@ -32,15 +32,15 @@ impl MixerKind {
 ///
 /// What a sequence comes to must not depend on the other sequences, nor on the number of threads.
 pub trait Mixer: Send + Sync {
-    /// `y += mix(x)`, with `x` and `y` `[tokens, hidden]`.
+    /// `y = mix(x)`, with `x` and `y` `[tokens, hidden]`.
     ///
     /// # Errors
     /// If a sequence's shape cannot be mixed.
-    fn forward_add(&self, batch: &Batch, x: &[f32], y: &mut [f32]) -> Result<(), EncoderError>;
+    fn forward(&self, batch: &Batch, x: &[f32], y: &mut [f32]) -> Result<(), EncoderError>;
 
     /// `dx += dL/dx` of `y = mix(x)`, from `dy`.
     ///
     /// # Errors
-    /// As `forward_add`.
+    /// As `forward`.
     fn backward_add(&self, batch: &Batch, dy: &[f32], dx: &mut [f32]) -> Result<(), EncoderError>;
 }

@@ -18,17 +18,41 @@ pub struct Dropout {
 impl Dropout {
     /// Applies the mask of place `site` in place. The same call is the backward pass.
     pub fn apply(self, site: u32, x: &mut [f32]) {
-        if self.rate <= 0.0 {
-            return;
-        }
-        // Zeroed where the hash is below the threshold.
-        let threshold = (f64::from(self.rate) * 4_294_967_296.0) as u32;
-        let scale = 1.0 / (1.0 - self.rate);
-        let key = self.key ^ u64::from(site).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let (low, high) = (hash(key as u32, 0), hash((key >> 32) as u32, key as u32));
+        let Some(mask) = self.mask(site) else { return };
         x.par_chunks_mut(super::TASK_VALUES).enumerate().for_each(|(i, x)| {
-            mask((i * super::TASK_VALUES) as u32, low, high, threshold, scale, x);
+            apply_chunk(mask, (i * super::TASK_VALUES) as u32, x);
         });
+    }
+
+    /// The mask of place `site`; `None` where nothing is zeroed.
+    pub(super) fn mask(self, site: u32) -> Option<Mask> {
+        let key = self.key ^ u64::from(site).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (self.rate > 0.0).then(|| Mask {
+            low: hash(key as u32, 0),
+            high: hash((key >> 32) as u32, key as u32),
+            threshold: (f64::from(self.rate) * 4_294_967_296.0) as u32,
+            scale: 1.0 / (1.0 - self.rate),
+        })
+    }
+}
+
+/// Which values are zeroed at one place in one step: those whose hash is below the threshold.
+#[derive(Clone, Copy)]
+pub(super) struct Mask {
+    low: u32,
+    high: u32,
+    threshold: u32,
+    scale: f32,
+}
+
+impl Mask {
+    /// Masks values of which the first has index `first`.
+    #[inline(always)]
+    pub fn apply(self, first: u32, x: &mut [f32]) {
+        for (i, x) in x.iter_mut().enumerate() {
+            let random = hash(hash(first.wrapping_add(i as u32), self.low), self.high);
+            *x *= if random < self.threshold { 0.0 } else { self.scale };
+        }
     }
 }
 
@@ -42,11 +66,8 @@ fn hash(value: u32, key: u32) -> u32 {
 }
 
 multiversion! {
-    fn mask(first: u32, low: u32, high: u32, threshold: u32, scale: f32, x: &mut [f32]) {
-        for (i, x) in x.iter_mut().enumerate() {
-            let random = hash(hash(first.wrapping_add(i as u32), low), high);
-            *x *= if random < threshold { 0.0 } else { scale };
-        }
+    fn apply_chunk(mask: Mask, first: u32, x: &mut [f32]) {
+        mask.apply(first, x);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::layer_norm::{Scale, Stats, norm_rows};
 use crate::Batch;
 
 /// The three tables, each row-major `[entries, width]`.
@@ -15,19 +16,25 @@ pub struct Tables<'a> {
     pub segments: &'a [f32],
 }
 
-/// Sums the three embeddings of every token of a batch into `y` `[tokens, width]`.
-pub fn forward(batch: &Batch, tables: Tables, width: usize, y: &mut [f32]) {
+/// Sums the three embeddings of every token of a batch into `x` `[tokens, width]`, and normalises
+/// each row into `y`, in one pass.
+pub fn forward(batch: &Batch, tables: Tables, scale: Scale, x: &mut [f32], y: &mut [f32], stats: &mut [Stats]) {
+    let width = scale.gamma.len();
     let rows = super::task_rows(width);
-    y.par_chunks_mut(rows * width).enumerate().for_each(|(i, y)| {
-        for (t, y) in (i * rows..).zip(y.chunks_exact_mut(width)) {
-            let word = &tables.words[batch.tokens()[t] as usize * width..][..width];
-            let segment = &tables.segments[batch.segments()[t] as usize * width..][..width];
-            let position = &tables.positions[batch.positions()[t] as usize * width..][..width];
-            for (((y, w), s), p) in y.iter_mut().zip(word).zip(segment).zip(position) {
-                *y = w + s + p;
+    (x.par_chunks_mut(rows * width), y.par_chunks_mut(rows * width), stats.par_chunks_mut(rows))
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(i, (x, y, stats))| {
+            for (t, x) in (i * rows..).zip(x.chunks_exact_mut(width)) {
+                let word = &tables.words[batch.tokens()[t] as usize * width..][..width];
+                let segment = &tables.segments[batch.segments()[t] as usize * width..][..width];
+                let position = &tables.positions[batch.positions()[t] as usize * width..][..width];
+                for (((x, w), s), p) in x.iter_mut().zip(word).zip(segment).zip(position) {
+                    *x = w + s + p;
+                }
             }
-        }
-    });
+            norm_rows(x, scale, y, stats);
+        });
 }
 
 /// Adds `dy` to the gradient rows that `forward` read, chosen by `index`. Rows of `skip` are left out:
@@ -54,9 +61,11 @@ mod tests {
         let (words, positions, segments) = (noise(20, 1), noise(15, 2), noise(10, 3));
         let dy = noise(4 * width, 4);
         let run = |words: &[f32], positions: &[f32], segments: &[f32]| {
-            let mut y = vec![0.0; 4 * width];
-            forward(&batch, Tables { words, positions, segments }, width, &mut y);
-            y
+            let (mut x, mut y) = (vec![0.0; 4 * width], vec![0.0; 4 * width]);
+            let scale = Scale { gamma: &[1.0; 5], beta: &[0.0; 5], eps: 1e-12 };
+            let tables = Tables { words, positions, segments };
+            forward(&batch, tables, scale, &mut x, &mut y, &mut [[0.0; 2]; 4]);
+            x
         };
         let back = |index: &[u32], len: usize| {
             let mut d = vec![0.0; len];

@@ -1,112 +1,202 @@
-//! `y = gamma * (x - mean) / sqrt(variance + eps) + beta` over each row (Ba et al. 2016).
+//! `y = gamma * (x - mean) / sqrt(variance + eps) + beta` over each row (Ba et al. 2016), alone and
+//! together with the sum that it follows.
 
 use rayon::prelude::*;
 
+use super::dropout::{Dropout, Mask};
+use super::{SUM_ROWS, add_partial, clear_partial};
 use crate::arch::{multiversion, sum_by};
-
-/// Columns that one task of the parameter gradient handles.
-const SUM_COLUMNS: usize = 64;
-/// Rows summed before they are added to the total, which keeps rounding small.
-const SUM_ROWS: usize = 128;
 
 /// `(mean, 1 / standard deviation)` of a row, kept for the backward pass.
 pub type Stats = [f32; 2];
 
-/// `y = gamma * normalised(x) + beta`; fills `stats` with one entry a row.
-pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [Stats]) {
-    let width = gamma.len();
+/// A layer norm's scale `gamma`, shift `beta` and `eps`.
+#[derive(Clone, Copy)]
+pub struct Scale<'a> {
+    /// Scale of each column.
+    pub gamma: &'a [f32],
+    /// Shift of each column.
+    pub beta: &'a [f32],
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// What is summed before a layer norm: `x = dropout(x + bias) + residual`.
+#[derive(Clone, Copy)]
+pub struct Sum<'a> {
+    /// Added to each row; nothing where empty.
+    pub bias: &'a [f32],
+    /// Dropout and its site.
+    pub dropout: Option<(Dropout, u32)>,
+    /// Added to each value.
+    pub residual: &'a [f32],
+}
+
+/// `y = norm(x)`; fills `stats` with one entry a row.
+pub fn forward(x: &[f32], scale: Scale, y: &mut [f32], stats: &mut [Stats]) {
+    let width = scale.gamma.len();
     let rows = super::task_rows(width);
     (y.par_chunks_mut(rows * width), x.par_chunks(rows * width), stats.par_chunks_mut(rows))
         .into_par_iter()
-        .for_each(|(y, x, stats)| forward_rows(x, gamma, beta, eps, y, stats));
+        .for_each(|(y, x, stats)| norm_rows(x, scale, y, stats));
+}
+
+/// `x = dropout(x + bias) + residual`, then `y = norm(x)`, in one pass.
+pub fn forward_sum(x: &mut [f32], sum: Sum, scale: Scale, y: &mut [f32], stats: &mut [Stats]) {
+    let width = scale.gamma.len();
+    let rows = super::task_rows(width);
+    let mask = sum.dropout.and_then(|(dropout, site)| dropout.mask(site));
+    (
+        y.par_chunks_mut(rows * width),
+        x.par_chunks_mut(rows * width),
+        sum.residual.par_chunks(rows * width),
+        stats.par_chunks_mut(rows),
+    )
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(i, (y, x, residual, stats))| {
+            sum_rows(x, sum.bias, mask, (i * rows * width) as u32, residual, width);
+            norm_rows(x, scale, y, stats);
+        });
 }
 
 multiversion! {
-    fn forward_rows(
-        x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], stats: &mut [Stats],
+    fn sum_rows(
+        x: &mut [f32], bias: &[f32], mask: Option<Mask>, first: u32, residual: &[f32], width: usize,
     ) {
+        if !bias.is_empty() {
+            for x in x.chunks_exact_mut(width) {
+                super::add(x, bias);
+            }
+        }
+        if let Some(mask) = mask {
+            mask.apply(first, x);
+        }
+        super::add(x, residual);
+    }
+}
+
+multiversion! {
+    pub(super) fn norm_rows(x: &[f32], scale: Scale, y: &mut [f32], stats: &mut [Stats]) {
+        let Scale { gamma, beta, eps } = scale;
         let width = gamma.len();
         for ((x, y), stats) in
             x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(stats)
         {
             let mean = sum_by(width, |i| x[i]) / width as f32;
             let variance = sum_by(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
-            let scale = 1.0 / (variance + eps).sqrt();
-            *stats = [mean, scale];
-            for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                *y = (x - mean) * scale * gamma + beta;
-            }
+            *stats = [mean, 1.0 / (variance + eps).sqrt()];
+            apply_row(x, *stats, gamma, beta, y);
         }
     }
+}
+
+#[inline(always)]
+fn apply_row(x: &[f32], [mean, scale]: Stats, gamma: &[f32], beta: &[f32], y: &mut [f32]) {
+    for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+        *y = (x - mean) * scale * gamma + beta;
+    }
+}
+
+/// `y = norm(x)` again, bit for bit, from the statistics.
+pub fn forward_again(x: &[f32], stats: &[Stats], scale: Scale, y: &mut [f32]) {
+    let width = scale.gamma.len();
+    let rows = super::task_rows(width);
+    (y.par_chunks_mut(rows * width), x.par_chunks(rows * width), stats.par_chunks(rows))
+        .into_par_iter()
+        .for_each(|(y, x, stats)| again_rows(x, stats, scale, y));
+}
+
+multiversion! {
+    fn again_rows(x: &[f32], stats: &[Stats], scale: Scale, y: &mut [f32]) {
+        let width = scale.gamma.len();
+        for ((x, y), stats) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(stats) {
+            apply_row(x, *stats, scale.gamma, scale.beta, y);
+        }
+    }
+}
+
+/// Gradients of a layer norm's and its sum's parameters, which are added to.
+pub struct Gradients<'a> {
+    /// `d_gamma += sum over rows of dy * n`, with `n` the normalised row.
+    pub gamma: &'a mut [f32],
+    /// `d_beta += sum over rows of dy`
+    pub beta: &'a mut [f32],
+    /// Of the sum's bias; nothing where empty.
+    pub bias: &'a mut [f32],
 }
 
 /// `dx = scale * (g - mean(g) - n * mean(g * n))` with `g = dy * gamma` and `n` the normalised row.
-pub fn backward_input(dy: &[f32], x: &[f32], stats: &[Stats], gamma: &[f32], dx: &mut [f32]) {
+///
+/// `dy` becomes the gradient of what dropout was applied to: `dx` with the same mask, or `dx`.
+#[allow(clippy::too_many_arguments)] // an operation's values and gradients, each in its buffer
+pub fn backward(
+    dy: &mut [f32],
+    x: &[f32],
+    stats: &[Stats],
+    gamma: &[f32],
+    dropout: Option<(Dropout, u32)>,
+    dx: &mut [f32],
+    gradients: Gradients,
+    partial: &mut Vec<f32>,
+) {
     let width = gamma.len();
-    let rows = super::task_rows(width);
+    let Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias } = gradients;
+    let mask = dropout.and_then(|(dropout, site)| dropout.mask(site));
+    let sums = 2 * width + d_bias.len();
+    clear_partial(partial, stats.len(), sums);
+    let values = SUM_ROWS * width;
     (
-        dx.par_chunks_mut(rows * width),
-        dy.par_chunks(rows * width),
-        x.par_chunks(rows * width),
-        stats.par_chunks(rows),
+        dx.par_chunks_mut(values),
+        dy.par_chunks_mut(values),
+        x.par_chunks(values),
+        stats.par_chunks(SUM_ROWS),
+        partial.par_chunks_mut(sums),
     )
         .into_par_iter()
-        .for_each(|(dx, dy, x, stats)| backward_rows(dy, x, stats, gamma, dx));
+        .enumerate()
+        .for_each(|(i, (dx, dy, x, stats, sums))| {
+            let (d_gamma, rest) = sums.split_at_mut(width);
+            let (d_beta, d_bias) = rest.split_at_mut(width);
+            let sums = Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias };
+            backward_rows(dy, x, stats, gamma, mask, (i * values) as u32, dx, sums);
+        });
+    add_partial(partial, &mut [d_gamma, d_beta, d_bias]);
 }
 
 multiversion! {
-    fn backward_rows(dy: &[f32], x: &[f32], stats: &[Stats], gamma: &[f32], dx: &mut [f32]) {
+    fn backward_rows(
+        dy: &mut [f32], x: &[f32], stats: &[Stats], gamma: &[f32], mask: Option<Mask>, first: u32,
+        dx: &mut [f32], sums: Gradients,
+    ) {
         let width = gamma.len();
-        for (((dy, x), dx), [mean, scale]) in dy
-            .chunks_exact(width)
+        let Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias } = sums;
+        for (row, (((dy, x), dx), [mean, scale])) in dy
+            .chunks_exact_mut(width)
             .zip(x.chunks_exact(width))
             .zip(dx.chunks_exact_mut(width))
             .zip(stats)
+            .enumerate()
         {
-            let g_mean = sum_by(width, |i| dy[i] * gamma[i]) / width as f32;
-            let gn_mean =
-                sum_by(width, |i| dy[i] * gamma[i] * ((x[i] - mean) * scale)) / width as f32;
-            for (((dx, dy), x), gamma) in dx.iter_mut().zip(dy).zip(x).zip(gamma) {
-                *dx = scale * (dy * gamma - g_mean - (x - mean) * scale * gn_mean);
-            }
-        }
-    }
-}
-
-/// `d_gamma += sum over rows of dy * n`, `d_beta += sum over rows of dy`.
-pub fn backward_parameters(dy: &[f32], x: &[f32], stats: &[Stats], d_gamma: &mut [f32], d_beta: &mut [f32]) {
-    let width = d_gamma.len();
-    (d_gamma.par_chunks_mut(SUM_COLUMNS), d_beta.par_chunks_mut(SUM_COLUMNS))
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(i, (d_gamma, d_beta))| {
-            let first = i * SUM_COLUMNS;
-            for ((dy, x), stats) in
-                dy.chunks(SUM_ROWS * width).zip(x.chunks(SUM_ROWS * width)).zip(stats.chunks(SUM_ROWS))
+            // dx holds the normalised row until it is needed no more.
+            for ((((n, x), dy), d_gamma), d_beta) in
+                dx.iter_mut().zip(x).zip(dy.iter()).zip(d_gamma.iter_mut()).zip(d_beta.iter_mut())
             {
-                parameter_sums(dy, x, stats, width, first, d_gamma, d_beta);
+                *n = (x - mean) * scale;
+                *d_gamma += dy * *n;
+                *d_beta += dy;
             }
-        });
-}
-
-multiversion! {
-    fn parameter_sums(
-        dy: &[f32], x: &[f32], stats: &[Stats], width: usize, first: usize,
-        d_gamma: &mut [f32], d_beta: &mut [f32],
-    ) {
-        let (mut gammas, mut betas) = ([0.0_f32; SUM_COLUMNS], [0.0_f32; SUM_COLUMNS]);
-        let count = d_gamma.len();
-        for ((dy, x), [mean, scale]) in
-            dy.chunks_exact(width).zip(x.chunks_exact(width)).zip(stats)
-        {
-            let (dy, x) = (&dy[first..][..count], &x[first..][..count]);
-            for (((g, b), dy), x) in gammas.iter_mut().zip(&mut betas).zip(dy).zip(x) {
-                *g += dy * ((x - mean) * scale);
-                *b += dy;
+            let g_mean = sum_by(width, |i| dy[i] * gamma[i]) / width as f32;
+            let gn_mean = sum_by(width, |i| dy[i] * gamma[i] * dx[i]) / width as f32;
+            for ((dx, dy), gamma) in dx.iter_mut().zip(dy.iter_mut()).zip(gamma) {
+                *dx = scale * (*dy * gamma - g_mean - *dx * gn_mean);
+                *dy = *dx;
             }
+            if let Some(mask) = mask {
+                mask.apply(first.wrapping_add((row * width) as u32), dy);
+            }
+            super::add(d_bias, dy);
         }
-        super::add(d_gamma, &gammas);
-        super::add(d_beta, &betas);
     }
 }
 
@@ -115,26 +205,36 @@ mod tests {
     use super::*;
     use crate::testing::{check_gradient, noise};
 
+    const SHAPES: [(usize, usize); 4] = [(1, 5), (3, 7), (131, 33), (2, 130)];
+
     #[test]
     fn gradients() {
-        for (tokens, width) in [(1, 5), (3, 7), (131, 33), (2, 130)] {
-            let (x, dy) = (noise(tokens * width, 1), noise(tokens * width, 2));
-            let (gamma, beta) = (noise(width, 3), noise(width, 4));
-            let mut stats = vec![[0.0; 2]; tokens];
-            let mut y = vec![0.0; x.len()];
-            forward(&x, &gamma, &beta, 1e-12, &mut y, &mut stats);
-            let run = |x: &[f32], gamma: &[f32], beta: &[f32]| {
-                let mut y = vec![0.0; x.len()];
-                forward(x, gamma, beta, 1e-12, &mut y, &mut vec![[0.0; 2]; tokens]);
-                y
+        for ((tokens, width), rate) in SHAPES.into_iter().flat_map(|s| [(s, 0.0), (s, 0.2)]) {
+            let (x, residual) = (noise(tokens * width, 1), noise(tokens * width, 5));
+            let dy = noise(tokens * width, 2);
+            let (gamma, beta, bias) = (noise(width, 3), noise(width, 4), noise(width, 6));
+            let dropout = Some((Dropout { rate, key: 7 }, 3));
+            let run = |x: &[f32], residual: &[f32], gamma: &[f32], beta: &[f32], bias: &[f32]| {
+                let (mut sum, mut y) = (x.to_vec(), vec![0.0; x.len()]);
+                let mut stats = vec![[0.0; 2]; tokens];
+                let scale = Scale { gamma, beta, eps: 1e-12 };
+                forward_sum(&mut sum, Sum { bias, dropout, residual }, scale, &mut y, &mut stats);
+                (sum, y, stats)
             };
-            let mut dx = vec![0.0; x.len()];
-            backward_input(&dy, &x, &stats, &gamma, &mut dx);
-            let (mut dg, mut db) = (vec![0.0; width], vec![0.0; width]);
-            backward_parameters(&dy, &x, &stats, &mut dg, &mut db);
-            check_gradient("input", &x, &dx, &dy, |x| run(x, &gamma, &beta));
-            check_gradient("gamma", &gamma, &dg, &dy, |g| run(&x, g, &beta));
-            check_gradient("beta", &beta, &db, &dy, |b| run(&x, &gamma, b));
+            let (sum, y, stats) = run(&x, &residual, &gamma, &beta, &bias);
+            let mut again = vec![0.0; x.len()];
+            forward_again(&sum, &stats, Scale { gamma: &gamma, beta: &beta, eps: 1e-12 }, &mut again);
+            assert!(again == y);
+
+            let (mut d_x, mut d_residual) = (dy.clone(), vec![0.0; x.len()]);
+            let [mut dg, mut db, mut d_bias] = [(); 3].map(|()| vec![0.0; width]);
+            let all = Gradients { gamma: &mut dg, beta: &mut db, bias: &mut d_bias };
+            backward(&mut d_x, &sum, &stats, &gamma, dropout, &mut d_residual, all, &mut Vec::new());
+            check_gradient("input", &x, &d_x, &dy, |x| run(x, &residual, &gamma, &beta, &bias).1);
+            check_gradient("residual", &residual, &d_residual, &dy, |r| run(&x, r, &gamma, &beta, &bias).1);
+            check_gradient("gamma", &gamma, &dg, &dy, |g| run(&x, &residual, g, &beta, &bias).1);
+            check_gradient("beta", &beta, &db, &dy, |b| run(&x, &residual, &gamma, b, &bias).1);
+            check_gradient("bias", &bias, &d_bias, &dy, |b| run(&x, &residual, &gamma, &beta, b).1);
         }
     }
 
@@ -142,7 +242,8 @@ mod tests {
     fn rows_have_mean_zero_and_variance_one() {
         let x: Vec<f32> = noise(4 * 50, 7).iter().map(|v| 100.0 + v).collect();
         let mut y = vec![0.0; x.len()];
-        forward(&x, &[1.0; 50], &[0.0; 50], 1e-12, &mut y, &mut [[0.0; 2]; 4]);
+        let scale = Scale { gamma: &[1.0; 50], beta: &[0.0; 50], eps: 1e-12 };
+        forward(&x, scale, &mut y, &mut [[0.0; 2]; 4]);
         for row in y.chunks(50) {
             let mean: f32 = row.iter().sum::<f32>() / 50.0;
             let variance: f32 = row.iter().map(|v| v * v).sum::<f32>() / 50.0;

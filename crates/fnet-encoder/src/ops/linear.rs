@@ -2,15 +2,12 @@
 
 use rayon::prelude::*;
 
-use crate::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
-
-/// Columns that one task sums; rows are added up in order.
-const SUM_COLUMNS: usize = 64;
-/// Rows summed before they are added to the total, which keeps rounding small.
-const SUM_ROWS: usize = 128;
+use super::{SUM_ROWS, add_partial, clear_partial};
+use crate::arch::multiversion;
+use crate::gemm::{Out, Precision, matmul_nn, matmul_nt, matmul_tn};
 
 /// `y = x Wᵀ + b`
-pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+pub fn forward(precision: Precision, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let outputs = bias.len();
     let (tokens, inputs) = (y.len() / outputs, weight.len() / outputs);
     y.par_chunks_mut(super::task_rows(outputs) * outputs).for_each(|rows| {
@@ -18,36 +15,50 @@ pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
             row.copy_from_slice(bias);
         }
     });
-    matmul_nt([tokens, outputs, inputs], x, weight, y, Out::Add);
+    matmul_nt(precision, [tokens, outputs, inputs], x, weight, y, Out::Add);
+}
+
+/// `y = x Wᵀ`, for a bias that is added in the next pass.
+pub fn forward_without_bias(precision: Precision, x: &[f32], weight: &[f32], outputs: usize, y: &mut [f32]) {
+    let (tokens, inputs) = (y.len() / outputs, weight.len() / outputs);
+    matmul_nt(precision, [tokens, outputs, inputs], x, weight, y, Out::Set);
 }
 
 /// `dx = dy W`
-pub fn backward_input(dy: &[f32], weight: &[f32], outputs: usize, dx: &mut [f32], out: Out) {
+pub fn backward_input(
+    precision: Precision,
+    dy: &[f32],
+    weight: &[f32],
+    outputs: usize,
+    dx: &mut [f32],
+    out: Out,
+) {
     let (tokens, inputs) = (dy.len() / outputs, weight.len() / outputs);
-    matmul_nn([tokens, inputs, outputs], dy, weight, dx, out);
+    matmul_nn(precision, [tokens, inputs, outputs], dy, weight, dx, out);
 }
 
-/// `dW += dyᵀ x` and `db += sum over tokens of dy`
-pub fn backward_parameters(dy: &[f32], x: &[f32], d_weight: &mut [f32], d_bias: &mut [f32]) {
-    let outputs = d_bias.len();
+/// `dW += dyᵀ x`
+pub fn backward_weight(precision: Precision, dy: &[f32], x: &[f32], outputs: usize, d_weight: &mut [f32]) {
     let (tokens, inputs) = (dy.len() / outputs, d_weight.len() / outputs);
-    matmul_tn([outputs, inputs, tokens], dy, x, d_weight, Out::Add);
-    add_column_sums(dy, d_bias);
+    matmul_tn(precision, [outputs, inputs, tokens], dy, x, d_weight, Out::Add);
 }
 
-/// `sums += sum over rows of x`
-pub fn add_column_sums(x: &[f32], sums: &mut [f32]) {
-    let width = sums.len();
-    sums.par_chunks_mut(SUM_COLUMNS).enumerate().for_each(|(i, sums)| {
-        let first = i * SUM_COLUMNS;
-        for rows in x.chunks(SUM_ROWS * width) {
-            let mut partial = [0.0; SUM_COLUMNS];
-            for row in rows.chunks_exact(width) {
-                super::add(&mut partial, &row[first..][..sums.len()]);
-            }
-            super::add(sums, &partial);
+/// `db += sum over tokens of dy`
+pub fn backward_bias(dy: &[f32], d_bias: &mut [f32], partial: &mut Vec<f32>) {
+    let width = d_bias.len();
+    clear_partial(partial, dy.len() / width, width);
+    (dy.par_chunks(SUM_ROWS * width), partial.par_chunks_mut(width))
+        .into_par_iter()
+        .for_each(|(dy, sums)| sum_rows(dy, sums));
+    add_partial(partial, &mut [d_bias]);
+}
+
+multiversion! {
+    fn sum_rows(x: &[f32], sums: &mut [f32]) {
+        for row in x.chunks_exact(sums.len()) {
+            super::add(sums, row);
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -64,13 +75,14 @@ mod tests {
             let dy = noise(tokens * outputs, 4);
             let run = |x: &[f32], weight: &[f32], bias: &[f32]| {
                 let mut y = vec![0.0; tokens * outputs];
-                forward(x, weight, bias, &mut y);
+                forward(Precision::F32, x, weight, bias, &mut y);
                 y
             };
             let mut dx = vec![0.0; x.len()];
-            backward_input(&dy, &weight, outputs, &mut dx, Out::Set);
+            backward_input(Precision::F32, &dy, &weight, outputs, &mut dx, Out::Set);
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; outputs]);
-            backward_parameters(&dy, &x, &mut dw, &mut db);
+            backward_weight(Precision::F32, &dy, &x, outputs, &mut dw);
+            backward_bias(&dy, &mut db, &mut Vec::new());
             check_gradient("input", &x, &dx, &dy, |x| run(x, &weight, &bias));
             check_gradient("weight", &weight, &dw, &dy, |w| run(&x, w, &bias));
             check_gradient("bias", &bias, &db, &dy, |b| run(&x, &weight, b));

@@ -1,7 +1,8 @@
 //! Operations, one a file, each with its forward and its backward pass.
 //!
-//! Everything works on packed rows, `[tokens, width]`. Row-wise passes are split by rows; sums over
-//! tokens are split by columns, so that each sum has one fixed order at any number of threads.
+//! Everything works on packed rows, `[tokens, width]`. Row-wise passes are split by rows. Sums over
+//! tokens are taken over blocks of [`SUM_ROWS`] rows, in the pass that makes the rows, and the blocks
+//! are added up in order: so each sum has one fixed order at any number of threads.
 
 pub mod dropout;
 pub mod embedding;
@@ -15,14 +16,37 @@ pub mod tanh;
 /// Values a task handles at least: less is not worth a thread.
 const TASK_VALUES: usize = 1 << 14;
 
+/// Rows of a block: of a task, and of a partial sum.
+const SUM_ROWS: usize = 64;
+
 /// Rows of `width` that make a task.
 fn task_rows(width: usize) -> usize {
     (TASK_VALUES / width.max(1)).max(1)
 }
 
 /// `a += b`
+#[inline(always)]
 pub fn add(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
         *a += b;
+    }
+}
+
+/// Makes room in `partial` for `width` sums of each block of `rows` rows, all zero.
+fn clear_partial(partial: &mut Vec<f32>, rows: usize, width: usize) {
+    partial.clear();
+    partial.resize(rows.div_ceil(SUM_ROWS) * width, 0.0);
+}
+
+/// Adds every block's sums, in order; each of `sums` takes the next columns.
+fn add_partial(partial: &[f32], sums: &mut [&mut [f32]]) {
+    let width: usize = sums.iter().map(|s| s.len()).sum();
+    for block in partial.chunks_exact(width.max(1)) {
+        let mut rest = block;
+        for sums in sums.iter_mut() {
+            let (these, others) = rest.split_at(sums.len());
+            add(sums, these);
+            rest = others;
+        }
     }
 }

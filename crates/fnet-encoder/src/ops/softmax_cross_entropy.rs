@@ -13,9 +13,15 @@ pub struct RowLoss {
     pub correct: bool,
 }
 
-/// Turns logits `[rows, classes]` into their gradient, `scale * (softmax - one hot)`, in place, and
-/// fills `losses`.
-pub fn forward_backward(logits: &mut [f32], labels: &[u32], scale: f32, losses: &mut [RowLoss]) {
+/// Adds `bias` to logits `[rows, classes]`, turns them into their gradient, `scale * (softmax - one
+/// hot)`, in place, and fills `losses`. An empty `bias` is none.
+pub fn forward_backward(
+    logits: &mut [f32],
+    bias: &[f32],
+    labels: &[u32],
+    scale: f32,
+    losses: &mut [RowLoss],
+) {
     if labels.is_empty() {
         return;
     }
@@ -25,12 +31,13 @@ pub fn forward_backward(logits: &mut [f32], labels: &[u32], scale: f32, losses: 
         .zip(labels)
         .zip(losses)
         .with_min_len(super::task_rows(classes))
-        .for_each(|((logits, label), loss)| *loss = row(logits, *label as usize, scale));
+        .for_each(|((logits, label), loss)| *loss = row(logits, bias, *label as usize, scale));
 }
 
 multiversion! {
-    fn row(logits: &mut [f32], label: usize, scale: f32) -> RowLoss {
-        let largest = logits.iter().fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m });
+    fn row(logits: &mut [f32], bias: &[f32], label: usize, scale: f32) -> RowLoss {
+        super::add(logits, bias);
+        let largest = largest(logits);
         let at_label = logits[label];
         for v in logits.iter_mut() {
             *v = exp(*v - largest);
@@ -42,6 +49,20 @@ multiversion! {
         logits[label] -= scale;
         RowLoss { loss: sum.ln() + largest - at_label, correct: at_label >= largest }
     }
+}
+
+/// The largest value that is a number, in lanes that the compiler can vectorise.
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (whole, rest) = values.as_chunks::<32>();
+    let mut lanes = [f32::NEG_INFINITY; 32];
+    for chunk in whole {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *v);
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, v| larger(m, *v))
 }
 
 #[cfg(test)]
@@ -56,11 +77,11 @@ mod tests {
             let labels: Vec<u32> = (0..rows).map(|i| ((i * 7) % classes) as u32).collect();
             let run = |logits: &[f32]| {
                 let mut losses = vec![RowLoss::default(); rows];
-                forward_backward(&mut logits.to_vec(), &labels, 1.0, &mut losses);
+                forward_backward(&mut logits.to_vec(), &[], &labels, 1.0, &mut losses);
                 losses.iter().map(|l| l.loss).collect::<Vec<_>>()
             };
             let mut d = logits.clone();
-            forward_backward(&mut d, &labels, 1.0, &mut vec![RowLoss::default(); rows]);
+            forward_backward(&mut d, &[], &labels, 1.0, &mut vec![RowLoss::default(); rows]);
             check_gradient("logits", &logits, &d, &vec![1.0; rows], run);
             for (i, loss) in run(&logits).iter().enumerate() {
                 let row: Vec<f64> = logits[i * classes..][..classes].iter().map(|v| f64::from(*v)).collect();
@@ -73,9 +94,9 @@ mod tests {
     #[test]
     fn nan_is_not_hidden() {
         let mut losses = [RowLoss::default()];
-        forward_backward(&mut [f32::NAN, 1.0], &[0], 1.0, &mut losses);
+        forward_backward(&mut [f32::NAN, 1.0], &[], &[0], 1.0, &mut losses);
         assert!(losses[0].loss.is_nan());
-        forward_backward(&mut [1.0, f32::NAN], &[0], 1.0, &mut losses);
+        forward_backward(&mut [1.0, f32::NAN], &[], &[0], 1.0, &mut losses);
         assert!(losses[0].loss.is_nan());
     }
 }
