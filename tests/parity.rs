@@ -101,12 +101,12 @@ fn check(name: &str) {
     let (mut model, example) = load(name);
     let (batch, mut w) = (example.batch(), Workspace::new());
     model.forward(&batch, None, &mut w).unwrap();
-    let difference = largest_difference(w.hidden(), &example.floats("hidden"));
+    let difference = largest_difference(model.hidden(&batch, &mut w), &example.floats("hidden"));
     assert!(difference < 1e-4, "{name}: hidden states differ by {difference}");
 
     let all: Vec<u32> = (0..batch.tokens().len() as u32).collect();
     let logits = match model.head() {
-        Head::MaskedLm => model.mlm_logits(&all, &mut w),
+        Head::MaskedLm => model.mlm_logits(&batch, &all, &mut w),
         _ => model.classify(&batch, None, &mut w),
     };
     let difference = largest_difference(logits, &example.floats("logits"));

@@ -5,7 +5,7 @@ use crate::gemm::{Out, Precision};
 use crate::mixers::Mixer;
 use crate::ops::dropout::Dropout;
 use crate::ops::layer_norm::{Scale, Sum};
-use crate::ops::{embedding, gelu, layer_norm, linear};
+use crate::ops::{self, embedding, gelu, layer_norm, linear};
 use crate::parameters::{Init, Parameters, Tensor, pair_mut};
 use crate::workspace::{LayerActivations, Normed, Workspace, set_len};
 use crate::{Batch, EncoderError};
@@ -253,21 +253,46 @@ impl Layer {
 
     /// Replaces `w.hidden`, and leaves in `w.layers[slot]` what the backward pass needs.
     pub fn forward(&self, p: Pass, w: &mut Workspace, slot: usize) -> Result<(), EncoderError> {
-        let tokens = p.batch.tokens().len();
-        if w.layers.len() <= slot {
-            w.layers.resize_with(slot + 1, LayerActivations::default);
-        }
+        let kept = w.kept(slot);
+        kept.mixed.set_len(p.batch.tokens().len(), self.hidden);
+        let mut hidden = std::mem::take(&mut w.hidden);
+        let mixed = self.mixer.forward(p.batch, &hidden, &mut w.layers[slot].mixed.input);
+        self.feed_forward(p, &mut hidden, w, slot);
+        w.hidden = hidden;
+        mixed
+    }
+
+    /// Mixes `w.hidden` into `w.mixing`: all of the last layer that has to be done for every token.
+    pub fn forward_mixing(&self, p: Pass, w: &mut Workspace) -> Result<(), EncoderError> {
+        set_len(&mut w.mixing, w.hidden.len());
+        self.mixer.forward(p.batch, &w.hidden, &mut w.mixing)
+    }
+
+    /// After `forward_mixing`, fills `w.rows` with the layer's output for the tokens at `places`.
+    pub fn forward_rows(&self, p: Pass, w: &mut Workspace, slot: usize, places: &[u32]) {
+        let mut rows = std::mem::take(&mut w.rows);
+        gather(&w.hidden, places, self.hidden, &mut rows);
+        let mut mixed = std::mem::take(&mut w.kept(slot).mixed);
+        mixed.set_len(places.len(), self.hidden);
+        gather(&w.mixing, places, self.hidden, &mut mixed.input);
+        w.layers[slot].mixed = mixed;
+        self.feed_forward(p, &mut rows, w, slot);
+        w.rows = rows;
+    }
+
+    /// Everything after mixing, for any rows: `x`, the layer's input, becomes its output, and
+    /// `mixed.input`, mix(x), becomes x + mix(x).
+    fn feed_forward(&self, p: Pass, x: &mut [f32], w: &mut Workspace, slot: usize) {
+        let rows = x.len() / self.hidden;
         let LayerActivations { mixed, wide, sum } = &mut w.layers[slot];
         // Before its activation the feed-forward layer is kept, or passes through `again`.
         let wide = if p.recompute { &mut w.again } else { wide };
-        mixed.set_len(tokens, self.hidden);
-        sum.set_len(tokens, self.hidden);
-        set_len(wide, tokens * self.wide);
-        set_len(&mut w.wide, tokens * self.wide);
-        set_len(&mut w.normed, tokens * self.hidden);
+        sum.set_len(rows, self.hidden);
+        set_len(wide, rows * self.wide);
+        set_len(&mut w.wide, rows * self.wide);
+        set_len(&mut w.normed, rows * self.hidden);
 
-        self.mixer.forward(p.batch, &w.hidden, &mut mixed.input)?;
-        let mixing = Sum { bias: &[], dropout: None, residual: &w.hidden };
+        let mixing = Sum { bias: &[], dropout: None, residual: x };
         let scale = self.mixing_norm.scale(p.values);
         layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
@@ -280,8 +305,7 @@ impl Layer {
             residual: &w.normed,
         };
         let scale = self.output_norm.scale(p.values);
-        layer_norm::forward_sum(&mut sum.input, feed_forward, scale, &mut w.hidden, &mut sum.stats);
-        Ok(())
+        layer_norm::forward_sum(&mut sum.input, feed_forward, scale, x, &mut sum.stats);
     }
 
     /// Replaces `w.d_hidden`, the gradient of the output, by that of the input.
@@ -292,9 +316,45 @@ impl Layer {
         w: &mut Workspace,
         slot: usize,
     ) -> Result<(), EncoderError> {
+        let mut d = std::mem::take(&mut w.d_hidden);
+        self.feed_forward_backward(p, gradients, &mut d, w, slot);
+        w.d_hidden = d;
+        self.mixer.backward_add(p.batch, &w.d_sum, &mut w.d_hidden)
+    }
+
+    /// Fills `w.d_hidden`, the gradient of the last layer's input, from `w.d_rows`, that of its output
+    /// at `places`.
+    pub fn backward_rows(
+        &self,
+        p: Pass,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+        slot: usize,
+        places: &[u32],
+    ) -> Result<(), EncoderError> {
+        let mut d = std::mem::take(&mut w.d_rows);
+        self.feed_forward_backward(p, gradients, &mut d, w, slot);
+        set_len(&mut w.d_hidden, w.hidden.len());
+        scatter(&d, places, self.hidden, &mut w.d_hidden);
+        w.d_rows = d;
+        w.d_sum.clone_from(&w.d_hidden);
+        self.mixer.backward_add(p.batch, &w.d_sum, &mut w.d_hidden)
+    }
+
+    /// `d`, the gradient of the rows' output, becomes that of x + mix(x), and `w.d_sum` too.
+    fn feed_forward_backward(
+        &self,
+        p: Pass,
+        gradients: &mut [f32],
+        d: &mut [f32],
+        w: &mut Workspace,
+        slot: usize,
+    ) {
         let LayerActivations { mixed, wide, sum } = &mut w.layers[slot];
-        let (d, d_sum, d_wide, partial) = (&mut w.d_hidden, &mut w.d_sum, &mut w.wide, &mut w.partial);
+        let (d_sum, d_wide, partial) = (&mut w.d_sum, &mut w.wide, &mut w.partial);
         set_len(d_sum, d.len());
+        set_len(d_wide, d.len() / self.hidden * self.wide);
+        set_len(&mut w.normed, d.len());
         let (bias, dropout) = (Some(self.output.bias), p.dropout_at(self.site));
         self.output_norm.backward(p, gradients, bias, dropout, d, sum, d_sum, partial);
 
@@ -302,6 +362,7 @@ impl Layer {
         let scale = self.mixing_norm.scale(p.values);
         layer_norm::forward_again(&mixed.input, &mixed.stats, scale, &mut w.normed);
         let wide = if p.recompute {
+            set_len(&mut w.again, d_wide.len());
             self.intermediate.forward_without_bias(p, &w.normed, &mut w.again);
             &mut w.again
         } else {
@@ -313,9 +374,22 @@ impl Layer {
         self.output.backward_weight(p, gradients, d, wide);
         self.intermediate.backward_weight(p, gradients, d_wide, &w.normed);
         self.intermediate.backward_input(p, d_wide, d_sum, Out::Add);
-
-        // Both d and d_sum become the gradient of x + mix(x).
         self.mixing_norm.backward(p, gradients, None, None, d_sum, mixed, d, partial);
-        self.mixer.backward_add(p.batch, d_sum, d)
+    }
+}
+
+/// Copies the rows at `places`.
+fn gather(from: &[f32], places: &[u32], width: usize, to: &mut Vec<f32>) {
+    to.clear();
+    for place in places {
+        to.extend_from_slice(&from[*place as usize * width..][..width]);
+    }
+}
+
+/// Adds rows up at `places`; zero elsewhere.
+fn scatter(rows: &[f32], places: &[u32], width: usize, to: &mut [f32]) {
+    to.fill(0.0);
+    for (row, place) in rows.chunks_exact(width).zip(places) {
+        ops::add(&mut to[*place as usize * width..][..width], row);
     }
 }

@@ -3,7 +3,7 @@
 use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm, Pass};
 use crate::gemm::Out;
 use crate::loss::Loss;
-use crate::ops::{self, gelu, layer_norm, linear, mse, softmax_cross_entropy, tanh};
+use crate::ops::{gelu, layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, Workspace, set_len};
 
@@ -70,58 +70,47 @@ impl MlmHead {
         }
     }
 
-    /// Fills `head.active.output` for the hidden states at `places`.
-    fn transform(&self, p: Pass, hidden: usize, places: &[u32], w: &mut Workspace) {
-        let (rows, head) = (places.len(), &mut w.head);
-        head.activated.set_len(rows, hidden);
-        set_len(&mut head.active, rows * hidden);
-        set_len(&mut head.input, rows * hidden);
-        set_len(&mut head.dense, rows * hidden);
-        for (row, place) in head.input.chunks_exact_mut(hidden).zip(places) {
-            row.copy_from_slice(&w.hidden[*place as usize * hidden..][..hidden]);
-        }
-        self.transform.forward_without_bias(p, &head.input, &mut head.dense);
+    /// Fills `head.active` from `w.rows`.
+    fn transform(&self, p: Pass, w: &mut Workspace) {
+        let (len, hidden, head) = (w.rows.len(), self.transform.outputs(), &mut w.head);
+        head.activated.set_len(len / hidden, hidden);
+        set_len(&mut head.active, len);
+        set_len(&mut head.dense, len);
+        self.transform.forward_without_bias(p, &w.rows, &mut head.dense);
         let activated = &mut head.activated;
         gelu::forward(&head.dense, self.transform.bias.of(p.values), &mut activated.input);
         let scale = self.norm.scale(p.values);
         layer_norm::forward(&activated.input, scale, &mut head.active, &mut activated.stats);
     }
 
-    /// Logits `[places, vocabulary]`.
-    pub fn logits<'w>(
-        &self,
-        p: Pass,
-        words: Tensor,
-        hidden: usize,
-        places: &[u32],
-        w: &'w mut Workspace,
-    ) -> &'w [f32] {
-        self.transform(p, hidden, places, w);
+    /// Logits `[rows, vocabulary]` of `w.rows`.
+    pub fn logits<'w>(&self, p: Pass, words: Tensor, w: &'w mut Workspace) -> &'w [f32] {
+        self.transform(p, w);
         let bias = self.bias.of(p.values);
         let HeadActivations { active, logits, .. } = &mut w.head;
-        set_len(logits, places.len() * bias.len());
+        set_len(logits, active.len() / self.transform.outputs() * bias.len());
         linear::forward(p.precision, active, words.of(p.values), bias, logits);
         logits
     }
 
-    /// Cross-entropy at the targets. With `gradients`, also the gradient of `scale` times the summed
-    /// loss, with the encoder's part left in `w.d_hidden`.
+    /// Cross-entropy of `w.rows`. With `gradients`, also the gradient of `scale` times the summed loss,
+    /// with the encoder's part left in `w.d_rows`.
     pub fn loss(
         &self,
         p: Pass,
         words: Tensor,
-        targets: &MlmTargets,
+        labels: &[u32],
         scale: f32,
         mut gradients: Option<&mut [f32]>,
         w: &mut Workspace,
     ) -> Loss {
         let (bias, table) = (self.bias.of(p.values), words.of(p.values));
         let (vocab, hidden) = (bias.len(), table.len() / bias.len());
-        self.transform(p, hidden, &targets.places, w);
+        self.transform(p, w);
         let head = &mut w.head;
         set_len(&mut head.d_active, head.active.len());
         let mut total = Loss::default();
-        for (block, labels) in targets.labels.chunks(LOGIT_ROWS).enumerate() {
+        for (block, labels) in labels.chunks(LOGIT_ROWS).enumerate() {
             let (rows, first) = (labels.len(), block * LOGIT_ROWS * hidden);
             let active = &head.active[first..][..rows * hidden];
             set_len(&mut head.logits, rows * vocab);
@@ -138,26 +127,21 @@ impl MlmHead {
             }
         }
         if let Some(gradients) = gradients {
-            self.backward(p, gradients, hidden, &targets.places, w);
+            self.backward(p, gradients, w);
         }
         total
     }
 
-    fn backward(&self, p: Pass, gradients: &mut [f32], hidden: usize, places: &[u32], w: &mut Workspace) {
+    fn backward(&self, p: Pass, gradients: &mut [f32], w: &mut Workspace) {
         let (head, partial) = (&mut w.head, &mut w.partial);
         set_len(&mut head.scratch, head.d_active.len());
-        set_len(&mut head.d_input, head.d_active.len());
+        set_len(&mut w.d_rows, head.d_active.len());
         let d_dense = &mut head.scratch;
         self.norm.backward(p, gradients, None, None, &mut head.d_active, &head.activated, d_dense, partial);
         let bias = self.transform.bias;
         gelu::backward(&mut head.dense, bias.of(p.values), d_dense, bias.of_mut(gradients), partial);
-        self.transform.backward_weight(p, gradients, d_dense, &head.input);
-        self.transform.backward_input(p, d_dense, &mut head.d_input, Out::Set);
-        set_len(&mut w.d_hidden, w.hidden.len());
-        w.d_hidden.fill(0.0);
-        for (row, place) in head.d_input.chunks_exact(hidden).zip(places) {
-            ops::add(&mut w.d_hidden[*place as usize * hidden..][..hidden], row);
-        }
+        self.transform.backward_weight(p, gradients, d_dense, &w.rows);
+        self.transform.backward_input(p, d_dense, &mut w.d_rows, Out::Set);
     }
 }
 
@@ -172,16 +156,11 @@ impl Pooler {
         Self { dense: b.linear("fnet.pooler.dense", hidden, hidden) }
     }
 
-    /// Fills `head.dense` with `[sequences, hidden]`.
-    pub fn forward(&self, p: Pass, hidden: usize, w: &mut Workspace) {
-        let (batch, head) = (p.batch, &mut w.head);
-        set_len(&mut head.input, batch.len() * hidden);
-        set_len(&mut head.dense, batch.len() * hidden);
-        for (row, range) in head.input.chunks_exact_mut(hidden).zip(batch.ranges()) {
-            row.copy_from_slice(&w.hidden[range.start * hidden..][..hidden]);
-        }
-        self.dense.forward(p, &head.input, &mut head.dense);
-        tanh::forward(&mut head.dense);
+    /// Fills `head.dense` with `[sequences, hidden]`, from `w.rows`.
+    pub fn forward(&self, p: Pass, w: &mut Workspace) {
+        set_len(&mut w.head.dense, w.rows.len());
+        self.dense.forward(p, &w.rows, &mut w.head.dense);
+        tanh::forward(&mut w.head.dense);
     }
 }
 
@@ -226,25 +205,18 @@ impl Classifier {
         loss
     }
 
-    /// From the gradient of the logits to `w.d_hidden`, through the pooler.
+    /// From the gradient of the logits to `w.d_rows`, through the pooler.
     pub fn backward(&self, p: Pass, pooler: &Pooler, gradients: &mut [f32], w: &mut Workspace) {
-        let (batch, head, partial) = (p.batch, &mut w.head, &mut w.partial);
-        let len = head.dense.len();
-        set_len(&mut head.d_active, len);
-        set_len(&mut head.d_input, len);
+        let (head, partial) = (&mut w.head, &mut w.partial);
+        set_len(&mut head.d_active, head.dense.len());
+        set_len(&mut w.d_rows, head.dense.len());
         self.output.backward_parameters(p, gradients, &head.logits, &head.active, partial);
         self.output.backward_input(p, &head.logits, &mut head.d_active, Out::Set);
         if let Some(dropout) = p.dropout {
             dropout.apply(CLASSIFIER_SITE, &mut head.d_active);
         }
         tanh::backward(&head.dense, &mut head.d_active);
-        pooler.dense.backward_parameters(p, gradients, &head.d_active, &head.input, partial);
-        pooler.dense.backward_input(p, &head.d_active, &mut head.d_input, Out::Set);
-        set_len(&mut w.d_hidden, w.hidden.len());
-        w.d_hidden.fill(0.0);
-        let hidden = len / batch.len();
-        for (row, range) in head.d_input.chunks_exact(hidden).zip(batch.ranges()) {
-            w.d_hidden[range.start * hidden..][..hidden].copy_from_slice(row);
-        }
+        pooler.dense.backward_parameters(p, gradients, &head.d_active, &w.rows, partial);
+        pooler.dense.backward_input(p, &head.d_active, &mut w.d_rows, Out::Set);
     }
 }

@@ -127,9 +127,12 @@ impl Model {
         Ok(())
     }
 
-    /// Runs the encoder. With `dropout` this is a training step and every layer's activations are
-    /// kept for the backward pass; without it the layers share their buffers. Use a rate of 0 to
-    /// train without dropout.
+    /// Runs the encoder up to the last layer's mixing. The rest of that layer works on each token alone
+    /// and is run by what reads its output, at the tokens that are read: masked places, the first token
+    /// of each sequence, or all.
+    ///
+    /// With `dropout` this is a training step and every layer's activations are kept for the backward
+    /// pass; without it the layers share their buffers. Use a rate of 0 to train without dropout.
     ///
     /// # Errors
     /// If the batch does not fit the model.
@@ -142,32 +145,66 @@ impl Model {
         self.check(batch)?;
         let pass = self.pass(batch, dropout);
         self.embeddings.forward(pass, w);
-        for (i, layer) in self.layers.iter().enumerate() {
-            let slot = if dropout.is_some() { i } else { 0 };
-            layer.forward(pass, w, slot)?;
+        let (last, others) = self.ends();
+        for (i, layer) in others.iter().enumerate() {
+            layer.forward(pass, w, self.slot(pass, i))?;
         }
-        Ok(())
+        last.forward_mixing(pass, w)
     }
 
-    fn backward(&self, pass: Pass, gradients: &mut [f32], w: &mut Workspace) -> Result<(), EncoderError> {
-        for (i, layer) in self.layers.iter().enumerate().rev() {
+    /// The last layer and those before it.
+    fn ends(&self) -> (&Layer, &[Layer]) {
+        self.layers.split_last().expect("`ModelConfig::check` refuses a model without layers")
+    }
+
+    /// Where a layer keeps its activations: all share one place where there is no backward pass.
+    fn slot(&self, pass: Pass, layer: usize) -> usize {
+        if pass.dropout.is_some() { layer } else { 0 }
+    }
+
+    /// The end of the last layer, into `w.rows`.
+    fn forward_rows(&self, pass: Pass, places: &[u32], w: &mut Workspace) {
+        let (last, others) = self.ends();
+        last.forward_rows(pass, w, self.slot(pass, others.len()), places);
+    }
+
+    /// From `w.d_rows`, the gradient at `places`.
+    fn backward(
+        &self,
+        pass: Pass,
+        places: &[u32],
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<(), EncoderError> {
+        let (last, others) = self.ends();
+        last.backward_rows(pass, gradients, w, others.len(), places)?;
+        for (i, layer) in others.iter().enumerate().rev() {
             layer.backward(pass, gradients, w, i)?;
         }
         self.embeddings.backward(pass, gradients, w);
         Ok(())
     }
 
-    /// MLM logits `[places, vocabulary]` after a forward pass; empty without an MLM head.
-    pub fn mlm_logits<'w>(&self, places: &[u32], w: &'w mut Workspace) -> &'w [f32] {
-        let hidden = self.config.hidden_size;
-        match &self.mlm {
-            Some(mlm) => {
-                let batch = Batch::new(); // places are all that the head reads
-                let pass = self.pass(&batch, None);
-                mlm.logits(pass, self.embeddings.words, hidden, places, w)
-            }
-            None => &[],
-        }
+    /// The last layer's output for all tokens, `[tokens, hidden]`, after a forward pass without dropout.
+    pub fn hidden<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
+        let places: Vec<u32> = (0..batch.tokens().len() as u32).collect();
+        self.forward_rows(self.pass(batch, None), &places, w);
+        &w.rows
+    }
+
+    /// The last layer's output for the first token of each sequence, `[sequences, hidden]`, after a
+    /// forward pass without dropout.
+    pub fn first_tokens<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
+        self.forward_rows(self.pass(batch, None), &first_places(batch), w);
+        &w.rows
+    }
+
+    /// MLM logits `[places, vocabulary]` after a forward pass without dropout; empty without an MLM head.
+    pub fn mlm_logits<'w>(&self, batch: &Batch, places: &[u32], w: &'w mut Workspace) -> &'w [f32] {
+        let Some(mlm) = &self.mlm else { return &[] };
+        let pass = self.pass(batch, None);
+        self.forward_rows(pass, places, w);
+        mlm.logits(pass, self.embeddings.words, w)
     }
 
     /// Loss at masked places after a forward pass, without gradients.
@@ -181,7 +218,9 @@ impl Model {
         w: &mut Workspace,
     ) -> Result<Loss, EncoderError> {
         let mlm = self.mlm_head(batch, targets)?;
-        Ok(mlm.loss(self.pass(batch, None), self.embeddings.words, targets, 1.0, None, w))
+        let pass = self.pass(batch, None);
+        self.forward_rows(pass, &targets.places, w);
+        Ok(mlm.loss(pass, self.embeddings.words, &targets.labels, 1.0, None, w))
     }
 
     /// Loss at masked places after a forward pass with the same `dropout`. The gradient of `scale`
@@ -201,8 +240,10 @@ impl Model {
         let mlm = self.mlm_head(batch, targets)?;
         self.check_gradients(gradients)?;
         let pass = self.pass(batch, Some(dropout));
-        let loss = mlm.loss(pass, self.embeddings.words, targets, scale, Some(gradients), w);
-        self.backward(pass, gradients, w)?;
+        self.forward_rows(pass, &targets.places, w);
+        let words = self.embeddings.words;
+        let loss = mlm.loss(pass, words, &targets.labels, scale, Some(gradients), w);
+        self.backward(pass, &targets.places, gradients, w)?;
         Ok(loss)
     }
 
@@ -211,7 +252,8 @@ impl Model {
     pub fn classify<'w>(&self, batch: &Batch, dropout: Option<Dropout>, w: &'w mut Workspace) -> &'w [f32] {
         let Some(classifier) = &self.classifier else { return &[] };
         let pass = self.pass(batch, dropout);
-        self.pooler.forward(pass, self.config.hidden_size, w);
+        self.forward_rows(pass, &first_places(batch), w);
+        self.pooler.forward(pass, w);
         classifier.forward(pass, w);
         &w.head.logits
     }
@@ -242,7 +284,7 @@ impl Model {
         let loss = Classifier::loss(targets, scale, &mut w.head);
         let pass = self.pass(batch, Some(dropout));
         classifier.backward(pass, &self.pooler, gradients, w);
-        self.backward(pass, gradients, w)?;
+        self.backward(pass, &first_places(batch), gradients, w)?;
         Ok(loss)
     }
 
@@ -280,4 +322,9 @@ impl Model {
         }
         Err(EncoderError::Batch("the gradient buffer is not as long as the parameters".into()))
     }
+}
+
+/// Where each sequence's first token lies in the batch.
+fn first_places(batch: &Batch) -> Vec<u32> {
+    batch.ranges().map(|range| range.start as u32).collect()
 }

@@ -11,8 +11,14 @@ pub struct Workspace {
     pub(crate) embedded: Normed,
     /// What each layer keeps for its backward pass; one entry is shared where none is needed.
     pub(crate) layers: Vec<LayerActivations>,
-    /// Output of the last layer that ran, `[tokens, hidden]`.
+    /// Output of the last layer that ran to its end, `[tokens, hidden]`.
     pub(crate) hidden: Vec<f32>,
+    /// The last layer's mix of `hidden`, `[tokens, hidden]`.
+    pub(crate) mixing: Vec<f32>,
+    /// Output of the last layer at the tokens that a head reads, `[rows, hidden]`.
+    pub(crate) rows: Vec<f32>,
+    /// Gradient of `rows`.
+    pub(crate) d_rows: Vec<f32>,
     /// Gradient of `hidden`, `[tokens, hidden]`.
     pub(crate) d_hidden: Vec<f32>,
     /// Gradient of a sum of two, `[tokens, hidden]`.
@@ -50,9 +56,6 @@ pub(crate) struct LayerActivations {
 /// What the heads keep; rows are masked tokens or sequences.
 #[derive(Debug, Default)]
 pub(crate) struct HeadActivations {
-    /// The rows a head reads, `[rows, hidden]`, and their gradient.
-    pub input: Vec<f32>,
-    pub d_input: Vec<f32>,
     /// First linear layer's output.
     pub dense: Vec<f32>,
     /// MLM: after the activation.
@@ -72,9 +75,12 @@ impl Workspace {
         Self::default()
     }
 
-    /// The output of the last encoder layer after a forward pass, `[tokens, hidden]`.
-    pub fn hidden(&self) -> &[f32] {
-        &self.hidden
+    /// What the layer of a slot keeps.
+    pub(crate) fn kept(&mut self, slot: usize) -> &mut LayerActivations {
+        if self.layers.len() <= slot {
+            self.layers.resize_with(slot + 1, LayerActivations::default);
+        }
+        &mut self.layers[slot]
     }
 }
 

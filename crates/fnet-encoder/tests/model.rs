@@ -38,16 +38,18 @@ fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
 fn outputs(model: &Model, mlm: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let (batch, mut w) = (batch_of(sequences), Workspace::new());
     model.forward(&batch, None, &mut w).unwrap();
-    let hidden = w.hidden().to_vec();
+    let hidden = model.hidden(&batch, &mut w).to_vec();
+    let first_tokens = model.first_tokens(&batch, &mut w).to_vec();
     let logits = model.classify(&batch, None, &mut w).to_vec();
     mlm.forward(&batch, None, &mut w).unwrap();
     let first: Vec<u32> = batch.ranges().map(|r| r.start as u32).collect();
-    let words = mlm.mlm_logits(&first, &mut w).to_vec();
+    let words = mlm.mlm_logits(&batch, &first, &mut w).to_vec();
     batch
         .ranges()
         .enumerate()
         .map(|(i, range)| {
             let mut all = hidden[range.start * 20..range.end * 20].to_vec();
+            assert!(first_tokens[i * 20..][..20] == all[..20]);
             all.extend_from_slice(&logits[i * 3..][..3]);
             all.extend_from_slice(&words[i * 60..][..60]);
             all
@@ -150,11 +152,13 @@ fn a_workspace_is_not_reallocated_once_it_has_seen_its_largest_batch() {
     let small = batch_of(&[sequence(3, 9)]);
     let dropout = Dropout { rate: 0.1, key: 1 };
     let mut w = Workspace::new();
-    model.forward(&large, Some(dropout), &mut w).unwrap();
-    let place = w.hidden().as_ptr();
-    for batch in [&small, &large, &small, &large] {
+    let mut place = |batch: &Batch| {
         model.forward(batch, Some(dropout), &mut w).unwrap();
-        assert_eq!(w.hidden().as_ptr(), place);
+        model.hidden(batch, &mut w).as_ptr()
+    };
+    let first = place(&large);
+    for batch in [&small, &large, &small, &large] {
+        assert_eq!(place(batch), first);
     }
 }
 

@@ -66,9 +66,17 @@ pub fn run(args: &Args) -> Result<()> {
             let mut batch = Batch::new();
             part.iter().for_each(|e| batch.push(&e.tokens, &e.segments));
             opened.model.forward(&batch, None, &mut w)?;
-            for range in batch.ranges() {
-                let rows = &w.hidden()[range.start * hidden..range.end * hidden];
-                writer.row(&pooled(rows, hidden, args.pool))?;
+            match args.pool {
+                Pool::Mean => {
+                    let tokens = opened.model.hidden(&batch, &mut w);
+                    for range in batch.ranges() {
+                        writer.row(&mean(&tokens[range.start * hidden..range.end * hidden], hidden))?;
+                    }
+                }
+                Pool::First => {
+                    let first = opened.model.first_tokens(&batch, &mut w);
+                    first.chunks_exact(hidden).try_for_each(|row| writer.row(row))?;
+                }
             }
         }
         block.clear();
@@ -104,15 +112,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn pooled(rows: &[f32], hidden: usize, pool: Pool) -> Vec<f32> {
-    let count = if pool == Pool::First { 1 } else { (rows.len() / hidden).max(1) };
+/// Mean of rows, summed in float64.
+fn mean(rows: &[f32], hidden: usize) -> Vec<f32> {
     let mut sum = vec![0.0_f64; hidden];
-    for row in rows.chunks_exact(hidden).take(count) {
+    for row in rows.chunks_exact(hidden) {
         for (s, v) in sum.iter_mut().zip(row) {
             *s += f64::from(*v);
         }
     }
-    sum.iter().map(|s| (s / count as f64) as f32).collect()
+    let count = (rows.len() / hidden).max(1) as f64;
+    sum.iter().map(|s| (s / count) as f32).collect()
 }
 
 /// Writes a NumPy array row by row; the header's count is filled in at the end.

@@ -75,7 +75,7 @@ pub fn fill(opened: &Opened, text: &str, top: usize) -> Result<Vec<Vec<Guess>>> 
     let mut w = Workspace::new();
     opened.model.forward(&batch, None, &mut w)?;
     let vocabulary = opened.model.config().vocab_size;
-    let logits = opened.model.mlm_logits(&places, &mut w);
+    let logits = opened.model.mlm_logits(&batch, &places, &mut w);
     let guesses = places.iter().zip(logits.chunks(vocabulary)).map(|(place, logits)| {
         let shares = softmax(logits);
         let mut order: Vec<u32> = (0..opened.tokenizer.vocab_size() as u32).collect();
