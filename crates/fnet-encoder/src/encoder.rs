@@ -1,7 +1,7 @@
 //! Embeddings and encoder layers, as in Transformers' `FNetEmbeddings` and `FNetLayer`.
 
 use crate::config::ModelConfig;
-use crate::gemm::{Out, Precision};
+use crate::gemm::{Out, Products};
 use crate::mixers::Mixer;
 use crate::ops::dropout::Dropout;
 use crate::ops::layer_norm::{Scale, Sum};
@@ -63,7 +63,7 @@ impl Builder<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub values: &'a [f32],
-    pub precision: Precision,
+    pub products: Products,
     pub batch: &'a Batch,
     /// In a training step.
     pub dropout: Option<Dropout>,
@@ -83,19 +83,19 @@ impl Linear {
     }
 
     pub fn forward(self, p: Pass, x: &[f32], y: &mut [f32]) {
-        linear::forward(p.precision, x, self.weight.of(p.values), self.bias.of(p.values), y);
+        linear::forward(p.products, x, self.weight.of(p.values), self.bias.of(p.values), y);
     }
 
     pub fn forward_without_bias(self, p: Pass, x: &[f32], y: &mut [f32]) {
-        linear::forward_without_bias(p.precision, x, self.weight.of(p.values), self.outputs(), y);
+        linear::forward_without_bias(p.products, x, self.weight.of(p.values), self.outputs(), y);
     }
 
     pub fn backward_input(self, p: Pass, dy: &[f32], dx: &mut [f32], out: Out) {
-        linear::backward_input(p.precision, dy, self.weight.of(p.values), self.outputs(), dx, out);
+        linear::backward_input(p.products, dy, self.weight.of(p.values), self.outputs(), dx, out);
     }
 
     pub fn backward_weight(self, p: Pass, gradients: &mut [f32], dy: &[f32], x: &[f32]) {
-        linear::backward_weight(p.precision, dy, x, self.outputs(), self.weight.of_mut(gradients));
+        linear::backward_weight(p.products, dy, x, self.outputs(), self.weight.of_mut(gradients));
     }
 
     pub fn backward_parameters(
@@ -207,6 +207,7 @@ impl Embeddings {
             dropout.apply(EMBEDDING_SITE, &mut w.d_hidden);
         }
         set_len(&mut w.d_sum, w.d_hidden.len());
+        set_len(&mut w.normed, w.d_hidden.len());
         let e = &w.embedded;
         layer_norm::forward_again(&e.input, &e.stats, self.norm.scale(p.values), &mut w.normed);
         self.projection.backward_parameters(p, gradients, &w.d_hidden, &w.normed, partial);

@@ -89,7 +89,7 @@ impl MlmHead {
         let bias = self.bias.of(p.values);
         let HeadActivations { active, logits, .. } = &mut w.head;
         set_len(logits, active.len() / self.transform.outputs() * bias.len());
-        linear::forward(p.precision, active, words.of(p.values), bias, logits);
+        linear::forward(p.products, active, words.of(p.values), bias, logits);
         logits
     }
 
@@ -116,13 +116,13 @@ impl MlmHead {
             set_len(&mut head.logits, rows * vocab);
             set_len(&mut head.losses, rows);
             let logits = &mut head.logits;
-            linear::forward_without_bias(p.precision, active, table, vocab, logits);
+            linear::forward_without_bias(p.products, active, table, vocab, logits);
             softmax_cross_entropy::forward_backward(logits, bias, labels, scale, &mut head.losses);
             total.add_rows(&head.losses);
             if let Some(gradients) = gradients.as_deref_mut() {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
-                linear::backward_input(p.precision, logits, table, vocab, d_active, Out::Set);
-                linear::backward_weight(p.precision, logits, active, vocab, words.of_mut(gradients));
+                linear::backward_input(p.products, logits, table, vocab, d_active, Out::Set);
+                linear::backward_weight(p.products, logits, active, vocab, words.of_mut(gradients));
                 linear::backward_bias(logits, self.bias.of_mut(gradients), &mut w.partial);
             }
         }

@@ -43,7 +43,7 @@ mod workspace;
 pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding};
 pub use error::EncoderError;
-pub use gemm::{Bf16Level, Precision};
+pub use gemm::{Level, Precision, Products};
 pub use heads::{ClassTargets, Head, MlmTargets};
 pub use loss::Loss;
 pub use model::Model;

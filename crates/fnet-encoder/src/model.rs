@@ -1,5 +1,5 @@
 use crate::encoder::{Builder, Embeddings, Layer, Pass};
-use crate::gemm::Precision;
+use crate::gemm::{Precision, Products};
 use crate::heads::{ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
 use crate::loss::Loss;
 use crate::ops::dropout::Dropout;
@@ -19,7 +19,7 @@ pub struct Model {
     pooler: Pooler,
     mlm: Option<MlmHead>,
     classifier: Option<Classifier>,
-    precision: Precision,
+    products: Products,
     recompute: bool,
 }
 
@@ -47,8 +47,19 @@ impl Model {
         if mlm.is_some() {
             parameters.freeze("fnet.pooler.*"); // nothing reads it
         }
-        let (precision, recompute) = (Precision::F32, false);
-        Ok(Self { config, head, parameters, embeddings, layers, pooler, mlm, classifier, precision, recompute })
+        let (products, recompute) = (Products::new(Precision::F32)?, false);
+        Ok(Self {
+            config,
+            head,
+            parameters,
+            embeddings,
+            layers,
+            pooler,
+            mlm,
+            classifier,
+            products,
+            recompute,
+        })
     }
 
     /// Shape and settings.
@@ -76,14 +87,15 @@ impl Model {
         &mut self.parameters
     }
 
-    /// The precision of matrix products.
-    pub fn precision(&self) -> Precision {
-        self.precision
+    /// How matrix products are computed.
+    pub fn products(&self) -> Products {
+        self.products
     }
 
-    /// Sets the precision of matrix products; float32 to begin with. Weights stay float32.
-    pub fn set_precision(&mut self, precision: Precision) {
-        self.precision = precision;
+    /// Sets the precision of matrix products, and what computes them; float32 to begin with. Weights
+    /// stay float32.
+    pub fn set_products(&mut self, products: Products) {
+        self.products = products;
     }
 
     /// Whether training steps compute each feed-forward layer again in the backward pass instead of
@@ -94,7 +106,7 @@ impl Model {
 
     fn pass<'a>(&'a self, batch: &'a Batch, dropout: Option<Dropout>) -> Pass<'a> {
         let recompute = self.recompute && dropout.is_some();
-        Pass { values: self.parameters.values(), precision: self.precision, batch, dropout, recompute }
+        Pass { values: self.parameters.values(), products: self.products, batch, dropout, recompute }
     }
 
     /// Refuses a batch with ids out of range, an empty sequence, or one that is too long.

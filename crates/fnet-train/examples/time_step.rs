@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use fnet_encoder::{Batch, Bf16Level, Dropout, Head, MlmTargets, Model, ModelConfig, Precision, Workspace};
+use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Model, ModelConfig, Precision, Products, Workspace};
 use fnet_train::optimizer::{AdamW, Moments, gradient_norm};
 use rand::Rng;
 
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut model = Model::new(config, Head::MaskedLm, 1)?;
     match value("--precision", "f32").as_str() {
         "f32" => {}
-        "bf16" => model.set_precision(Precision::Bf16(Bf16Level::chosen()?)),
+        "bf16" => model.set_products(Products::new(Precision::Bf16)?),
         other => return Err(format!("--precision {other}: f32 or bf16").into()),
     }
     model.set_recompute(arguments.iter().any(|a| a == "--recompute"));

@@ -1,38 +1,22 @@
-//! Matrix products: the only place that calls a matrix library.
+//! Matrix products: the one seam between the layers and what computes them.
 //!
 //! Two promises are kept here. *Own bits*: a row of the result does not depend on how many other
-//! rows there are. *Same bytes*: nothing depends on the number of threads. The library sums in
-//! order along the inner axis as long as that axis is at most `DEPTH` long, but it has special
-//! kernels for few rows; so the inner axis is cut here, and few rows are padded to more.
-//!
-//! In bfloat16 the operands are rounded first, and products may run on kernels of our own ([`bf16`]).
+//! rows there are. *Same bytes*: nothing depends on the number of threads. Levels differ in their
+//! last bits, so results of one level only are the same bytes.
 //!
 //! All matrices are row-major. Lengths are checked by assertions: callers own their buffers.
 
-pub mod bf16;
+mod library;
+#[cfg(target_arch = "x86_64")]
+mod packed;
+mod rounded;
 
-use std::cell::Cell;
+use crate::EncoderError;
 
-pub use bf16::Bf16Level;
-use gemm::Parallelism;
-use rayon::prelude::*;
-
-/// Longest inner axis given to the library at once; it never cuts one of at most this length.
-const DEPTH: usize = 512;
 /// Products with fewer columns than this are computed by plain loops, whatever their rows.
 const NARROW: usize = 16;
 /// Products with an inner axis of at most this length are, too.
 const SHALLOW: usize = 2;
-/// Rows that a product is padded to where the library would treat it as a special case.
-const PADDED_ROWS: usize = 17;
-/// Products of at most this many values are special to the library.
-const SMALL: usize = 256;
-/// Fewest rows worth a task of their own.
-const TASK_ROWS: usize = 64;
-
-thread_local! {
-    static PADDED: Cell<(Vec<f32>, Vec<f32>)> = Cell::default();
-}
 
 /// What the operands of products are; sums, weights and everything else are float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,8 +24,110 @@ pub enum Precision {
     /// float32
     #[default]
     F32,
-    /// Rounded to bfloat16, summed in float32.
-    Bf16(Bf16Level),
+    /// Rounded to bfloat16 (to nearest, ties to even) and summed in float32.
+    Bf16,
+}
+
+/// What computes products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Intel's tile registers, `tdpbf16ps`. For bfloat16.
+    Amx,
+    /// AVX-512's `vdpbf16ps`, by default on AMD's CPUs alone: Intel's run it slower than `vfmadd`.
+    /// For bfloat16.
+    Avx512Bf16,
+    /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded before, which is
+    /// right, since a product of two such values is exact in float32, and no faster than float32.
+    Library,
+}
+
+impl Level {
+    /// From fast to slow.
+    pub const ALL: [Self; 3] = [Self::Amx, Self::Avx512Bf16, Self::Library];
+
+    /// Its name in the log, in a run's folder and in `FNET_GEMM`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amx => "amx",
+            Self::Avx512Bf16 => "avx512-bf16",
+            Self::Library => "library",
+        }
+    }
+
+    /// Whether this CPU, and for tiles this operating system, can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => packed::has_avx512_bf16() && packed::amx::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => packed::has_avx512_bf16(),
+            Self::Library => true,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// Whether it computes products of this precision.
+    pub fn can(self, precision: Precision) -> bool {
+        precision == Precision::Bf16 || self == Self::Library
+    }
+
+    /// Whether an available level is faster than those after it.
+    fn is_worth_it(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512Bf16 {
+            return packed::is_dot_fast();
+        }
+        true
+    }
+}
+
+/// How a model's products are computed: in which precision, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Products {
+    precision: Precision,
+    level: Level,
+}
+
+impl Products {
+    /// The fastest way of this machine, or the level that the environment's `FNET_GEMM` names.
+    ///
+    /// # Errors
+    /// If `FNET_GEMM` names nothing that this machine and this precision have.
+    pub fn new(precision: Precision) -> Result<Self, EncoderError> {
+        match std::env::var("FNET_GEMM") {
+            Ok(name) => {
+                let named = Level::ALL.into_iter().find(|level| level.name() == name);
+                named.and_then(|level| Self::with_level(precision, level)).ok_or_else(|| {
+                    let names: Vec<_> = Self::all(precision).map(|p| p.level.name()).collect();
+                    EncoderError::Config(format!("FNET_GEMM={name}: here are {}", names.join(", ")))
+                })
+            }
+            Err(_) => Ok(Self::all(precision)
+                .find(|p| p.level.is_worth_it())
+                .unwrap_or(Self { precision, level: Level::Library })),
+        }
+    }
+
+    /// Products by one level; `None` where this machine or this precision does not have it.
+    pub fn with_level(precision: Precision, level: Level) -> Option<Self> {
+        (level.is_available() && level.can(precision)).then_some(Self { precision, level })
+    }
+
+    /// Every way of this machine.
+    pub fn all(precision: Precision) -> impl Iterator<Item = Self> {
+        Level::ALL.into_iter().filter_map(move |level| Self::with_level(precision, level))
+    }
+
+    /// What the operands are.
+    pub fn precision(self) -> Precision {
+        self.precision
+    }
+
+    /// What computes.
+    pub fn level(self) -> Level {
+        self.level
+    }
 }
 
 /// Whether a product replaces what the output holds or is added to it.
@@ -99,22 +185,22 @@ impl<'a> Operand<'a> {
 }
 
 /// `y[m, n] = x[m, k] w[n, k]ᵀ`: the forward pass of a linear layer.
-pub fn matmul_nt(precision: Precision, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
-    product(precision, shape, [Order::Plain, Order::Transposed], x, w, y, out);
+pub fn matmul_nt(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
+    product(products, shape, [Order::Plain, Order::Transposed], x, w, y, out);
 }
 
 /// `y[m, n] = x[m, k] w[k, n]`: the gradient of a linear layer's input.
-pub fn matmul_nn(precision: Precision, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
-    product(precision, shape, [Order::Plain, Order::Plain], x, w, y, out);
+pub fn matmul_nn(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
+    product(products, shape, [Order::Plain, Order::Plain], x, w, y, out);
 }
 
 /// `y[m, n] = x[k, m]ᵀ w[k, n]`: the gradient of a linear layer's weight, summed over tokens.
-pub fn matmul_tn(precision: Precision, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
-    product(precision, shape, [Order::Transposed, Order::Plain], x, w, y, out);
+pub fn matmul_tn(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
+    product(products, shape, [Order::Transposed, Order::Plain], x, w, y, out);
 }
 
 fn product(
-    precision: Precision,
+    products: Products,
     shape @ [m, n, k]: [usize; 3],
     orders: [Order; 2],
     x: &[f32],
@@ -128,79 +214,28 @@ fn product(
     if m == 0 || n == 0 {
         return;
     }
-    match precision {
-        Precision::F32 => float_product(shape, x, w, y, out),
-        Precision::Bf16(level) => bf16::product(level, shape, x, w, y, out),
-    }
-}
-
-fn float_product([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
-    let rows = m.div_ceil(rayon::current_num_threads()).next_multiple_of(16).max(TASK_ROWS);
-    if rows >= m {
-        return rows_product([m, n, k], x, w, y, out);
-    }
-    y.par_chunks_mut(rows * n).enumerate().for_each(|(i, y)| {
-        rows_product([y.len() / n, n, k], x.skip_rows(i * rows), w, y, out);
-    });
-}
-
-/// A product on one thread.
-fn rows_product([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
-    if n < NARROW || k <= SHALLOW {
-        return plain([m, n, k], x, w, y, out);
-    }
-    if m > 1 && m * n > SMALL {
-        return cut([m, n, k], x, w, y, out);
-    }
-    let (mut rows, mut result) = PADDED.take();
-    rows.clear();
-    rows.extend((0..m).flat_map(|i| (0..k).map(move |p| x.values[i * x.row + p * x.column])));
-    rows.resize(PADDED_ROWS * k, 0.0);
-    result.clear();
-    if out == Out::Add {
-        result.extend_from_slice(y);
-    }
-    result.resize(PADDED_ROWS * n, 0.0);
-    let padded = Operand { values: &rows, row: k, column: 1 };
-    cut([PADDED_ROWS, n, k], padded, w, &mut result, out);
-    y.copy_from_slice(&result[..m * n]);
-    PADDED.set((rows, result));
-}
-
-/// A product in pieces along the inner axis.
-fn cut([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
-    for start in (0..k).step_by(DEPTH) {
-        let depth = DEPTH.min(k - start);
-        let (x, w) = (x.skip_columns(start), w.skip_rows(start));
-        debug_assert!(x.reaches(m, depth) && w.reaches(depth, n) && y.len() == m * n);
-        let add = out == Out::Add || start > 0;
-        // SAFETY: `product` has checked that both operands reach their last element and that `y`
-        // holds m rows of n values; `y` is borrowed mutably, so nothing overlaps it. Covered by
-        // `matches_float64`.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                depth,
-                y.as_mut_ptr(),
-                1,
-                n as isize,
-                add,
-                x.values.as_ptr(),
-                x.column as isize,
-                x.row as isize,
-                w.values.as_ptr(),
-                w.column as isize,
-                w.row as isize,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
+    let is_small = n < NARROW || k <= SHALLOW;
+    let float_product = if is_small { plain } else { library::product };
+    match (products.precision, products.level) {
+        (Precision::F32, _) => float_product(shape, x, w, y, out),
+        #[cfg(target_arch = "x86_64")]
+        (Precision::Bf16, Level::Amx) if !is_small => {
+            packed::product(packed::amx::Amx::<packed::amx::Cpu>::new(), shape, x, w, y, out);
         }
+        #[cfg(target_arch = "x86_64")]
+        (Precision::Bf16, Level::Avx512Bf16) if !is_small => {
+            packed::product(packed::Dot, shape, x, w, y, out)
+        }
+        (Precision::Bf16, _) => rounded::product(float_product, shape, x, w, y, out),
     }
+}
+
+/// The nearest bfloat16, ties to even, as float32. NaN stays NaN.
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
+    f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { nearest })
 }
 
 /// A product by plain loops: for few columns (a classifier) or almost no depth.
@@ -220,7 +255,7 @@ mod tests {
     use super::*;
     use crate::testing::noise;
 
-    type Product = fn(Precision, [usize; 3], &[f32], &[f32], &mut [f32], Out);
+    type Product = fn(Products, [usize; 3], &[f32], &[f32], &mut [f32], Out);
 
     const PRODUCTS: [(&str, Product); 3] = [("nt", matmul_nt), ("nn", matmul_nn), ("tn", matmul_tn)];
 
@@ -240,9 +275,8 @@ mod tests {
     ];
 
     /// Every precision at every level of this machine.
-    fn precisions() -> Vec<Precision> {
-        let levels = Bf16Level::ALL.into_iter().filter(|level| level.is_available());
-        [Precision::F32].into_iter().chain(levels.map(Precision::Bf16)).collect()
+    fn ways() -> Vec<Products> {
+        Products::all(Precision::F32).chain(Products::all(Precision::Bf16)).collect()
     }
 
     fn exact([m, n, k]: [usize; 3], x: &[f32], w: &[f32], kind: &str) -> Vec<f64> {
@@ -263,16 +297,13 @@ mod tests {
 
     /// Operands as products of this precision see them: those of bfloat16 have 8 bits.
     fn operands(precision: Precision, [m, n, k]: [usize; 3]) -> [Vec<f32>; 2] {
-        let seen = |v: f32| if precision == Precision::F32 { v } else { bf16::round(v) };
+        let seen = |v: f32| if precision == Precision::F32 { v } else { round(v) };
         [(m * k, 1), (n * k, 2)].map(|(len, seed)| noise(len, seed).into_iter().map(seen).collect())
     }
 
-    fn check(
-        precision: Precision,
-        run: impl Fn(&str, Product, [usize; 3], &[f32], &[f32], &mut [f32], Out),
-    ) {
+    fn check(ways: Products, run: impl Fn(&str, Product, [usize; 3], &[f32], &[f32], &mut [f32], Out)) {
         for shape @ [m, n, k] in SHAPES {
-            let [x, w] = operands(precision, shape);
+            let [x, w] = operands(ways.precision, shape);
             for (kind, product) in PRODUCTS {
                 let exact = exact(shape, &x, &w, kind);
                 let mut y = vec![f32::NAN; m * n];
@@ -280,7 +311,7 @@ mod tests {
                 run(kind, product, shape, &x, &w, &mut y, Out::Add);
                 for (y, e) in y.iter().zip(&exact) {
                     let bound = 1e-5 * (k as f64).sqrt() + 1e-6;
-                    assert!((f64::from(*y) - 2.0 * e).abs() < bound, "{precision:?} {kind} {shape:?}");
+                    assert!((f64::from(*y) - 2.0 * e).abs() < bound, "{ways:?} {kind} {shape:?}");
                 }
             }
         }
@@ -288,8 +319,8 @@ mod tests {
 
     #[test]
     fn matches_float64() {
-        for precision in precisions() {
-            check(precision, |_, product, shape, x, w, y, out| product(precision, shape, x, w, y, out));
+        for ways in ways() {
+            check(ways, |_, product, shape, x, w, y, out| product(ways, shape, x, w, y, out));
         }
     }
 
@@ -297,37 +328,34 @@ mod tests {
     fn operands_are_rounded_to_bfloat16() {
         let shape @ [m, n, k] = [33, 48, 70];
         let (x, w) = (noise(m * k, 7), noise(n * k, 8));
-        let rounded = |v: &[f32]| v.iter().map(|v| bf16::round(*v)).collect::<Vec<_>>();
-        for precision in precisions().into_iter().skip(1) {
+        let rounded = |v: &[f32]| v.iter().map(|v| round(*v)).collect::<Vec<_>>();
+        for ways in Products::all(Precision::Bf16) {
             for (kind, product) in PRODUCTS {
                 let (mut y, mut expected) = (vec![0.0; m * n], vec![0.0; m * n]);
-                product(precision, shape, &x, &w, &mut y, Out::Set);
-                product(precision, shape, &rounded(&x), &rounded(&w), &mut expected, Out::Set);
-                assert!(y == expected, "{precision:?} {kind}");
+                product(ways, shape, &x, &w, &mut y, Out::Set);
+                product(ways, shape, &rounded(&x), &rounded(&w), &mut expected, Out::Set);
+                assert!(y == expected, "{ways:?} {kind}");
             }
         }
-        assert_eq!(bf16::round(1.0 + 1.0 / 256.0), 1.0, "ties to even");
-        assert_eq!(bf16::round(1.0 + 3.0 / 256.0), 1.0 + 4.0 / 256.0, "ties to even");
-        assert!(bf16::round(f32::from_bits(0x7F80_0001)).is_nan() && bf16::round(f32::MAX).is_infinite());
+        assert_eq!(round(1.0 + 1.0 / 256.0), 1.0, "ties to even");
+        assert_eq!(round(1.0 + 3.0 / 256.0), 1.0 + 4.0 / 256.0, "ties to even");
+        assert!(round(f32::from_bits(0x7F80_0001)).is_nan() && round(f32::MAX).is_infinite());
     }
 
     #[test]
     fn a_row_does_not_depend_on_the_others() {
-        for precision in precisions() {
+        for ways in ways() {
             for (n, k) in [(256, 256), (17, 33), (16, 512), (48, 7), (3, 100), (96, 1500)] {
                 let rows = 140;
                 let (x, w) = (noise(rows * k, 3), noise(n * k, 4));
                 for product in [matmul_nt as Product, matmul_nn] {
                     let mut all = vec![0.0; rows * n];
-                    product(precision, [rows, n, k], &x, &w, &mut all, Out::Set);
+                    product(ways, [rows, n, k], &x, &w, &mut all, Out::Set);
                     for m in (1..20).chain([33, 64, 65, 100]) {
                         let first = (m * 7) % (rows - m);
                         let mut some = vec![0.0; m * n];
-                        product(precision, [m, n, k], &x[first * k..][..m * k], &w, &mut some, Out::Set);
-                        assert!(
-                            some == all[first * n..][..m * n],
-                            "{precision:?} {m} rows of n {n} k {k}"
-                        );
+                        product(ways, [m, n, k], &x[first * k..][..m * k], &w, &mut some, Out::Set);
+                        assert!(some == all[first * n..][..m * n], "{ways:?} {m} rows of n {n} k {k}");
                     }
                 }
             }
@@ -336,19 +364,19 @@ mod tests {
 
     #[test]
     fn bits_do_not_depend_on_threads() {
-        for precision in precisions() {
+        for ways in ways() {
             for [m, n, k] in [[333, 70, 600], [129, 17, 33], [1000, 16, 20]] {
                 let (x, w) = (noise(m * k, 5), noise(n * k, 6));
                 for (_, product) in PRODUCTS {
                     let run = |threads| {
                         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                         let mut y = vec![0.0; m * n];
-                        pool.install(|| product(precision, [m, n, k], &x, &w, &mut y, Out::Set));
+                        pool.install(|| product(ways, [m, n, k], &x, &w, &mut y, Out::Set));
                         y
                     };
                     let one = run(1);
                     for threads in [2, 3, 7] {
-                        assert!(one == run(threads), "{precision:?} {threads} threads");
+                        assert!(one == run(threads), "{ways:?} {threads} threads");
                     }
                 }
             }
@@ -358,15 +386,19 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn tiles_match_float64() {
-        if !Bf16Level::Avx512Bf16.is_available() {
+        let Some(ways) = Products::with_level(Precision::Bf16, Level::Avx512Bf16) else {
             eprintln!("skipped: packing needs AVX-512 with bfloat16, which this machine lacks");
             return;
-        }
-        check(Precision::Bf16(Bf16Level::Amx), |kind, _, shape @ [m, n, k], x, w, y, out| {
+        };
+        let tiles = packed::amx::Amx::<packed::amx::emulated::Emulated>::new();
+        check(ways, |kind, product, shape @ [m, n, k], x, w, y, out| {
+            if k == 0 {
+                return product(ways, shape, x, w, y, out);
+            }
             let order = |transposed| if transposed { Order::Transposed } else { Order::Plain };
             let x = Operand::new(x, [m, k], order(kind == "tn"));
             let w = Operand::new(w, [k, n], order(kind == "nt"));
-            bf16::emulated_product(shape, x, w, y, out);
+            packed::product(tiles, shape, x, w, y, out);
         });
     }
 }

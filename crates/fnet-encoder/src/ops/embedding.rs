@@ -18,7 +18,14 @@ pub struct Tables<'a> {
 
 /// Sums the three embeddings of every token of a batch into `x` `[tokens, width]`, and normalises
 /// each row into `y`, in one pass.
-pub fn forward(batch: &Batch, tables: Tables, scale: Scale, x: &mut [f32], y: &mut [f32], stats: &mut [Stats]) {
+pub fn forward(
+    batch: &Batch,
+    tables: Tables,
+    scale: Scale,
+    x: &mut [f32],
+    y: &mut [f32],
+    stats: &mut [Stats],
+) {
     let width = scale.gamma.len();
     let rows = super::task_rows(width);
     (x.par_chunks_mut(rows * width), y.par_chunks_mut(rows * width), stats.par_chunks_mut(rows))

@@ -4,10 +4,10 @@ use rayon::prelude::*;
 
 use super::{SUM_ROWS, add_partial, clear_partial};
 use crate::arch::multiversion;
-use crate::gemm::{Out, Precision, matmul_nn, matmul_nt, matmul_tn};
+use crate::gemm::{Out, Products, matmul_nn, matmul_nt, matmul_tn};
 
 /// `y = x Wᵀ + b`
-pub fn forward(precision: Precision, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+pub fn forward(products: Products, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let outputs = bias.len();
     let (tokens, inputs) = (y.len() / outputs, weight.len() / outputs);
     y.par_chunks_mut(super::task_rows(outputs) * outputs).for_each(|rows| {
@@ -15,18 +15,18 @@ pub fn forward(precision: Precision, x: &[f32], weight: &[f32], bias: &[f32], y:
             row.copy_from_slice(bias);
         }
     });
-    matmul_nt(precision, [tokens, outputs, inputs], x, weight, y, Out::Add);
+    matmul_nt(products, [tokens, outputs, inputs], x, weight, y, Out::Add);
 }
 
 /// `y = x Wᵀ`, for a bias that is added in the next pass.
-pub fn forward_without_bias(precision: Precision, x: &[f32], weight: &[f32], outputs: usize, y: &mut [f32]) {
+pub fn forward_without_bias(products: Products, x: &[f32], weight: &[f32], outputs: usize, y: &mut [f32]) {
     let (tokens, inputs) = (y.len() / outputs, weight.len() / outputs);
-    matmul_nt(precision, [tokens, outputs, inputs], x, weight, y, Out::Set);
+    matmul_nt(products, [tokens, outputs, inputs], x, weight, y, Out::Set);
 }
 
 /// `dx = dy W`
 pub fn backward_input(
-    precision: Precision,
+    products: Products,
     dy: &[f32],
     weight: &[f32],
     outputs: usize,
@@ -34,13 +34,13 @@ pub fn backward_input(
     out: Out,
 ) {
     let (tokens, inputs) = (dy.len() / outputs, weight.len() / outputs);
-    matmul_nn(precision, [tokens, inputs, outputs], dy, weight, dx, out);
+    matmul_nn(products, [tokens, inputs, outputs], dy, weight, dx, out);
 }
 
 /// `dW += dyᵀ x`
-pub fn backward_weight(precision: Precision, dy: &[f32], x: &[f32], outputs: usize, d_weight: &mut [f32]) {
+pub fn backward_weight(products: Products, dy: &[f32], x: &[f32], outputs: usize, d_weight: &mut [f32]) {
     let (tokens, inputs) = (dy.len() / outputs, d_weight.len() / outputs);
-    matmul_tn(precision, [outputs, inputs, tokens], dy, x, d_weight, Out::Add);
+    matmul_tn(products, [outputs, inputs, tokens], dy, x, d_weight, Out::Add);
 }
 
 /// `db += sum over tokens of dy`
@@ -64,24 +64,26 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemm::Precision;
     use crate::testing::{check_gradient, noise};
 
     #[test]
     fn gradients() {
         for (tokens, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (131, 33, 65), (2, 3, 17)] {
+            let products = Products::new(Precision::F32).unwrap();
             let weight = noise(inputs * outputs, 1);
             let bias = noise(outputs, 2);
             let x = noise(tokens * inputs, 3);
             let dy = noise(tokens * outputs, 4);
             let run = |x: &[f32], weight: &[f32], bias: &[f32]| {
                 let mut y = vec![0.0; tokens * outputs];
-                forward(Precision::F32, x, weight, bias, &mut y);
+                forward(products, x, weight, bias, &mut y);
                 y
             };
             let mut dx = vec![0.0; x.len()];
-            backward_input(Precision::F32, &dy, &weight, outputs, &mut dx, Out::Set);
+            backward_input(products, &dy, &weight, outputs, &mut dx, Out::Set);
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; outputs]);
-            backward_weight(Precision::F32, &dy, &x, outputs, &mut dw);
+            backward_weight(products, &dy, &x, outputs, &mut dw);
             backward_bias(&dy, &mut db, &mut Vec::new());
             check_gradient("input", &x, &dx, &dy, |x| run(x, &weight, &bias));
             check_gradient("weight", &weight, &dw, &dy, |w| run(&x, w, &bias));

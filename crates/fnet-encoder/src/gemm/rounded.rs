@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::super::{Operand, Out, float_product};
+use super::{Operand, Out};
 use crate::arch::multiversion;
 
 /// Values that a task rounds.
@@ -17,7 +17,15 @@ thread_local! {
     static ROUNDED: Cell<[Vec<f32>; 2]> = Cell::default();
 }
 
-pub fn product(shape @ [m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+/// `y (+)= x w` by `float_product`, of rounded copies.
+pub fn product(
+    float_product: impl Fn([usize; 3], Operand, Operand, &mut [f32], Out),
+    shape @ [m, n, k]: [usize; 3],
+    x: Operand,
+    w: Operand,
+    y: &mut [f32],
+    out: Out,
+) {
     let [mut xs, mut ws] = ROUNDED.take();
     xs.resize(m * k, 0.0);
     ws.resize(k * n, 0.0);

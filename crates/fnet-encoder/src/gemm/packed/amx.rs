@@ -6,7 +6,8 @@
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::blocks::{COLUMNS, Kernel, PAIRS};
+use super::pack::{BLOCK, Layout};
+use super::{COLUMNS, Kernel};
 
 /// Whether the CPU has tiles for bfloat16 and the kernel lets this process use them.
 pub fn is_available() -> bool {
@@ -138,6 +139,7 @@ impl<T> Amx<T> {
 
 impl<T: Tiles> Kernel for Amx<T> {
     const ROWS: usize = 32;
+    const STRIP: Layout = Layout::LanesFirst;
 
     fn begin(self) {
         T::configure();
@@ -147,8 +149,8 @@ impl<T: Tiles> Kernel for Amx<T> {
         T::release();
     }
 
-    unsafe fn tile(self, pairs: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool) {
-        let (row, line, y_row) = (4 * pairs, 4 * COLUMNS, 4 * stride);
+    unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool) {
+        let (row, line, y_row) = (4 * depth, 4 * COLUMNS, 4 * stride);
         // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says, of which each register takes 16 rows
         // of 16 pairs, 16 pairs of 16 columns, or 16 x 16 values. Covered by `tiles_match_float64`.
         unsafe {
@@ -164,13 +166,13 @@ impl<T: Tiles> Kernel for Amx<T> {
                 T::zero::<2>();
                 T::zero::<3>();
             }
-            for p in (0..pairs).step_by(PAIRS) {
+            for p in (0..depth).step_by(BLOCK) {
                 T::load::<4>(x.add(p).cast(), row);
                 T::load::<6>(w.add(p * COLUMNS).cast(), line);
                 T::dot::<0, 4, 6>();
                 T::load::<7>(w.add(p * COLUMNS + 16).cast(), line);
                 T::dot::<1, 4, 7>();
-                T::load::<5>(x.add(16 * pairs + p).cast(), row);
+                T::load::<5>(x.add(16 * depth + p).cast(), row);
                 T::dot::<2, 5, 6>();
                 T::dot::<3, 5, 7>();
             }

@@ -1,0 +1,170 @@
+//! Products of bfloat16 operands, summed in float32, by kernels of our own: the loops around a tile, over blocks that fit the caches.
+//!
+//! Two neighbours of the inner axis, rounded to bfloat16, are a *pair*, 32 bits. Columns of w are packed in panels of [`COLUMNS`], rows of x in strips of a tile's height,
+//! as `[pair][column]` and `[pair][row]`, or `[row][pair]` for tile registers; what is missing
+//! to a whole tile is zero. Both buffers stay with their threads.
+//!
+//! A result's sum runs over the inner axis in order, in blocks of one length: it depends neither on
+//! the other rows nor on threads.
+
+pub mod amx;
+mod dot;
+mod pack;
+
+use std::cell::Cell;
+
+pub use dot::{Dot, is_fast as is_dot_fast};
+use pack::{BLOCK, Layout, pack_block};
+use rayon::prelude::*;
+
+use super::{Operand, Out};
+
+/// Columns of a tile and of a panel of w.
+const COLUMNS: usize = 32;
+/// Most rows that a tile of any kernel has.
+const MOST_ROWS: usize = 32;
+/// Pairs of the inner axis that are packed at once: a panel of w is 32 KiB.
+const DEPTH: usize = 256;
+/// Columns of w that are packed at once: 1 MiB.
+const WIDTH: usize = 1024;
+/// Rows of x that a task packs at once: 96 KiB.
+const HEIGHT: usize = 96;
+
+/// Computes one tile.
+pub trait Kernel: Copy + Send + Sync {
+    /// Rows of a tile; divides `HEIGHT`.
+    const ROWS: usize;
+
+    /// How a strip of x is packed.
+    const STRIP: Layout;
+
+    /// Readies a thread for tiles.
+    fn begin(self) {}
+
+    /// Ends what `begin` began.
+    fn end(self) {}
+
+    /// `y[ROWS][COLUMNS] (+)= x w` for `depth` pairs, with a row of `y` every `stride` values.
+    ///
+    /// # Safety
+    /// `x` holds a strip of `ROWS` by `depth`, `w` `depth` rows of `COLUMNS`, `y` a tile; `depth` is a
+    /// multiple of `BLOCK`; the CPU can run the kernel, and this thread has called `begin`.
+    unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool);
+}
+
+/// Whether the CPU has what packing and [`Dot`] need.
+pub fn has_avx512_bf16() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16")
+}
+
+thread_local! {
+    static PANELS: Cell<Vec<u32>> = Cell::default();
+    static ROWS: Cell<Vec<u32>> = Cell::default();
+}
+
+/// `y (+)= x w`, with at least one value along the inner axis.
+pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+    let tasks = rayon::current_num_threads();
+    let rows = m.div_ceil(tasks).next_multiple_of(K::ROWS).clamp(K::ROWS, HEIGHT);
+    let values = 2 * DEPTH;
+    let w = w.transposed();
+    let mut panels = PANELS.take();
+    for first in (0..n).step_by(WIDTH) {
+        let width = WIDTH.min(n - first);
+        for start in (0..k).step_by(values) {
+            let length = values.min(k - start);
+            let depth = length.div_ceil(2).next_multiple_of(BLOCK);
+            let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
+            panels.resize(width.next_multiple_of(COLUMNS) * depth, 0);
+            panels.par_chunks_mut(COLUMNS * depth).enumerate().for_each(|(i, panel)| {
+                let columns = w.skip_rows(first + i * COLUMNS).skip_columns(start);
+                let lanes = COLUMNS.min(width - i * COLUMNS);
+                pack(columns, [lanes, length], [COLUMNS, depth], Layout::PairsFirst, panel);
+            });
+            let x = x.skip_columns(start);
+            y.par_chunks_mut(rows * n).enumerate().for_each(|(i, y)| {
+                rows_product(kernel, x.skip_rows(i * rows), &panels, y, part);
+            });
+        }
+    }
+    PANELS.set(panels);
+}
+
+/// Which part of a product is computed.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Columns of y, and which of them: `width` from `first` on.
+    n: usize,
+    first: usize,
+    width: usize,
+    /// Values of the inner axis, and the pairs that they are packed in.
+    length: usize,
+    depth: usize,
+    add: bool,
+}
+
+/// The packed columns times a task's rows.
+fn rows_product<K: Kernel>(kernel: K, x: Operand, panels: &[u32], y: &mut [f32], part: Part) {
+    let Part { n, first, width, length, depth, add } = part;
+    let rows = y.len() / n;
+    let all = rows.next_multiple_of(K::ROWS);
+    let mut packed = ROWS.take();
+    packed.resize(all * depth, 0);
+    for (i, strip) in packed.chunks_exact_mut(K::ROWS * depth).enumerate() {
+        let high = K::ROWS.min(rows - i * K::ROWS);
+        let x = x.skip_rows(i * K::ROWS);
+        pack(x, [high, length], [K::ROWS, depth], K::STRIP, strip);
+    }
+    kernel.begin();
+    for (panel, left) in panels.chunks_exact(COLUMNS * depth).zip((0..width).step_by(COLUMNS)) {
+        let columns = COLUMNS.min(width - left);
+        for (x, top) in packed.chunks_exact(K::ROWS * depth).zip((0..rows).step_by(K::ROWS)) {
+            let high = K::ROWS.min(rows - top);
+            let at = top * n + first + left;
+            if columns == COLUMNS && high == K::ROWS {
+                let y = &mut y[at..at + (high - 1) * n + columns];
+                // SAFETY: both packed operands are whole chunks, `y` has just been cut to the tile;
+                // levels are only chosen where they are available. Covered by `matches_float64`.
+                unsafe { kernel.tile(depth, x.as_ptr(), panel.as_ptr(), y.as_mut_ptr(), n, add) };
+                continue;
+            }
+            let mut tile = [0.0; MOST_ROWS * COLUMNS];
+            let rows = || (0..high).map(|i| (at + i * n, i * COLUMNS));
+            if add {
+                rows().for_each(|(y0, t0)| tile[t0..t0 + columns].copy_from_slice(&y[y0..y0 + columns]));
+            }
+            // SAFETY: as above; `tile` holds the largest tile.
+            unsafe { kernel.tile(depth, x.as_ptr(), panel.as_ptr(), tile.as_mut_ptr(), COLUMNS, add) };
+            rows().for_each(|(y0, t0)| y[y0..y0 + columns].copy_from_slice(&tile[t0..t0 + columns]));
+        }
+    }
+    kernel.end();
+    ROWS.set(packed);
+}
+
+/// Packs the first `lanes` rows of `from`, `length` long, and fills up with zeros to `all` lanes of
+/// `depth` pairs.
+fn pack(
+    from: Operand,
+    [lanes, length]: [usize; 2],
+    [all, depth]: [usize; 2],
+    layout: Layout,
+    to: &mut [u32],
+) {
+    let block_values = 2 * BLOCK;
+    for lane in (0..all).step_by(BLOCK) {
+        for (i, at) in (0..depth).step_by(BLOCK).enumerate() {
+            let start = i * block_values;
+            let size =
+                [lanes.saturating_sub(lane).min(BLOCK), length.saturating_sub(start).min(block_values)];
+            let block = from.skip_rows(lane).skip_columns(start);
+            let (place, step) = match layout {
+                Layout::LanesFirst => (lane * depth + at, depth),
+                Layout::PairsFirst => (at * all + lane, all),
+            };
+            pack_block(block, size, layout, &mut to[place..], step, BLOCK.min(all - lane));
+        }
+    }
+}

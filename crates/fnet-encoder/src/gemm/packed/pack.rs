@@ -1,0 +1,128 @@
+//! Rounds and packs blocks of 16 lanes by 16 pairs with AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::super::Operand;
+
+/// Lanes and pairs of a block that is packed at once.
+pub const BLOCK: usize = 16;
+
+/// Where a block is written: so many lines of so many pairs.
+#[derive(Clone, Copy)]
+struct To {
+    start: *mut u32,
+    step: usize,
+    lines: usize,
+    width: usize,
+}
+
+/// Order of packed pairs.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Layout {
+    /// `[lane][pair]`
+    LanesFirst,
+    /// `[pair][lane]`
+    PairsFirst,
+}
+
+/// Rounds and packs `lanes` rows of `from`, `length` values long, into `all` lanes of `to`, at most
+/// [`BLOCK`], whose lines lie `step` apart; what is missing is zero.
+pub fn pack_block(
+    from: Operand,
+    [lanes, length]: [usize; 2],
+    layout: Layout,
+    to: &mut [u32],
+    step: usize,
+    all: usize,
+) {
+    assert!(lanes <= all && all <= BLOCK && length <= 2 * BLOCK);
+    assert!(from.reaches(lanes, length) && (from.row == 1 || from.column == 1));
+    let [lines, width] = match layout {
+        Layout::LanesFirst => [all, BLOCK],
+        Layout::PairsFirst => [BLOCK, all],
+    };
+    assert!((lines - 1) * step + width <= to.len());
+    let to = To { start: to.as_mut_ptr(), step, lines, width };
+    // SAFETY: the assertions are what the function asks for, and levels that pack are only chosen where
+    // the features are there. Covered by `matches_float64`.
+    unsafe { pack_pairs(from, [lanes, length], layout, to) }
+}
+
+/// Reads `count` values from `at` on, zeros after them.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn load(from: Operand, at: usize, count: usize) -> __m512 {
+    let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
+    // SAFETY: only those `count` values are read, which the caller's operand reaches.
+    unsafe { _mm512_maskz_loadu_ps(first, from.values.as_ptr().wrapping_add(at)) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_pairs(from: Operand, [lanes, length]: [usize; 2], layout: Layout, to: To) {
+    let mut block = [_mm512_setzero_si512(); BLOCK];
+    // SAFETY (all loads): the caller's operand reaches what is read.
+    let have = if from.column == 1 {
+        for (lane, line) in block.iter_mut().enumerate().take(lanes) {
+            let at = lane * from.row;
+            // SAFETY: as said above.
+            let (low, high) =
+                unsafe { (load(from, at, length), load(from, at + 16, length.saturating_sub(16))) };
+            // SAFETY: both are 512 bits without invalid values.
+            *line = unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) };
+        }
+        Layout::LanesFirst
+    } else {
+        let row = |k: usize| {
+            // SAFETY: as said above.
+            let values = unsafe { load(from, k * from.column, if k < length { lanes } else { 0 }) };
+            // SAFETY: both are 256 bits without invalid values.
+            let rounded = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) };
+            _mm512_cvtepu16_epi32(rounded)
+        };
+        for (pair, line) in block.iter_mut().enumerate().take(length.div_ceil(2)) {
+            *line = _mm512_or_si512(row(2 * pair), _mm512_slli_epi32::<16>(row(2 * pair + 1)));
+        }
+        Layout::PairsFirst
+    };
+    // SAFETY: the caller's promise.
+    unsafe { write(block, have, layout, to) }
+}
+
+/// Writes a block in the order that is asked for.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn write(mut block: [__m512i; BLOCK], have: Layout, layout: Layout, to: To) {
+    if have != layout {
+        transpose(&mut block);
+    }
+    let first = ((1_u32 << to.width) - 1) as __mmask16;
+    for (i, line) in block.into_iter().enumerate().take(to.lines) {
+        // SAFETY: `to` holds its lines.
+        unsafe { _mm512_mask_storeu_epi32(to.start.add(i * to.step).cast(), first, line) };
+    }
+}
+
+/// Transposes 16 x 16 values of 32 bits: within quarters of registers, then the quarters.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(block: &mut [__m512i; BLOCK]) {
+    for four in block.chunks_exact_mut(4) {
+        let low = |a, b| _mm512_unpacklo_epi32(a, b);
+        let high = |a, b| _mm512_unpackhi_epi32(a, b);
+        let (a, b) = (low(four[0], four[1]), high(four[0], four[1]));
+        let (c, d) = (low(four[2], four[3]), high(four[2], four[3]));
+        four[0] = _mm512_unpacklo_epi64(a, c);
+        four[1] = _mm512_unpackhi_epi64(a, c);
+        four[2] = _mm512_unpacklo_epi64(b, d);
+        four[3] = _mm512_unpackhi_epi64(b, d);
+    }
+    const EVEN: i32 = 0x88;
+    const ODD: i32 = 0xDD;
+    for i in 0..4 {
+        let (a, b, c, d) = (block[i], block[4 + i], block[8 + i], block[12 + i]);
+        let (even, even_too) = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(c, d));
+        let (odd, odd_too) = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(c, d));
+        block[i] = _mm512_shuffle_i32x4::<EVEN>(even, even_too);
+        block[8 + i] = _mm512_shuffle_i32x4::<ODD>(even, even_too);
+        block[4 + i] = _mm512_shuffle_i32x4::<EVEN>(odd, odd_too);
+        block[12 + i] = _mm512_shuffle_i32x4::<ODD>(odd, odd_too);
+    }
+}
