@@ -8,7 +8,7 @@ use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, Workspace, set_len};
 
 /// Masked tokens whose logits are held at once.
-const LOGIT_ROWS: usize = 256;
+pub(crate) const LOGIT_ROWS: usize = 256;
 
 /// What a model predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

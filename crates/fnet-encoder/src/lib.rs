@@ -26,6 +26,7 @@
 mod arch;
 mod batch;
 mod config;
+mod cost;
 mod encoder;
 mod error;
 pub mod gemm;

@@ -47,7 +47,7 @@ impl Model {
         if mlm.is_some() {
             parameters.freeze("fnet.pooler.*"); // nothing reads it
         }
-        let (products, recompute) = (Products::new(Precision::F32)?, false);
+        let (products, recompute) = (Products::new(Precision::F32), false);
         Ok(Self {
             config,
             head,
@@ -102,6 +102,11 @@ impl Model {
     /// keeping it: a third of the memory for activations, a sixth more work, the same bits.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
+    }
+
+    /// Whether training steps compute feed-forward layers again.
+    pub fn recompute(&self) -> bool {
+        self.recompute
     }
 
     fn pass<'a>(&'a self, batch: &'a Batch, dropout: Option<Dropout>) -> Pass<'a> {

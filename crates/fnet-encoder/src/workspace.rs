@@ -75,6 +75,34 @@ impl Workspace {
         Self::default()
     }
 
+    /// Bytes in all buffers.
+    pub fn bytes(&self) -> usize {
+        let head = &self.head;
+        let norms = [&self.embedded, &head.activated].into_iter();
+        let norms = norms.chain(self.layers.iter().flat_map(|layer| [&layer.mixed, &layer.sum]));
+        let plain = [
+            &self.hidden,
+            &self.mixing,
+            &self.rows,
+            &self.d_rows,
+            &self.d_hidden,
+            &self.d_sum,
+            &self.normed,
+            &self.wide,
+            &self.again,
+            &self.partial,
+            &head.dense,
+            &head.active,
+            &head.d_active,
+            &head.scratch,
+            &head.logits,
+        ];
+        let plain = plain.into_iter().chain(self.layers.iter().map(|layer| &layer.wide));
+        size_of::<f32>() * plain.map(Vec::capacity).sum::<usize>()
+            + norms.map(|n| 4 * n.input.capacity() + size_of::<Stats>() * n.stats.capacity()).sum::<usize>()
+            + size_of::<RowLoss>() * head.losses.capacity()
+    }
+
     /// What the layer of a slot keeps.
     pub(crate) fn kept(&mut self, slot: usize) -> &mut LayerActivations {
         if self.layers.len() <= slot {

@@ -2,7 +2,8 @@
 
 use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::{
-    Batch, ClassTargets, Dropout, EncoderError, Head, MlmTargets, Model, ModelConfig, Workspace,
+    Batch, ClassTargets, Dropout, EncoderError, Head, MlmTargets, Model, ModelConfig, Precision, Products,
+    Workspace,
 };
 
 fn config() -> ModelConfig {
@@ -217,4 +218,53 @@ fn freezing_is_by_name() {
     assert_eq!(model.parameters_mut().freeze("fnet.encoder.layer.0.*"), 8);
     assert!(model.parameters().trainable_len() < all);
     assert_eq!(model.parameters_mut().freeze("nothing"), 0);
+}
+
+#[test]
+fn recomputing_gives_the_same_bits_and_the_memory_that_is_foretold() {
+    let config = ModelConfig { num_hidden_layers: 4, hidden_size: 64, intermediate_size: 256, ..config() };
+    let mut model = Model::new(config, Head::MaskedLm, 2).unwrap();
+    let batch = batch_of(&(0..30).map(|i| sequence(i, i + 4)).collect::<Vec<_>>());
+    let places: Vec<u32> = (0..batch.tokens().len() as u32).step_by(7).collect();
+    let targets = MlmTargets { labels: vec![5; places.len()], places };
+    let dropout = Dropout { rate: 0.1, key: 9 };
+    let mut run = |recompute| {
+        model.set_recompute(recompute);
+        let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
+        model.forward(&batch, Some(dropout), &mut w).unwrap();
+        let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+        let foretold = model.workspace_bytes(batch.tokens().len(), targets.places.len()) as f64;
+        let ratio = w.bytes() as f64 / foretold;
+        assert!((0.95..1.05).contains(&ratio), "{ratio} of what was foretold");
+        (loss, gradients, w.bytes())
+    };
+    let (kept, again) = (run(false), run(true));
+    assert!(kept.0 == again.0 && kept.1 == again.1);
+    assert!((again.2 as f64) < 0.75 * kept.2 as f64, "{} and {}", again.2, kept.2);
+}
+
+#[test]
+fn bfloat16_is_near_float32() {
+    let mut model = Model::new(config(), Head::MaskedLm, 2).unwrap();
+    let batch = batch_of(&(0..30).map(|i| sequence(i, i + 4)).collect::<Vec<_>>());
+    let targets = MlmTargets { places: vec![1, 5, 9, 100, 101], labels: vec![4, 5, 6, 7, 59] };
+    let mut run = |products| {
+        model.set_products(products);
+        let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
+        let dropout = Dropout { rate: 0.0, key: 0 };
+        model.forward(&batch, Some(dropout), &mut w).unwrap();
+        let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+        (loss.mean(), gradients)
+    };
+    let (loss, gradients) = run(Products::new(Precision::F32));
+    let size: f64 = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    for products in Products::all(Precision::Bf16) {
+        let (rounded_loss, rounded) = run(products);
+        // A bfloat16 has 8 bits, so each operand is off by up to 1/256 and a gradient by a few of these.
+        assert!((loss - rounded_loss).abs() < 0.02 * loss, "{products:?}: {rounded_loss}, in float32 {loss}");
+        assert!(rounded_loss != loss, "{products:?} rounds nothing");
+        let error: f64 =
+            gradients.iter().zip(&rounded).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        assert!(error < 0.03 * size, "{products:?}: gradients differ by {}", error / size);
+    }
 }

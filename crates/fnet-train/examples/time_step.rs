@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut model = Model::new(config, Head::MaskedLm, 1)?;
     match value("--precision", "f32").as_str() {
         "f32" => {}
-        "bf16" => model.set_products(Products::new(Precision::Bf16)?),
+        "bf16" => model.set_products(Products::new(Precision::Bf16)),
         other => return Err(format!("--precision {other}: f32 or bf16").into()),
     }
     model.set_recompute(arguments.iter().any(|a| a == "--recompute"));

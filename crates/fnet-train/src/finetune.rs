@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Result;
 use crate::random::{fingerprint, generator};
 use crate::state::Position;
-use crate::tasks::dataset::{Dataset, Labels, predict, score};
+use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
 
@@ -36,38 +36,76 @@ pub struct TaskObjective {
     dev: Vec<(String, Dataset)>,
     labels: Labels,
     metrics: Vec<Metric>,
-    batch_size: usize,
+    batch_size: BatchSize,
     accumulate: usize,
     hiding: Hiding,
     seed: u64,
+    /// Batches of the epoch `ordered`, one after another, and where each ends.
     order: Vec<u32>,
+    ends: Vec<usize>,
     ordered: Option<u64>,
 }
 
+/// How many examples, or tokens, make a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum BatchSize {
+    /// So many examples.
+    Examples(usize),
+    /// Examples of similar length, up to so many tokens.
+    Tokens(usize),
+}
+
+/// Examples among which those of similar length are put together.
+const POOL: usize = 2_048;
+
 impl TaskObjective {
-    /// Trains on `train` in batches of `batch_size` examples, chooses the best by `dev`.
+    /// Trains on `train` in batches of `batch_size`, chooses the best by `dev`.
     pub fn new(
         train: Dataset,
         dev: Vec<(String, Dataset)>,
         labels: Labels,
         metrics: Vec<Metric>,
-        [batch_size, accumulate]: [usize; 2],
+        (batch_size, accumulate): (BatchSize, usize),
         hiding: Hiding,
         seed: u64,
     ) -> Self {
-        let (batch_size, accumulate) = (batch_size.max(1), accumulate.max(1));
-        let (order, ordered) = (Vec::new(), None);
-        Self { train, dev, labels, metrics, batch_size, accumulate, hiding, seed, order, ordered }
+        let (accumulate, order, ends, ordered) = (accumulate.max(1), Vec::new(), Vec::new(), None);
+        Self { train, dev, labels, metrics, batch_size, accumulate, hiding, seed, order, ends, ordered }
+    }
+
+    /// Puts an epoch's batches in an order that the seed decides.
+    fn shuffle(&mut self, epoch: u64) {
+        let mut random = generator(self.seed, "shuffle", epoch);
+        self.order = (0..self.train.examples.len() as u32).collect();
+        self.order.shuffle(&mut random);
+        let count = self.order.len();
+        match self.batch_size {
+            BatchSize::Examples(size) => {
+                self.ends = (0..count).step_by(size.max(1)).map(|i| (i + size.max(1)).min(count)).collect();
+            }
+            BatchSize::Tokens(most) => {
+                let pools = self.order.chunks(POOL);
+                let mut batches: Vec<Vec<u32>> =
+                    pools.flat_map(|p| batches_by_tokens(&self.train.examples, p.to_vec(), most)).collect();
+                batches.shuffle(&mut random);
+                let ends = batches.iter().scan(0, |end, batch| {
+                    *end += batch.len();
+                    Some(*end)
+                });
+                self.ends = ends.collect();
+                self.order = batches.concat();
+            }
+        }
+        self.ordered = Some(epoch);
     }
 
     fn draw(&mut self, position: &mut Position, batch: &mut Batch, targets: &mut Vec<f32>) {
         if self.ordered != Some(position.epoch) {
-            self.order = (0..self.train.examples.len() as u32).collect();
-            self.order.shuffle(&mut generator(self.seed, "shuffle", position.epoch));
-            self.ordered = Some(position.epoch);
+            self.shuffle(position.epoch);
         }
         position.index = position.index.min(self.order.len());
-        let end = (position.index + self.batch_size).min(self.order.len());
+        let next = self.ends.partition_point(|end| *end <= position.index);
+        let end = self.ends.get(next).copied().unwrap_or(self.order.len());
         batch.clear();
         targets.clear();
         let mut random = generator(self.seed, "hide tokens", position.epoch << 32 | position.index as u64);
@@ -123,7 +161,7 @@ impl Objective for TaskObjective {
         let mut values = Vec::new();
         let mut scores = Vec::new();
         for (name, dev) in &self.dev {
-            let outputs = predict(model, &dev.examples, w, |_| {})?;
+            let outputs = predict(model, &dev.examples, INFERENCE_TOKENS, w, |_| {})?;
             for (metric, value) in score(&self.labels, &self.metrics, &outputs, &dev.labels()) {
                 scores.push(value);
                 let name = if name.is_empty() { metric } else { format!("{metric}_{name}") };

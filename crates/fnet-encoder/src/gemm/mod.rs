@@ -11,7 +11,7 @@ mod library;
 mod packed;
 mod rounded;
 
-use crate::EncoderError;
+use serde::{Deserialize, Serialize};
 
 /// Products with fewer columns than this are computed by plain loops, whatever their rows.
 const NARROW: usize = 16;
@@ -19,7 +19,8 @@ const NARROW: usize = 16;
 const SHALLOW: usize = 2;
 
 /// What the operands of products are; sums, weights and everything else are float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// float32
     #[default]
@@ -29,7 +30,8 @@ pub enum Precision {
 }
 
 /// What computes products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Intel's tile registers, `tdpbf16ps`. For bfloat16.
     Amx,
@@ -41,11 +43,21 @@ pub enum Level {
     Library,
 }
 
+impl Precision {
+    /// Its name in the log, in a run's folder and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 impl Level {
     /// From fast to slow.
     pub const ALL: [Self; 3] = [Self::Amx, Self::Avx512Bf16, Self::Library];
 
-    /// Its name in the log, in a run's folder and in `FNET_GEMM`.
+    /// Its name in the log, in a run's folder and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amx => "amx",
@@ -90,23 +102,10 @@ pub struct Products {
 }
 
 impl Products {
-    /// The fastest way of this machine, or the level that the environment's `FNET_GEMM` names.
-    ///
-    /// # Errors
-    /// If `FNET_GEMM` names nothing that this machine and this precision have.
-    pub fn new(precision: Precision) -> Result<Self, EncoderError> {
-        match std::env::var("FNET_GEMM") {
-            Ok(name) => {
-                let named = Level::ALL.into_iter().find(|level| level.name() == name);
-                named.and_then(|level| Self::with_level(precision, level)).ok_or_else(|| {
-                    let names: Vec<_> = Self::all(precision).map(|p| p.level.name()).collect();
-                    EncoderError::Config(format!("FNET_GEMM={name}: here are {}", names.join(", ")))
-                })
-            }
-            Err(_) => Ok(Self::all(precision)
-                .find(|p| p.level.is_worth_it())
-                .unwrap_or(Self { precision, level: Level::Library })),
-        }
+    /// The fastest way of this machine.
+    pub fn new(precision: Precision) -> Self {
+        let fastest = Self::all(precision).find(|products| products.level.is_worth_it());
+        fastest.unwrap_or(Self { precision, level: Level::Library })
     }
 
     /// Products by one level; `None` where this machine or this precision does not have it.

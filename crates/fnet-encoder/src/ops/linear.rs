@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn gradients() {
         for (tokens, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (131, 33, 65), (2, 3, 17)] {
-            let products = Products::new(Precision::F32).unwrap();
+            let products = Products::new(Precision::F32);
             let weight = noise(inputs * outputs, 1);
             let bias = noise(outputs, 2);
             let x = noise(tokens * inputs, 3);

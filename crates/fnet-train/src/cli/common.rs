@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fnet_encoder::Model;
+use fnet_encoder::{Level, Model, Precision, Products};
 use fnet_train::folder::RunFolder;
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
 use fnet_train::stop::Stop;
@@ -65,9 +65,52 @@ pub struct LoopFlags {
     /// Minutes between checkpoints
     #[arg(long)]
     pub checkpoint_minutes: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub products: ProductFlags,
+    /// Compute each feed-forward layer again in the backward pass instead of keeping it: a third of the
+    /// memory for activations, a sixth more work, the same bytes
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     /// Parameters that are not trained, by name; `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
     pub freeze: Vec<String>,
+}
+
+/// How matrix products are computed.
+#[derive(Args, Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProductFlags {
+    /// Operands of matrix products: f32 (the default), or bf16, with sums and weights in float32
+    #[arg(long, value_parser = parse_name::<Precision>)]
+    pub precision: Option<Precision>,
+    /// What computes bf16 products: amx, avx512-bf16 or library; by default the fastest of this machine.
+    /// The last bits depend on it
+    #[arg(long, value_name = "LEVEL", value_parser = parse_name::<Level>)]
+    pub products: Option<Level>,
+}
+
+impl ProductFlags {
+    /// Fills in what was not given.
+    pub fn resolve(&mut self) -> Result<Products> {
+        let precision = self.precision.unwrap_or_default();
+        let products = match self.products {
+            None => Products::new(precision),
+            Some(level) => Products::with_level(precision, level).ok_or_else(|| {
+                let here: Vec<_> = Products::all(precision).map(|p| p.level().name()).collect();
+                let (level, precision, here) = (level.name(), precision.name(), here.join(", "));
+                Error::usage(format!("--products {level}: for {precision} this machine has {here}"))
+            })?,
+        };
+        (self.precision, self.products) = (Some(precision), Some(products.level()));
+        Ok(products)
+    }
+}
+
+/// A value by the name that it has in files.
+fn parse_name<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|e| e.to_string())
 }
 
 /// Defaults that differ between pretraining and fine-tuning.
@@ -99,6 +142,7 @@ impl LoopFlags {
         self.seed.get_or_insert(1);
         self.evaluations.get_or_insert(defaults.evaluations);
         self.checkpoint_minutes.get_or_insert(5.0);
+        self.products.resolve()?;
         in_range("--steps", self.steps.map(|s| s as f64), 1.0, 1e15)?;
         in_range("--epochs", self.epochs, 1e-6, 1e9)?;
         in_range("--minutes", self.minutes, 1e-6, 1e9)?;
@@ -142,8 +186,14 @@ impl LoopFlags {
         }
     }
 
-    /// Freezes the parameters that `--freeze` names.
-    pub fn freeze(&self, model: &mut Model) -> Result<()> {
+    /// Sets how a model is trained: products, memory, and the parameters that `--freeze` names.
+    pub fn prepare(&self, model: &mut Model, quiet: bool) -> Result<()> {
+        let products = { self.products }.resolve()?;
+        model.set_products(products);
+        model.set_recompute(self.recompute);
+        if !quiet {
+            eprintln!("{} products by {}", products.precision().name(), products.level().name());
+        }
         for pattern in &self.freeze {
             if model.parameters_mut().freeze(pattern) == 0 {
                 let message = format!("--freeze {pattern}: no parameter has such a name");
@@ -165,7 +215,8 @@ pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<(
 }
 
 /// Settings of which a flag replaces the others that a file gives.
-const RIVALS: [&[&[&str]]; 4] = [
+const RIVALS: [&[&[&str]]; 5] = [
+    &[&["batch_size"], &["batch_tokens"]],
     &[&["steps"], &["epochs"], &["minutes"]],
     &[&["mixer"], &["mixers"]],
     &[&["tokenizer"], &["vocab_size", "kind", "cased"]],
@@ -340,6 +391,17 @@ impl RunFlags {
         let folder = RunFolder::new(out, self.overwrite)?;
         let running = running(&folder);
         Ok((folder, settings, running))
+    }
+
+    /// The settings of a run that would be new, resolved, without touching its folder.
+    pub fn settings<S: Serialize + DeserializeOwned>(
+        &self,
+        flags: S,
+        resolve: impl FnOnce(&mut S) -> Result<()>,
+    ) -> Result<S> {
+        let mut settings = over_config(flags, self.config.as_deref())?;
+        resolve(&mut settings)?;
+        Ok(settings)
     }
 
     /// Prints a finished run's results: a table, or one JSON object.

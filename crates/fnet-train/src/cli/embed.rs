@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::{Batch, Workspace};
+use fnet_encoder::Workspace;
 use fnet_train::progress::Progress;
-use fnet_train::tasks::dataset::{Example, INFERENCE_BATCH};
+use fnet_train::tasks::dataset::{Example, run_batches};
 use fnet_train::tasks::rows::{self, Row};
 use fnet_train::text::{Lines, format_ending};
 use fnet_train::{Error, Result};
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.output.extension().is_none_or(|e| e != "npy") {
         return Err(Error::file(&args.output, "--output: expected .npy"));
     }
-    let opened = Opened::open(&args.model)?;
+    let opened = Opened::open_for(&args.model, &args.out.inference)?;
     let hidden = opened.model.config().hidden_size;
     let mut writer = NpyWriter::create(&args.output, hidden)?;
     let mut progress = Progress::new("embedding", args.out.quiet);
@@ -62,23 +62,30 @@ pub fn run(args: &Args) -> Result<()> {
             block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
         truncated += encoded.iter().filter(|e| e.1).count();
         let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
-        for part in examples.chunks(INFERENCE_BATCH) {
-            let mut batch = Batch::new();
-            part.iter().for_each(|e| batch.push(&e.tokens, &e.segments));
-            opened.model.forward(&batch, None, &mut w)?;
-            match args.pool {
-                Pool::Mean => {
-                    let tokens = opened.model.hidden(&batch, &mut w);
-                    for range in batch.ranges() {
-                        writer.row(&mean(&tokens[range.start * hidden..range.end * hidden], hidden))?;
+        let mut rows = vec![0.0; examples.len() * hidden];
+        let mut put = |i: &u32, row: &[f32]| rows[*i as usize * hidden..][..hidden].copy_from_slice(row);
+        run_batches(
+            &opened.model,
+            &examples,
+            args.out.inference.batch_tokens,
+            &mut w,
+            |batch, numbers, w| {
+                match args.pool {
+                    Pool::Mean => {
+                        let tokens = opened.model.hidden(batch, w);
+                        for (range, i) in batch.ranges().zip(numbers) {
+                            put(i, &mean(&tokens[range.start * hidden..range.end * hidden], hidden));
+                        }
+                    }
+                    Pool::First => {
+                        let first = opened.model.first_tokens(batch, w);
+                        first.chunks_exact(hidden).zip(numbers).for_each(|(row, i)| put(i, row));
                     }
                 }
-                Pool::First => {
-                    let first = opened.model.first_tokens(&batch, &mut w);
-                    first.chunks_exact(hidden).try_for_each(|row| writer.row(row))?;
-                }
-            }
-        }
+                Ok(())
+            },
+        )?;
+        rows.chunks_exact(hidden).try_for_each(|row| writer.row(row))?;
         block.clear();
         progress.update(None, &format!("{} texts", writer.rows));
         Ok(())

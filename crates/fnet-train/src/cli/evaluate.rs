@@ -8,7 +8,7 @@ use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
 use super::common::{say, set_threads};
-use super::opened::{ColumnFlags, Opened};
+use super::opened::{ColumnFlags, InferenceFlags, Opened};
 use super::task::find_task;
 
 /// Measure a fine-tuned model on labelled rows
@@ -28,6 +28,8 @@ pub struct Args {
     label: Option<String>,
     #[command(flatten)]
     columns: ColumnFlags,
+    #[command(flatten)]
+    inference: InferenceFlags,
     /// Threads; all cores by default
     #[arg(long)]
     threads: Option<usize>,
@@ -39,7 +41,7 @@ pub struct Args {
 /// Runs `fnet evaluate`.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
-    let opened = Opened::open(&args.model)?;
+    let opened = Opened::open_for(&args.model, &args.inference)?;
     let labels = opened.labels()?;
     let task = opened.task(&args.columns).map(find_task).transpose()?;
     let files: Vec<PathBuf> = match (&args.file, task) {
@@ -68,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         let data = Dataset::read(file, &columns, &labels, &opened.encoding(), false)?;
         let mut progress = Progress::new("evaluating", false);
         let message = format!("{} rows of {}", data.examples.len(), file.display());
-        let outputs = predict(&opened.model, &data.examples, &mut w, |done| {
+        let outputs = predict(&opened.model, &data.examples, args.inference.batch_tokens, &mut w, |done| {
             progress.update(Some(done), &message);
         })?;
         drop(progress);

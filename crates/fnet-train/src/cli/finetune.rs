@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
-use fnet_train::finetune::{Hiding, TaskObjective};
+use fnet_train::finetune::{BatchSize, Hiding, TaskObjective};
 use fnet_train::folder::{METRICS_FILE, RunFolder, TOKENIZER_CONFIG_FILE};
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::metrics::Metric;
@@ -64,6 +64,9 @@ pub struct Settings {
     /// Part of a training example's tokens that [MASK] hides, drawn anew each time: helps on single sentences, harms on pairs
     #[arg(long)]
     pub hide_rate: Option<f64>,
+    /// Instead of --batch-size: examples of similar length together, up to this many tokens
+    #[arg(long, conflicts_with = "batch_size")]
+    pub batch_tokens: Option<usize>,
     /// Runs with this many seeds, from --seed up; the best is kept in --out
     #[arg(long)]
     pub seeds: Option<u64>,
@@ -98,6 +101,7 @@ impl Settings {
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
         self.hide_rate.get_or_insert(0.0);
         in_range("--hide-rate", self.hide_rate, 0.0, 1.0)?;
+        in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
         in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
             epochs: 5.0,
@@ -276,7 +280,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     if let Labels::Classes(names) = &files.labels {
         pretrained::set_labels(config, names);
     }
-    settings.training.freeze(&mut model)?;
+    settings.training.prepare(&mut model, quiet)?;
     let longest = model.config().max_position_embeddings;
     let longest = settings.max_length.map_or(longest, |n| n.min(longest));
     let encoding = Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
@@ -306,13 +310,15 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         .iter()
         .map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)))
         .collect::<Result<_>>()?;
-    let batch = [settings.training.batch_size, settings.training.accumulate].map(|n| n.unwrap_or(1));
+    let examples = BatchSize::Examples(settings.training.batch_size.unwrap_or(1));
+    let batch = settings.batch_tokens.map_or(examples, BatchSize::Tokens);
+    let accumulate = settings.training.accumulate.unwrap_or(1);
     let (labels, metrics) = (files.labels.clone(), files.metrics.clone());
     let hiding = Hiding {
         rate: settings.hide_rate.unwrap_or(0.0),
         mask: tokenizer.special().mask,
         special: tokenizer.specials(),
     };
-    let objective = TaskObjective::new(train, dev, labels, metrics, batch, hiding, seed);
+    let objective = TaskObjective::new(train, dev, labels, metrics, (batch, accumulate), hiding, seed);
     Ok(Prepared { model, tokenizer, objective, longest })
 }

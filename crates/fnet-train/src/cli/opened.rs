@@ -11,7 +11,7 @@ use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use fnet_train::{Error, Result};
 
-use super::common::check_vocabulary;
+use super::common::{ProductFlags, check_vocabulary};
 use super::finetune;
 use super::task::{find_task, own_columns};
 
@@ -24,6 +24,16 @@ pub struct ColumnFlags {
     /// One or two text columns, with a comma; by default those the model was fine-tuned on
     #[arg(long, value_delimiter = ',', value_name = "COLUMN", conflicts_with = "task")]
     pub text: Vec<String>,
+}
+
+/// How a model is run.
+#[derive(Args)]
+pub struct InferenceFlags {
+    #[command(flatten)]
+    products: ProductFlags,
+    /// Tokens that are run at once, in texts of similar length
+    #[arg(long, default_value_t = 4_096)]
+    pub batch_tokens: usize,
 }
 
 /// A model folder.
@@ -43,6 +53,14 @@ impl Opened {
         let trained =
             RunFolder::new(path, true)?.settings::<finetune::Settings>().ok().filter(|s| s.model.is_some());
         Ok(Self { path: path.into(), model, tokenizer, trained })
+    }
+
+    /// Opens a folder to be run in a certain way.
+    pub fn open_for(path: &Path, flags: &InferenceFlags) -> Result<Self> {
+        let products = { flags.products }.resolve()?;
+        let mut opened = Self::open(path)?;
+        opened.model.set_products(products);
+        Ok(opened)
     }
 
     pub fn encoding(&self) -> Encoding<'_> {

@@ -8,10 +8,13 @@ use clap::Args;
 use fnet_train::{Error, Result};
 
 use super::common::set_threads;
+use super::opened::InferenceFlags;
 
 /// Flags of subcommands that write one file.
 #[derive(Args)]
 pub struct OutputFlags {
+    #[command(flatten)]
+    pub inference: InferenceFlags,
     /// Replace the file that --output names
     #[arg(long)]
     overwrite: bool,

@@ -37,7 +37,7 @@ const BLOCK: usize = 4_096;
 /// Runs `fnet predict`.
 pub fn run(args: &Args) -> Result<()> {
     args.out.start(&args.output)?;
-    let opened = Opened::open(&args.model)?;
+    let opened = Opened::open_for(&args.model, &args.out.inference)?;
     let labels = opened.labels()?;
     let columns = opened.columns(&args.columns, None, &args.input)?;
     let mut writer = Writer::create(&args.output, &labels)?;
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
             block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
         truncated += encoded.iter().filter(|e| e.1).count();
         let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
-        let outputs = predict(&opened.model, &examples, &mut w, |_| {})?;
+        let outputs = predict(&opened.model, &examples, args.out.inference.batch_tokens, &mut w, |_| {})?;
         for output in outputs.chunks(opened.model.head().outputs()) {
             writer.write(&labels, output)?;
         }

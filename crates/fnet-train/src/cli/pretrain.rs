@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range,
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range, say,
 };
 
 /// Pretrain an encoder by masked language modelling on text
@@ -27,6 +27,9 @@ pub struct Args {
     settings: Settings,
     #[command(flatten)]
     run: RunFlags,
+    /// Print the memory and the work that the run will need, and write nothing to --out
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
 }
 
 /// Everything that decides the result: flags, and `training.toml`.
@@ -187,19 +190,15 @@ impl Settings {
         Ok(model)
     }
 
-    fn config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig> {
+    /// The model's shape, with the preset's vocabulary.
+    fn shape(&self) -> Result<ModelConfig> {
         let preset = self.preset.as_deref().unwrap_or("mini");
         let mut config = ModelConfig::preset(preset).ok_or_else(|| {
             let names: Vec<_> = PRESETS.iter().map(|p| p.0).collect();
             Error::usage(format!("--preset {preset}: known presets are {}", names.join(", ")))
         })?;
-        let special = tokenizer.special();
-        config.vocab_size = tokenizer.vocab_size();
         config.max_position_embeddings = self.seq_len.unwrap_or(128);
         config.hidden_dropout_prob = self.training.dropout.unwrap_or(0.1);
-        config.pad_token_id = Some(special.pad);
-        config.bos_token_id = Some(special.cls);
-        config.eos_token_id = Some(special.sep);
         config.padding = self.padding.unwrap_or_default();
         config.mixers = match &self.mixer {
             Some(name) => vec![parse_mixer(name)?; config.num_hidden_layers],
@@ -208,13 +207,63 @@ impl Settings {
         config.check()?;
         Ok(config)
     }
+
+    fn config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig> {
+        let special = tokenizer.special();
+        let mut config = self.shape()?;
+        config.vocab_size = tokenizer.vocab_size();
+        config.pad_token_id = Some(special.pad);
+        config.bos_token_id = Some(special.cls);
+        config.eos_token_id = Some(special.sep);
+        config.check()?;
+        Ok(config)
+    }
 }
 
 /// Runs `fnet pretrain`.
 pub fn run(args: Args) -> Result<()> {
+    if args.dry_run {
+        let settings = args.run.settings(args.settings, Settings::resolve)?;
+        return dry_run(&settings);
+    }
     let (folder, settings, running) = args.run.start("pretrain", args.settings, Settings::resolve)?;
     let results = run_to_end(&folder, &settings, &running)?;
     args.run.finish(&folder, &results)
+}
+
+/// Prints what a run will need, without reading the corpus: its vocabulary is as large as it may be.
+fn dry_run(settings: &Settings) -> Result<()> {
+    let mut model = match (&settings.model, &settings.tokenizer) {
+        (Some(path), _) => pretrained::open_as(path, Head::MaskedLm, 1)?.0,
+        (None, Some(path)) => {
+            let tokenizer = Tokenizer::read(path)?;
+            Model::new(settings.config(&tokenizer)?, Head::MaskedLm, 1)?
+        }
+        (None, None) => {
+            let vocab_size = settings.vocab_size.unwrap_or(8_192);
+            Model::new(ModelConfig { vocab_size, ..settings.shape()? }, Head::MaskedLm, 1)?
+        }
+    };
+    settings.training.prepare(&mut model, true)?;
+    let longest = model.config().max_position_embeddings;
+    let longest = settings.seq_len.map_or(longest, |n| n.min(longest));
+    let tokens = settings.training.batch_size.unwrap_or(1) * longest;
+    let masked = (settings.masking().rate * tokens as f64).ceil() as usize;
+    let (weights, activations) = (model.parameter_bytes(), model.workspace_bytes(tokens, masked));
+    let megabytes = |bytes: usize| format!("{:.0} MB", bytes as f64 / 1e6);
+    let products = model.products();
+    let forward = model.config().flops_per_token(longest);
+    let rows = [
+        ("parameters", model.parameters().len().to_string()),
+        ("weights, gradients and moments", megabytes(weights)),
+        ("activations", megabytes(activations)),
+        ("together", megabytes(weights + activations)),
+        ("tokens in a batch", tokens.to_string()),
+        ("flops a token, forward", format!("{:.1} M", forward / 1e6)),
+        ("products", format!("{} by {}", products.precision().name(), products.level().name())),
+    ];
+    let rows: Vec<(String, String)> = rows.into_iter().map(|(name, v)| (name.into(), v)).collect();
+    say(report::table(&rows).trim_end())
 }
 
 /// Pretrains into a folder, from the start or from its checkpoint; returns its results.
@@ -270,7 +319,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         ));
     }
     let seed = settings.training.seed.unwrap_or(1);
-    settings.training.freeze(&mut model)?;
+    settings.training.prepare(&mut model, quiet)?;
     let mlm = MlmSettings {
         masking: settings.masking(),
         batch_tokens: settings.training.batch_size.unwrap_or(32) * longest,

@@ -206,8 +206,51 @@ impl Dataset {
 /// Rows that are tokenised at once.
 const ENCODED_AT_ONCE: usize = 4096;
 
-/// Sequences run at once where nothing is trained.
-pub const INFERENCE_BATCH: usize = 64;
+/// Tokens run at once where nothing is trained.
+pub const INFERENCE_TOKENS: usize = 4_096;
+
+/// Batches of examples of similar length, up to a number of tokens each: the examples' numbers.
+pub fn batches_by_tokens(examples: &[Example], mut order: Vec<u32>, most: usize) -> Vec<Vec<u32>> {
+    let len = |i: u32| examples[i as usize].tokens.len();
+    order.sort_by_key(|i| len(*i));
+    let (mut batches, mut tokens) = (Vec::<Vec<u32>>::new(), 0);
+    for i in order {
+        match batches.last_mut().filter(|_| tokens + len(i) <= most) {
+            Some(batch) => batch.push(i),
+            None => {
+                batches.push(vec![i]);
+                tokens = 0;
+            }
+        }
+        tokens += len(i);
+    }
+    batches
+}
+
+/// Runs the encoder over examples in batches of `batch_tokens` and hands each batch with its examples'
+/// numbers to `take`.
+///
+/// # Errors
+/// If an example does not fit the model, or what `take` returns.
+pub fn run_batches(
+    model: &Model,
+    examples: &[Example],
+    batch_tokens: usize,
+    w: &mut Workspace,
+    mut take: impl FnMut(&Batch, &[u32], &mut Workspace) -> Result<()>,
+) -> Result<()> {
+    let mut batch = Batch::new();
+    for numbers in batches_by_tokens(examples, (0..examples.len() as u32).collect(), batch_tokens) {
+        batch.clear();
+        for i in &numbers {
+            let example = &examples[*i as usize];
+            batch.push(&example.tokens, &example.segments);
+        }
+        model.forward(&batch, None, w)?;
+        take(&batch, &numbers, w)?;
+    }
+    Ok(())
+}
 
 /// The classifier's outputs for examples, `[examples, outputs]`. `done` hears how far it is, from 0 to 1.
 ///
@@ -216,20 +259,22 @@ pub const INFERENCE_BATCH: usize = 64;
 pub fn predict(
     model: &Model,
     examples: &[Example],
+    batch_tokens: usize,
     w: &mut Workspace,
     mut done: impl FnMut(f64),
 ) -> Result<Vec<f32>> {
-    let mut outputs = Vec::with_capacity(examples.len() * model.head().outputs());
-    let mut batch = Batch::new();
-    for part in examples.chunks(INFERENCE_BATCH) {
-        batch.clear();
-        for example in part {
-            batch.push(&example.tokens, &example.segments);
+    let width = model.head().outputs();
+    let mut outputs = vec![0.0; examples.len() * width];
+    let mut finished = 0;
+    run_batches(model, examples, batch_tokens, w, |batch, numbers, w| {
+        let rows = model.classify(batch, None, w);
+        for (row, i) in rows.chunks_exact(width.max(1)).zip(numbers) {
+            outputs[*i as usize * width..][..width].copy_from_slice(row);
         }
-        model.forward(&batch, None, w)?;
-        outputs.extend_from_slice(model.classify(&batch, None, w));
-        done(outputs.len() as f64 / outputs.capacity().max(1) as f64);
-    }
+        finished += numbers.len();
+        done(finished as f64 / examples.len() as f64);
+        Ok(())
+    })?;
     Ok(outputs)
 }
 
