@@ -75,6 +75,20 @@ fn from_text_to_predictions() {
     }
     assert_eq!(lines(&folder.join("all.jsonl"))[41], lines(&folder.join("one.jsonl"))[0]);
 
+    // Batches of other sizes change no bit and no order; bfloat16 does change bits.
+    let whole = std::fs::read(folder.join("all.jsonl")).unwrap();
+    let predict = format!("predict --model tuned --input {} --quiet", test.display());
+    run(folder, &format!("{predict} --batch-tokens 1 --output single.jsonl"));
+    assert!(std::fs::read(folder.join("single.jsonl")).unwrap() == whole);
+    run(folder, &format!("{predict} --precision bf16 --output rounded.jsonl"));
+    assert!(std::fs::read(folder.join("rounded.jsonl")).unwrap() != whole);
+    fails(folder, &format!("{predict} --products amx --output x.jsonl"), "this machine has library");
+    let finetune = format!("finetune --model model {task} --epochs 1 --quiet --batch-tokens 300");
+    run(folder, &format!("{finetune} --threads 1 --out by-tokens"));
+    run(folder, &format!("{finetune} --threads 2 --out by-tokens-again"));
+    let weights = |name: &str| std::fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    assert!(weights("by-tokens") == weights("by-tokens-again"));
+
     let filled = json(&run(folder, "fill-mask --model model --top 3 --json the_[MASK]_was_[MASK]"));
     assert_eq!(filled["masks"].as_array().unwrap().len(), 2);
     assert_eq!(filled["masks"][1].as_array().unwrap().len(), 3);
@@ -88,7 +102,14 @@ fn from_text_to_predictions() {
     assert_eq!(npy.len(), 128 + 3 * 128 * 4);
     assert!(String::from_utf8_lossy(&npy[..128]).contains("'shape': (3, 128)"));
 
+    let needed = run(folder, &format!("{} --out not-made --dry-run --recompute", tiny_pretraining()));
+    assert!(String::from_utf8_lossy(&needed.stdout).contains("activations"));
+    assert!(!folder.join("not-made").exists());
+
     let seen = json(&run(folder, "inspect model --json"));
+    // 2 (h² + 2 layers of 2 h 4h) for matrices, and mixing.
+    let flops = seen["flops_per_token"].as_f64().unwrap();
+    assert!((557_056.0..565_000.0).contains(&flops), "{flops}");
     assert_eq!(seen["hidden_size"], 128);
     assert_eq!(seen["results"]["steps"], 30);
 }

@@ -107,3 +107,25 @@ fn fine_tuning_is_the_same_after_a_kill() {
     }
     assert!(weights(folder, "killed") == weights(folder, "whole"));
 }
+
+#[test]
+fn bfloat16_is_the_same_at_any_threads_after_a_kill_and_recomputed() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let settings = format!("{} --steps 30", tiny_pretraining());
+    run(folder, &format!("{settings} --out float"));
+    let settings = format!("{settings} --precision bf16");
+    run(folder, &format!("{settings} --threads 1 --out one"));
+    let expected = weights(folder, "one");
+    assert!(weights(folder, "float") != expected, "--precision changes nothing");
+    let written = std::fs::read_to_string(folder.join("one/training.toml")).unwrap();
+    assert!(written.contains("precision = \"bf16\"") && written.contains("products = "), "{written}");
+    run(folder, &format!("{settings} --threads 2 --recompute --out again"));
+    assert!(weights(folder, "again") == expected, "recomputing or threads change the weights");
+    let start = format!("{settings} --checkpoint-minutes 0 --out killed");
+    interrupt(folder, &start, Duration::from_millis(600), "-KILL");
+    if folder.join("killed/training.toml").exists() {
+        run(folder, "pretrain --resume killed --quiet");
+        assert!(weights(folder, "killed") == expected, "a kill changes the weights");
+    }
+}
