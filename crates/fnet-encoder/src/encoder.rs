@@ -1,4 +1,7 @@
 //! Embeddings and encoder layers, as in Transformers' `FNetEmbeddings` and `FNetLayer`.
+//!
+//! With a feed-forward width of 4 hidden sizes, a layer reads and writes 28 values a token and hidden
+//! unit forward and 50 backward, 312 bytes, packing inside products not counted.
 
 use crate::config::ModelConfig;
 use crate::gemm::{Out, Products};
