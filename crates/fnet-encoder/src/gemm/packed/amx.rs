@@ -97,7 +97,7 @@ impl Tiles for Cpu {
         // SAFETY: the caller has 16 rows of 64 bytes there.
         unsafe {
             std::arch::asm!(
-                "tileloadd tmm{t}, [{from} + {stride}]",
+                "tileloadd tmm{t}, [{from} + {stride}*1]",
                 t = const T, from = in(reg) from, stride = in(reg) stride,
                 options(nostack, preserves_flags)
             );
@@ -108,7 +108,7 @@ impl Tiles for Cpu {
         // SAFETY: the caller has 16 rows of 64 bytes there.
         unsafe {
             std::arch::asm!(
-                "tilestored [{to} + {stride}], tmm{t}",
+                "tilestored [{to} + {stride}*1], tmm{t}",
                 t = const T, to = in(reg) to, stride = in(reg) stride,
                 options(nostack, preserves_flags)
             );

@@ -1,8 +1,10 @@
-//! Products of bfloat16 operands, summed in float32, by kernels of our own: the loops around a tile, over blocks that fit the caches.
+//! Products of bfloat16 operands, summed in float32, by kernels of our own: the loops around a tile,
+//! over blocks that fit the caches.
 //!
-//! Two neighbours of the inner axis, rounded to bfloat16, are a *pair*, 32 bits. Columns of w are packed in panels of [`COLUMNS`], rows of x in strips of a tile's height,
-//! as `[pair][column]` and `[pair][row]`, or `[row][pair]` for tile registers; what is missing
-//! to a whole tile is zero. Both buffers stay with their threads.
+//! Two neighbours of the inner axis, rounded to bfloat16, are a *pair*, 32 bits. Columns of w are packed
+//! in panels of [`COLUMNS`], rows of x in strips of a tile's height, as `[pair][column]` and
+//! `[pair][row]`, or `[row][pair]` for tile registers; what is missing to a whole tile is zero. Both
+//! buffers stay with their threads.
 //!
 //! A result's sum runs over the inner axis in order, in blocks of one length: it depends neither on
 //! the other rows nor on threads.
