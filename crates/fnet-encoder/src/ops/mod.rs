@@ -1,7 +1,7 @@
 //! Operations, one a file, each with its forward and its backward pass.
 //!
 //! Everything works on packed rows, `[tokens, width]`. Row-wise passes are split by rows. Sums over
-//! tokens are taken over blocks of [`SUM_ROWS`] rows, in the pass that makes the rows, and the blocks
+//! tokens are taken over blocks of 64 rows, in the pass that makes the rows, and the blocks
 //! are added up in order: so each sum has one fixed order at any number of threads.
 
 pub mod dropout;
