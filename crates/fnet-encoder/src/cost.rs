@@ -1,6 +1,7 @@
 //! What a model costs: work a token, and memory of a training step.
 
 use crate::heads::LOGIT_ROWS;
+use crate::ops::SUM_ROWS;
 use crate::{Head, Model, ModelConfig};
 
 impl ModelConfig {
@@ -34,17 +35,19 @@ impl Model {
         // Embeddings, hidden, its gradient and its sum's, a norm's output, the last mixing.
         let passing = (hidden + 2) + 5 * hidden;
         let wide_rows = if full_layers > 0 { tokens } else { rows };
-        let partial = tokens.div_ceil(64) * (3 * hidden).max(wide);
-        let head = match self.head() {
-            Head::MaskedLm => rows * (5 * hidden + 4) + LOGIT_ROWS.min(rows) * (c.vocab_size + 2),
-            head => rows * (3 * hidden + head.outputs() + 2),
+        let (head, logit_sums) = match self.head() {
+            Head::MaskedLm => {
+                let block = LOGIT_ROWS.min(rows);
+                let head = rows * (5 * hidden + 4) + block * (c.vocab_size + 2);
+                (head, block.div_ceil(SUM_ROWS) * c.vocab_size)
+            }
+            head => (rows * (3 * hidden + head.outputs() + 2), 0),
         };
+        let sums = (tokens.div_ceil(SUM_ROWS) * (3 * hidden).max(wide)).max(logit_sums);
         let values = tokens * (full_layers * layer + passing)
             + wide_rows * (wide + again)
             + rows * (layer + 2 * hidden)
-            + partial.max(
-                LOGIT_ROWS.min(rows).div_ceil(64) * c.vocab_size * usize::from(self.head() == Head::MaskedLm),
-            )
+            + sums
             + head;
         size_of::<f32>() * values
     }

@@ -17,7 +17,7 @@ pub mod tanh;
 const TASK_VALUES: usize = 1 << 14;
 
 /// Rows of a block: of a task, and of a partial sum.
-const SUM_ROWS: usize = 64;
+pub(crate) const SUM_ROWS: usize = 64;
 
 /// Rows of `width` that make a task.
 fn task_rows(width: usize) -> usize {

@@ -385,8 +385,7 @@ impl RunFlags {
             let running = running(&folder);
             return Ok((folder, settings, running));
         }
-        let mut settings = over_config(flags, self.config.as_deref())?;
-        resolve(&mut settings)?;
+        let settings = self.settings(flags, resolve)?;
         let out = self.out.as_deref().unwrap_or(Path::new("."));
         let folder = RunFolder::new(out, self.overwrite)?;
         let running = running(&folder);

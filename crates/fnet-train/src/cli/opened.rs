@@ -6,7 +6,7 @@ use clap::Args;
 use fnet_encoder::pretrained::{self, labels_of};
 use fnet_encoder::{Head, Model};
 use fnet_train::folder::RunFolder;
-use fnet_train::tasks::dataset::{Encoding, Labels};
+use fnet_train::tasks::dataset::{Encoding, INFERENCE_TOKENS, Labels};
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use fnet_train::{Error, Result};
@@ -32,7 +32,7 @@ pub struct InferenceFlags {
     #[command(flatten)]
     products: ProductFlags,
     /// Tokens that are run at once, in texts of similar length
-    #[arg(long, default_value_t = 4_096)]
+    #[arg(long, default_value_t = INFERENCE_TOKENS)]
     pub batch_tokens: usize,
 }
 

@@ -176,6 +176,17 @@ impl Settings {
         }
     }
 
+    /// Longest training sequence in tokens.
+    fn longest(&self, config: &ModelConfig) -> usize {
+        let longest = config.max_position_embeddings;
+        self.seq_len.map_or(longest, |n| n.min(longest))
+    }
+
+    /// Most tokens in a batch.
+    fn batch_tokens(&self, longest: usize) -> usize {
+        self.training.batch_size.unwrap_or(1) * longest
+    }
+
     /// A model with fresh weights, or with those of `--model` or of the run that is gone on with.
     fn model(&self, tokenizer: &Tokenizer, open: Option<&Path>) -> Result<Model> {
         let seed = self.training.seed.unwrap_or(1);
@@ -245,9 +256,8 @@ fn dry_run(settings: &Settings) -> Result<()> {
         }
     };
     settings.training.prepare(&mut model, true)?;
-    let longest = model.config().max_position_embeddings;
-    let longest = settings.seq_len.map_or(longest, |n| n.min(longest));
-    let tokens = settings.training.batch_size.unwrap_or(1) * longest;
+    let longest = settings.longest(model.config());
+    let tokens = settings.batch_tokens(longest);
     let masked = (settings.masking().rate * tokens as f64).ceil() as usize;
     let (weights, activations) = (model.parameter_bytes(), model.workspace_bytes(tokens, masked));
     let megabytes = |bytes: usize| format!("{:.0} MB", bytes as f64 / 1e6);
@@ -281,8 +291,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     let source = if resume { Some(folder.path()) } else { settings.model.as_deref() };
     let mut model = settings.model(&tokenizer, source)?;
     let config = model.config();
-    let longest = config.max_position_embeddings;
-    let longest = settings.seq_len.map_or(longest, |n| n.min(longest));
+    let longest = settings.longest(config);
     let padding = config.padding;
     let load = |files: &[PathBuf]| -> Result<Sequences> {
         let place = cache.join(shards::key(files, &tokenizer)?);
@@ -322,7 +331,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     settings.training.prepare(&mut model, quiet)?;
     let mlm = MlmSettings {
         masking: settings.masking(),
-        batch_tokens: settings.training.batch_size.unwrap_or(32) * longest,
+        batch_tokens: settings.batch_tokens(longest),
         accumulate: settings.training.accumulate.unwrap_or(1),
         longest,
         padding,
