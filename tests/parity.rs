@@ -56,21 +56,23 @@ fn load(name: &str) -> (Model, Example) {
 
 enum Targets {
     Mlm(MlmTargets),
+    PreTraining(MlmTargets, Vec<u32>),
     Classes(Vec<u32>),
     Values(Vec<f32>),
 }
 
 fn targets(example: &Example, head: Head) -> Targets {
+    let classes = |name| example.integers(name).iter().map(|l| *l as u32).collect();
+    let masked = || {
+        let labels = example.integers("labels");
+        let masked = labels.iter().enumerate().filter(|(_, l)| **l >= 0);
+        let (places, labels) = masked.map(|(i, l)| (i as u32, *l as u32)).unzip();
+        MlmTargets { places, labels }
+    };
     match head {
-        Head::MaskedLm => {
-            let labels = example.integers("labels");
-            let masked = labels.iter().enumerate().filter(|(_, l)| **l >= 0);
-            let (places, labels) = masked.map(|(i, l)| (i as u32, *l as u32)).unzip();
-            Targets::Mlm(MlmTargets { places, labels })
-        }
-        Head::Classification { .. } => {
-            Targets::Classes(example.integers("labels").iter().map(|l| *l as u32).collect())
-        }
+        Head::MaskedLm => Targets::Mlm(masked()),
+        Head::PreTraining => Targets::PreTraining(masked(), classes("next_sentence_label")),
+        Head::Classification { .. } => Targets::Classes(classes("labels")),
         Head::Regression => Targets::Values(example.floats("labels")),
     }
 }
@@ -80,6 +82,11 @@ fn step(model: &Model, batch: &Batch, targets: &Targets, gradients: &mut [f32], 
     model.forward(batch, Some(NO_DROPOUT), w).unwrap();
     let scale = |count: usize| 1.0 / count as f32;
     let loss: Loss = match targets {
+        Targets::PreTraining(t, classes) => {
+            let (mlm, pairs) = ((t, scale(t.places.len())), (classes.as_slice(), scale(classes.len())));
+            let losses = model.pretraining_loss(batch, mlm, pairs, NO_DROPOUT, gradients, w).unwrap();
+            return losses[0].mean() + losses[1].mean();
+        }
         Targets::Mlm(t) => model.mlm_loss(batch, t, scale(t.places.len()), NO_DROPOUT, gradients, w),
         Targets::Classes(t) => {
             model.class_loss(batch, ClassTargets::Classes(t), scale(t.len()), NO_DROPOUT, gradients, w)
@@ -105,8 +112,13 @@ fn check(name: &str) {
     assert!(difference < 1e-4, "{name}: hidden states differ by {difference}");
 
     let all: Vec<u32> = (0..batch.tokens().len() as u32).collect();
+    if model.head() == Head::PreTraining {
+        let logits = model.classify(&batch, None, &mut w);
+        let difference = largest_difference(logits, &example.floats("next_sentence_logits"));
+        assert!(difference < 1e-4, "{name}: logits of pairs differ by {difference}");
+    }
     let logits = match model.head() {
-        Head::MaskedLm => model.mlm_logits(&batch, &all, &mut w),
+        Head::MaskedLm | Head::PreTraining => model.mlm_logits(&batch, &all, &mut w),
         _ => model.classify(&batch, None, &mut w),
     };
     let difference = largest_difference(logits, &example.floats("logits"));
@@ -136,15 +148,15 @@ fn check(name: &str) {
     assert!(compared > 15);
 
     let mut moments = Moments::new(gradients.len());
+    gradients.fill(0.0);
     for (i, expected) in example.floats("losses").iter().enumerate() {
-        gradients.fill(0.0);
         let loss = step(&model, &batch, &targets, &mut gradients, &mut w);
         let difference = (loss - f64::from(*expected)).abs();
         assert!(difference < 1e-3, "{name}: loss {loss} after {i} steps, torch {expected}");
         let norm = gradient_norm(model.parameters(), &gradients);
         let scale = (1.0 / norm).min(1.0) as f32;
         let adam = AdamW::default();
-        adam.step(model.parameters_mut(), &gradients, &mut moments, i as u64 + 1, 1e-2, scale);
+        adam.step(model.parameters_mut(), &mut gradients, &mut moments, i as u64 + 1, 1e-2, scale);
     }
 }
 
@@ -152,6 +164,11 @@ fn check(name: &str) {
 fn masked_lm_matches_pytorch() {
     check("mlm");
     check("mlm_odd");
+}
+
+#[test]
+fn pretraining_on_pairs_matches_pytorch() {
+    check("pretraining");
 }
 
 #[test]
@@ -166,7 +183,7 @@ fn regression_matches_pytorch() {
 
 #[test]
 fn a_saved_folder_is_the_same_model() {
-    for name in ["mlm", "classification", "regression"] {
+    for name in ["mlm", "pretraining", "classification", "regression"] {
         let (model, _) = load(name);
         let place = tempfile::tempdir().unwrap();
         pretrained::save(&model, place.path()).unwrap();

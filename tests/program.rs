@@ -115,6 +115,35 @@ fn from_text_to_predictions() {
 }
 
 #[test]
+fn pretraining_on_pairs() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let weights = |name: &str| std::fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    for (objective, metric) in [("mlm-nsp", "next_sentence_accuracy"), ("mlm-sop", "sentence_order_accuracy")]
+    {
+        let settings =
+            format!("{} --objective {objective} --steps 12 --sequences sentences", tiny_pretraining());
+        let results = json(&run(folder, &format!("{settings} --threads 1 --out {objective} --json")));
+        let accuracy = results["values"][metric].as_f64().unwrap();
+        assert!((0.3..=1.0).contains(&accuracy), "{accuracy}");
+        run(folder, &format!("{settings} --threads 2 --out {objective}-again"));
+        assert!(weights(objective) == weights(&format!("{objective}-again")));
+    }
+    assert!(weights("mlm-nsp") != weights("mlm-sop"));
+    run(folder, "fill-mask --model mlm-nsp a_[MASK]");
+    let data = sample("entailment").display().to_string();
+    run(
+        folder,
+        &format!("finetune --model mlm-nsp --task rte --data {data} --epochs 0.1 --out tuned --quiet"),
+    );
+    // A model of single sequences can go on with pairs, and the other way round.
+    let corpus = sample("corpus/valid.txt").display().to_string();
+    let go_on = format!("pretrain --corpus {corpus} --steps 2 --batch-size 4 --quiet");
+    run(folder, &format!("{go_on} --model mlm-nsp --out single"));
+    run(folder, &format!("{go_on} --model single --objective mlm-sop --out pairs"));
+}
+
+#[test]
 fn own_data_in_every_format() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
@@ -168,6 +197,14 @@ fn settings_come_from_a_file_and_flags_win() {
     run(folder, "pretrain --config a/training.toml --out b --quiet");
     let model = |name: &str| std::fs::read(folder.join(name).join("model.safetensors")).unwrap();
     assert!(model("a") == model("b"));
+    // What computes products is chosen anew for another precision.
+    run(folder, "pretrain --config a/training.toml --precision bf16 --out c --quiet");
+    run(folder, &format!("{} --steps 1 --precision bf16 --out d", tiny_pretraining()));
+    let products = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(name).join("training.toml")).unwrap();
+        text.parse::<toml::Table>().unwrap()["products"].as_str().unwrap().to_string()
+    };
+    assert_eq!(products("c"), products("d"));
     std::fs::write(folder.join("s.toml"), "stepz = 50\n").unwrap();
     fails(folder, &format!("{} --config s.toml --out c", tiny_pretraining()), "unknown setting `stepz`");
 }

@@ -10,19 +10,45 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
+use fnet_encoder::gemm::peak::flops_per_second;
 use fnet_encoder::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
-use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Model, ModelConfig, Precision, Products, Workspace};
-use fnet_train::optimizer::{AdamW, Moments, gradient_norm};
+use fnet_encoder::{Head, Model, ModelConfig, Precision, Products, Workspace};
+use fnet_train::speed::TimedStep;
 
-const SEQUENCES: usize = 32;
-const SEQ_LEN: usize = 128;
-const VOCAB: usize = 8_192;
+#[derive(Clone, Copy)]
+struct Size {
+    preset: &'static str,
+    vocab: usize,
+    sequences: usize,
+    seq_len: usize,
+}
+
+const MINI: Size = Size { preset: "mini", vocab: 8_192, sequences: 32, seq_len: 128 };
+const BASE: Size = Size { preset: "base", vocab: 32_000, sequences: 4, seq_len: 512 };
 
 fn all(c: &mut Criterion) {
     rayon::ThreadPoolBuilder::new().num_threads(2).build_global().expect("no pool is there yet");
+    peak(c);
     products(c);
-    for precision in [Precision::F32, Precision::Bf16] {
-        model(c, precision);
+    for size in [MINI, BASE] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            model(c, precision, size);
+        }
+    }
+}
+
+/// A plain kernel on registers: the most that products could reach.
+fn peak(c: &mut Criterion) {
+    let mut group = c.benchmark_group("products at most");
+    few_samples(&mut group);
+    group.throughput(Throughput::Elements(1_000_000_000));
+    for products in Products::all(Precision::F32).chain(Products::all(Precision::Bf16)) {
+        let name = format!("{} by {}", products.precision().name(), products.level().name());
+        group.bench_function(BenchmarkId::from_parameter(name), |b| {
+            b.iter_custom(|times| {
+                Duration::from_secs_f64(times as f64 * 1e9 / flops_per_second(products, 0.1))
+            });
+        });
     }
 }
 
@@ -33,7 +59,7 @@ fn few_samples(group: &mut BenchmarkGroup<'_, WallTime>) {
 
 /// The products of mini's feed-forward layer, forward and backward, in flops.
 fn products(c: &mut Criterion) {
-    let (tokens, hidden, wide) = (SEQUENCES * SEQ_LEN, 256, 1_024);
+    let (tokens, hidden, wide) = (MINI.sequences * MINI.seq_len, 256, 1_024);
     let values = |len: usize| (0..len).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<f32>>();
     let (x, w, dy) = (values(tokens * hidden), values(hidden * wide), values(tokens * wide));
     let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
@@ -54,54 +80,39 @@ fn products(c: &mut Criterion) {
     }
 }
 
-/// A whole MLM step, and a classifier's outputs, at preset mini.
-fn model(c: &mut Criterion, precision: Precision) {
-    let mut batch = Batch::new();
-    for i in 0..SEQUENCES {
-        let tokens: Vec<u32> =
-            (0..SEQ_LEN).map(|j| (5 + (i * 7_919 + j * 104_729) % (VOCAB - 5)) as u32).collect();
-        batch.push(&tokens, &[]);
-    }
-    let places: Vec<u32> = (0..batch.tokens().len() as u32).filter(|i| i % 20 < 3).collect();
-    let labels = places.iter().map(|p| batch.tokens()[*p as usize]).collect();
-    let targets = MlmTargets { places, labels };
-    let config =
-        || ModelConfig { vocab_size: VOCAB, ..ModelConfig::preset("mini").expect("a preset's name") };
+/// A whole MLM step, the products in it, and a classifier's outputs.
+fn model(c: &mut Criterion, precision: Precision, size: Size) {
+    let config = ModelConfig::preset(size.preset).expect("a preset's name");
+    let config = ModelConfig { vocab_size: size.vocab, ..config };
     let open = |head| {
-        let mut model = Model::new(config(), head, 1).expect("a preset can be built");
+        let mut model = Model::new(config.clone(), head, 1).expect("a preset can be built");
         model.set_products(Products::new(precision));
         model
     };
-    let mut group = c.benchmark_group(format!("mini {}", precision.name()));
+    let mut group = c.benchmark_group(format!("{} {}", size.preset, precision.name()));
     few_samples(&mut group);
-    group.throughput(Throughput::Elements(batch.tokens().len() as u64));
-
-    let mut trained = open(Head::MaskedLm);
-    let len = trained.parameters().len();
-    let (mut gradients, mut moments, mut w) = (vec![0.0; len], Moments::new(len), Workspace::new());
-    let (scale, dropout) = (1.0 / targets.places.len() as f32, Dropout { rate: 0.1, key: 1 });
-    let mut step = 0;
+    let mut step = TimedStep::new(open(Head::MaskedLm), size.sequences, size.seq_len);
+    let tokens = Throughput::Elements(step.batch.tokens().len() as u64);
     for recompute in [false, true] {
-        trained.set_recompute(recompute);
+        step.model.set_recompute(recompute);
         let name = if recompute { "training step, recomputing" } else { "training step" };
+        group.throughput(tokens.clone());
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| {
-                step += 1;
-                gradients.fill(0.0);
-                trained.forward(&batch, Some(dropout), &mut w).expect("the batch fits");
-                trained
-                    .mlm_loss(&batch, &targets, scale, dropout, &mut gradients, &mut w)
-                    .expect("the targets fit");
-                let clip = (1.0 / gradient_norm(trained.parameters(), &gradients)).min(1.0) as f32;
-                AdamW::default().step(trained.parameters_mut(), &gradients, &mut moments, step, 1e-4, clip);
-            });
+            b.iter(|| step.run().expect("the batch fits"));
         });
     }
-    let classifier = open(Head::Classification { labels: 2 });
+    step.model.set_recompute(false);
+    let flops = step.run().expect("the batch fits").products.flops;
+    group.throughput(Throughput::Elements(flops));
+    group.bench_function(BenchmarkId::from_parameter("products of a training step"), |b| {
+        b.iter_custom(|times| (0..times).map(|_| step.run().expect("the batch fits").products.time).sum());
+    });
+    let (classifier, mut w) = (open(Head::Classification { labels: 2 }), Workspace::new());
+    group.throughput(tokens);
     group.bench_function(BenchmarkId::from_parameter("inference"), |b| {
         b.iter(|| {
-            classifier.forward(&batch, None, &mut w).expect("the batch fits");
-            classifier.classify(&batch, None, &mut w)[0]
+            classifier.forward(&step.batch, None, &mut w).expect("the batch fits");
+            classifier.classify(&step.batch, None, &mut w)[0]
         });
     });
 }

@@ -1,13 +1,14 @@
 """Makes the stored examples that tests/parity.rs compares with: small FNet models of Transformers with random
 weights, their inputs, hidden states, logits, losses and gradients, and the losses of five AdamW steps.
 
-usage: pip install torch transformers safetensors numpy; python tests/parity/make_examples.py
-Each example is a folder: config.json and model.safetensors as save_pretrained writes them, and example.safetensors.
+usage: pip install torch transformers safetensors numpy; python tests/parity/make_examples.py [NAME ..]
+Each example (or those named) is a folder: config.json and model.safetensors as save_pretrained writes them, and example.safetensors.
 """
 import pathlib
+import sys
 import torch
 from safetensors.torch import save_file
-from transformers import FNetConfig, FNetForMaskedLM, FNetForSequenceClassification
+from transformers import FNetConfig, FNetForMaskedLM, FNetForPreTraining, FNetForSequenceClassification
 
 HERE = pathlib.Path(__file__).parent / "examples"
 PAD = 3
@@ -23,6 +24,8 @@ def batch(config, lengths, seq_len):
 
 
 def make(name, cls, seq_len, lengths, labels, **settings):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     torch.manual_seed(7)
     config = FNetConfig(
         hidden_dropout_prob=0.0, max_position_embeddings=seq_len + 3, type_vocab_size=3, initializer_range=0.2, **settings
@@ -33,18 +36,26 @@ def make(name, cls, seq_len, lengths, labels, **settings):
             if parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     ids, segments = batch(config, lengths, seq_len)
-    labels = labels(ids, lengths, config)
+    targets = {"labels": labels(ids, lengths, config)}
+    if cls is FNetForPreTraining:
+        targets["next_sentence_label"] = torch.arange(len(lengths)) % 2
     folder = HERE / name
     model.save_pretrained(folder)
 
-    run = lambda: model(input_ids=ids, token_type_ids=segments, labels=labels, output_hidden_states=True)
+    run = lambda: model(input_ids=ids, token_type_ids=segments, **targets, output_hidden_states=True)
     out = run()
     out.loss.backward()
     example = {
         "ids": ids.int(), "segments": segments.int(),
-        "labels": labels.float() if labels.is_floating_point() else labels.int(),
-        "loss": out.loss.detach().reshape(1), "logits": out.logits.detach(), "hidden": out.hidden_states[-1].detach(),
+        "loss": out.loss.detach().reshape(1), "hidden": out.hidden_states[-1].detach(),
     }
+    for n, t in targets.items():
+        example[n] = t.float() if t.is_floating_point() else t.int()
+    if cls is FNetForPreTraining:
+        example["logits"] = out.prediction_logits.detach()
+        example["next_sentence_logits"] = out.seq_relationship_logits.detach()
+    else:
+        example["logits"] = out.logits.detach()
     names = {id(p): n for n, p in model.named_parameters()}
     for n, p in model.named_parameters():
         if p.grad is not None:
@@ -85,6 +96,8 @@ make("mlm", FNetForMaskedLM, 12, [12, 7, 3], masked,
      vocab_size=50, hidden_size=24, num_hidden_layers=2, intermediate_size=40)
 make("mlm_odd", FNetForMaskedLM, 7, [7, 5], masked,
      vocab_size=23, hidden_size=15, num_hidden_layers=3, intermediate_size=31)
+make("pretraining", FNetForPreTraining, 9, [9, 6, 4], masked,
+     vocab_size=40, hidden_size=20, num_hidden_layers=2, intermediate_size=36)
 make("classification", FNetForSequenceClassification, 10, [10, 4, 6, 9, 2], classes,
      vocab_size=40, hidden_size=20, num_hidden_layers=2, intermediate_size=36, num_labels=3)
 make("regression", FNetForSequenceClassification, 8, [8, 3, 5], values,

@@ -2,7 +2,7 @@
 
 use crate::heads::LOGIT_ROWS;
 use crate::ops::SUM_ROWS;
-use crate::{Head, Model, ModelConfig};
+use crate::{Model, ModelConfig};
 
 impl ModelConfig {
     /// Floating-point operations a token of a forward pass through the encoder, all of them for every
@@ -22,9 +22,9 @@ impl Model {
         4 * size_of::<f32>() * self.parameters().len()
     }
 
-    /// Bytes of activations and passing values in training steps of `tokens` tokens, of which a head
-    /// reads `rows`: what a [`Workspace`](crate::Workspace) grows to.
-    pub fn workspace_bytes(&self, tokens: usize, rows: usize) -> usize {
+    /// Bytes of activations and passing values in training steps of `tokens` tokens in `sequences`, of
+    /// which `masked` are predicted: what a [`Workspace`](crate::Workspace) grows to.
+    pub fn workspace_bytes(&self, tokens: usize, sequences: usize, masked: usize) -> usize {
         let c = self.config();
         let (hidden, wide) = (c.hidden_size, c.intermediate_size);
         let kept_wide = if self.recompute() { 0 } else { wide };
@@ -34,21 +34,24 @@ impl Model {
         let again = if self.recompute() { wide } else { 0 };
         // Embeddings, hidden, its gradient and its sum's, a norm's output, the last mixing.
         let passing = (hidden + 2) + 5 * hidden;
+        let rows = masked + if self.head().outputs() > 0 { sequences } else { 0 };
         let wide_rows = if full_layers > 0 { tokens } else { rows };
-        let (head, logit_sums) = match self.head() {
-            Head::MaskedLm => {
-                let block = LOGIT_ROWS.min(rows);
-                let head = rows * (5 * hidden + 4) + block * (c.vocab_size + 2);
-                (head, block.div_ceil(SUM_ROWS) * c.vocab_size)
-            }
-            head => (rows * (3 * hidden + head.outputs() + 2), 0),
-        };
+        let (mut heads, mut logit_sums) = (0, 0);
+        if masked > 0 {
+            let block = LOGIT_ROWS.min(masked);
+            heads += masked * (5 * hidden + 4) + block * (c.vocab_size + 2);
+            logit_sums = block.div_ceil(SUM_ROWS) * c.vocab_size;
+        }
+        if self.head().outputs() > 0 {
+            heads += sequences * (3 * hidden + self.head().outputs() + 2);
+        }
         let sums = (tokens.div_ceil(SUM_ROWS) * (3 * hidden).max(wide)).max(logit_sums);
         let values = tokens * (full_layers * layer + passing)
             + wide_rows * (wide + again)
             + rows * (layer + 2 * hidden)
             + sums
-            + head;
+            + heads
+            + rows;
         size_of::<f32>() * values
     }
 }

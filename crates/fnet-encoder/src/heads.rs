@@ -3,9 +3,10 @@
 use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm, Pass};
 use crate::gemm::Out;
 use crate::loss::Loss;
+use crate::ops::dropout::Dropout;
 use crate::ops::{gelu, layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::Tensor;
-use crate::workspace::{HeadActivations, Workspace, set_len};
+use crate::workspace::{HeadActivations, set_len};
 
 /// Masked tokens whose logits are held at once.
 pub(crate) const LOGIT_ROWS: usize = 256;
@@ -15,6 +16,9 @@ pub(crate) const LOGIT_ROWS: usize = 256;
 pub enum Head {
     /// The token at masked places.
     MaskedLm,
+    /// The token at masked places, and whether a sequence's two segments belong together as they stand:
+    /// class 0 where they do (next sentence prediction, Devlin et al. 2019, section 3.1, and its kin).
+    PreTraining,
     /// A class of each sequence.
     Classification {
         /// Number of classes, at least 1.
@@ -25,10 +29,11 @@ pub enum Head {
 }
 
 impl Head {
-    /// Width of the classifier's output; 0 for the MLM head.
+    /// Width of the output for a whole sequence; 0 where there is none.
     pub fn outputs(self) -> usize {
         match self {
             Self::MaskedLm => 0,
+            Self::PreTraining => 2,
             Self::Classification { labels } => labels,
             Self::Regression => 1,
         }
@@ -47,7 +52,7 @@ pub struct MlmTargets {
 /// What each sequence of a batch should be predicted as.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ClassTargets<'a> {
-    /// Class numbers.
+    /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) where there is none.
     Classes(&'a [u32]),
     /// Numbers.
     Values(&'a [f32]),
@@ -70,44 +75,49 @@ impl MlmHead {
         }
     }
 
-    /// Fills `head.active` from `w.rows`.
-    fn transform(&self, p: Pass, w: &mut Workspace) {
-        let (len, hidden, head) = (w.rows.len(), self.transform.outputs(), &mut w.head);
+    /// Fills `head.active` from `rows`.
+    fn transform(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
+        let (len, hidden) = (rows.len(), self.transform.outputs());
         head.activated.set_len(len / hidden, hidden);
         set_len(&mut head.active, len);
         set_len(&mut head.dense, len);
-        self.transform.forward_without_bias(p, &w.rows, &mut head.dense);
+        self.transform.forward_without_bias(p, rows, &mut head.dense);
         let activated = &mut head.activated;
         gelu::forward(&head.dense, self.transform.bias.of(p.values), &mut activated.input);
         let scale = self.norm.scale(p.values);
         layer_norm::forward(&activated.input, scale, &mut head.active, &mut activated.stats);
     }
 
-    /// Logits `[rows, vocabulary]` of `w.rows`.
-    pub fn logits<'w>(&self, p: Pass, words: Tensor, w: &'w mut Workspace) -> &'w [f32] {
-        self.transform(p, w);
+    /// Logits `[rows, vocabulary]` of `rows`.
+    pub fn logits<'w>(
+        &self,
+        p: Pass,
+        words: Tensor,
+        rows: &[f32],
+        head: &'w mut HeadActivations,
+    ) -> &'w [f32] {
+        self.transform(p, rows, head);
         let bias = self.bias.of(p.values);
-        let HeadActivations { active, logits, .. } = &mut w.head;
+        let HeadActivations { active, logits, .. } = head;
         set_len(logits, active.len() / self.transform.outputs() * bias.len());
         linear::forward(p.products, active, words.of(p.values), bias, logits);
         logits
     }
 
-    /// Cross-entropy of `w.rows`. With `gradients`, also the gradient of `scale` times the summed loss,
-    /// with the encoder's part left in `w.d_rows`.
+    /// Cross-entropy of `rows`. With `back`, also the gradient of `scale` times the summed loss.
     pub fn loss(
         &self,
         p: Pass,
         words: Tensor,
+        rows: &[f32],
         labels: &[u32],
-        scale: f32,
-        mut gradients: Option<&mut [f32]>,
-        w: &mut Workspace,
+        head: &mut HeadActivations,
+        mut back: Option<Back>,
     ) -> Loss {
         let (bias, table) = (self.bias.of(p.values), words.of(p.values));
         let (vocab, hidden) = (bias.len(), table.len() / bias.len());
-        self.transform(p, w);
-        let head = &mut w.head;
+        let scale = back.as_ref().map_or(1.0, |back| back.scale);
+        self.transform(p, rows, head);
         set_len(&mut head.d_active, head.active.len());
         let mut total = Loss::default();
         for (block, labels) in labels.chunks(LOGIT_ROWS).enumerate() {
@@ -119,30 +129,41 @@ impl MlmHead {
             linear::forward_without_bias(p.products, active, table, vocab, logits);
             softmax_cross_entropy::forward_backward(logits, bias, labels, scale, &mut head.losses);
             total.add_rows(&head.losses);
-            if let Some(gradients) = gradients.as_deref_mut() {
+            if let Some(Back { gradients, partial, .. }) = &mut back {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
                 linear::backward_input(p.products, logits, table, vocab, d_active, Out::Set);
                 linear::backward_weight(p.products, logits, active, vocab, words.of_mut(gradients));
-                linear::backward_bias(logits, self.bias.of_mut(gradients), &mut w.partial);
+                linear::backward_bias(logits, self.bias.of_mut(gradients), partial);
             }
         }
-        if let Some(gradients) = gradients {
-            self.backward(p, gradients, w);
+        if let Some(back) = back {
+            self.backward(p, rows, head, back);
         }
         total
     }
 
-    fn backward(&self, p: Pass, gradients: &mut [f32], w: &mut Workspace) {
-        let (head, partial) = (&mut w.head, &mut w.partial);
+    fn backward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations, back: Back) {
+        let Back { gradients, d_rows, partial, .. } = back;
         set_len(&mut head.scratch, head.d_active.len());
-        set_len(&mut w.d_rows, head.d_active.len());
         let d_dense = &mut head.scratch;
         self.norm.backward(p, gradients, None, None, &mut head.d_active, &head.activated, d_dense, partial);
         let bias = self.transform.bias;
         gelu::backward(&mut head.dense, bias.of(p.values), d_dense, bias.of_mut(gradients), partial);
-        self.transform.backward_weight(p, gradients, d_dense, &w.rows);
-        self.transform.backward_input(p, d_dense, &mut w.d_rows, Out::Set);
+        self.transform.backward_weight(p, gradients, d_dense, rows);
+        self.transform.backward_input(p, d_dense, d_rows, Out::Set);
     }
+}
+
+/// Where a head's backward pass leaves its gradients.
+pub(crate) struct Back<'a> {
+    /// Factor of the summed loss.
+    pub scale: f32,
+    /// Of the parameters, which is added to.
+    pub gradients: &'a mut [f32],
+    /// Of the rows that the head reads.
+    pub d_rows: &'a mut [f32],
+    /// Sums over blocks of rows.
+    pub partial: &'a mut Vec<f32>,
 }
 
 /// The first token of each sequence through a dense layer and tanh.
@@ -156,31 +177,38 @@ impl Pooler {
         Self { dense: b.linear("fnet.pooler.dense", hidden, hidden) }
     }
 
-    /// Fills `head.dense` with `[sequences, hidden]`, from `w.rows`.
-    pub fn forward(&self, p: Pass, w: &mut Workspace) {
-        set_len(&mut w.head.dense, w.rows.len());
-        self.dense.forward(p, &w.rows, &mut w.head.dense);
-        tanh::forward(&mut w.head.dense);
+    /// Fills `head.dense` with `[sequences, hidden]`, from `rows`.
+    fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
+        set_len(&mut head.dense, rows.len());
+        self.dense.forward(p, rows, &mut head.dense);
+        tanh::forward(&mut head.dense);
     }
 }
 
-/// Dropout and a linear layer on the pooler's output.
+/// A linear layer on the pooler's output, after dropout where the task is the user's own.
 pub(crate) struct Classifier {
     output: Linear,
+    drops: bool,
 }
 
 impl Classifier {
-    pub fn new(b: &mut Builder, outputs: usize) -> Self {
-        Self { output: b.linear("classifier", b.config.hidden_size, outputs) }
+    pub fn new(b: &mut Builder, head: Head) -> Self {
+        let drops = head != Head::PreTraining;
+        let name = if drops { "classifier" } else { "cls.seq_relationship" };
+        Self { output: b.linear(name, b.config.hidden_size, head.outputs()), drops }
     }
 
-    /// Fills `head.logits` with `[sequences, outputs]`, from `head.dense`.
-    pub fn forward(&self, p: Pass, w: &mut Workspace) {
-        let head = &mut w.head;
+    fn dropout(&self, p: Pass) -> Option<Dropout> {
+        p.dropout.filter(|_| self.drops)
+    }
+
+    /// Fills `head.logits` with `[sequences, outputs]`, from `rows`.
+    pub fn forward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations) {
+        pooler.forward(p, rows, head);
         let active = &mut head.active;
         active.clear();
         active.extend_from_slice(&head.dense);
-        if let Some(dropout) = p.dropout {
+        if let Some(dropout) = self.dropout(p) {
             dropout.apply(CLASSIFIER_SITE, active);
         }
         set_len(&mut head.logits, p.batch.len() * self.output.outputs());
@@ -205,18 +233,17 @@ impl Classifier {
         loss
     }
 
-    /// From the gradient of the logits to `w.d_rows`, through the pooler.
-    pub fn backward(&self, p: Pass, pooler: &Pooler, gradients: &mut [f32], w: &mut Workspace) {
-        let (head, partial) = (&mut w.head, &mut w.partial);
+    /// From the gradient of the logits, through the pooler, to that of `rows`.
+    pub fn backward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations, back: Back) {
+        let Back { gradients, d_rows, partial, .. } = back;
         set_len(&mut head.d_active, head.dense.len());
-        set_len(&mut w.d_rows, head.dense.len());
         self.output.backward_parameters(p, gradients, &head.logits, &head.active, partial);
         self.output.backward_input(p, &head.logits, &mut head.d_active, Out::Set);
-        if let Some(dropout) = p.dropout {
+        if let Some(dropout) = self.dropout(p) {
             dropout.apply(CLASSIFIER_SITE, &mut head.d_active);
         }
         tanh::backward(&head.dense, &mut head.d_active);
-        pooler.dense.backward_parameters(p, gradients, &head.d_active, &w.rows, partial);
-        pooler.dense.backward_input(p, &head.d_active, &mut w.d_rows, Out::Set);
+        pooler.dense.backward_parameters(p, gradients, &head.d_active, rows, partial);
+        pooler.dense.backward_input(p, &head.d_active, d_rows, Out::Set);
     }
 }

@@ -49,5 +49,6 @@ pub use heads::{ClassTargets, Head, MlmTargets};
 pub use loss::Loss;
 pub use model::Model;
 pub use ops::dropout::Dropout;
+pub use ops::softmax_cross_entropy::IGNORED;
 pub use parameters::{Parameters, TensorInfo};
 pub use workspace::Workspace;

@@ -17,6 +17,11 @@ impl Loss {
         self.sum / self.count as f64
     }
 
+    /// Part of the predictions that was right; NaN where there is none.
+    pub fn accuracy(self) -> f64 {
+        self.correct as f64 / self.count as f64
+    }
+
     /// Adds another part's loss.
     pub fn add(&mut self, other: Self) {
         self.sum += other.sum;
@@ -26,7 +31,7 @@ impl Loss {
 
     pub(crate) fn add_rows(&mut self, rows: &[RowLoss]) {
         self.sum += rows.iter().map(|r| f64::from(r.loss)).sum::<f64>();
-        self.count += rows.len();
+        self.count += rows.iter().filter(|r| !r.ignored).count();
         self.correct += rows.iter().filter(|r| r.correct).count();
     }
 }

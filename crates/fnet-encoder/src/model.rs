@@ -1,9 +1,10 @@
 use crate::encoder::{Builder, Embeddings, Layer, Pass};
 use crate::gemm::{Precision, Products};
-use crate::heads::{ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
+use crate::heads::{Back, ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
 use crate::loss::Loss;
 use crate::ops::dropout::Dropout;
-use crate::workspace::Workspace;
+use crate::ops::softmax_cross_entropy::IGNORED;
+use crate::workspace::{Workspace, set_len};
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
 
 /// An FNet encoder with one head.
@@ -40,11 +41,12 @@ impl Model {
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i)).collect();
         let pooler = Pooler::new(&mut b);
         let (mut mlm, mut classifier) = (None, None);
-        match head {
-            Head::MaskedLm => mlm = Some(MlmHead::new(&mut b)),
-            _ => classifier = Some(Classifier::new(&mut b, head.outputs())),
+        if matches!(head, Head::MaskedLm | Head::PreTraining) {
+            mlm = Some(MlmHead::new(&mut b));
         }
-        if mlm.is_some() {
+        if head.outputs() > 0 {
+            classifier = Some(Classifier::new(&mut b, head));
+        } else {
             parameters.freeze("fnet.pooler.*"); // nothing reads it
         }
         let (products, recompute) = (Products::new(Precision::F32), false);
@@ -212,7 +214,7 @@ impl Model {
     /// The last layer's output for the first token of each sequence, `[sequences, hidden]`, after a
     /// forward pass without dropout.
     pub fn first_tokens<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
-        self.forward_rows(self.pass(batch, None), &first_places(batch), w);
+        self.forward_heads(self.pass(batch, None), &[], true, w);
         &w.rows
     }
 
@@ -220,8 +222,18 @@ impl Model {
     pub fn mlm_logits<'w>(&self, batch: &Batch, places: &[u32], w: &'w mut Workspace) -> &'w [f32] {
         let Some(mlm) = &self.mlm else { return &[] };
         let pass = self.pass(batch, None);
-        self.forward_rows(pass, places, w);
-        mlm.logits(pass, self.embeddings.words, w)
+        self.forward_heads(pass, places, false, w);
+        mlm.logits(pass, self.embeddings.words, &w.rows, &mut w.mlm)
+    }
+
+    /// The output for whole sequences `[sequences, labels]` after a forward pass with the same `dropout`;
+    /// empty for a model of masked tokens alone.
+    pub fn classify<'w>(&self, batch: &Batch, dropout: Option<Dropout>, w: &'w mut Workspace) -> &'w [f32] {
+        let Some(classifier) = &self.classifier else { return &[] };
+        let pass = self.pass(batch, dropout);
+        self.forward_heads(pass, &[], true, w);
+        classifier.forward(pass, &self.pooler, &w.rows, &mut w.classifier);
+        &w.classifier.logits
     }
 
     /// Loss at masked places after a forward pass, without gradients.
@@ -234,10 +246,8 @@ impl Model {
         targets: &MlmTargets,
         w: &mut Workspace,
     ) -> Result<Loss, EncoderError> {
-        let mlm = self.mlm_head(batch, targets)?;
-        let pass = self.pass(batch, None);
-        self.forward_rows(pass, &targets.places, w);
-        Ok(mlm.loss(pass, self.embeddings.words, &targets.labels, 1.0, None, w))
+        let targets = Targets { mlm: Some((targets, 1.0)), classes: None };
+        Ok(self.losses(batch, targets, None, None, w)?[0])
     }
 
     /// Loss at masked places after a forward pass with the same `dropout`. The gradient of `scale`
@@ -254,25 +264,42 @@ impl Model {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<Loss, EncoderError> {
-        let mlm = self.mlm_head(batch, targets)?;
-        self.check_gradients(gradients)?;
-        let pass = self.pass(batch, Some(dropout));
-        self.forward_rows(pass, &targets.places, w);
-        let words = self.embeddings.words;
-        let loss = mlm.loss(pass, words, &targets.labels, scale, Some(gradients), w);
-        self.backward(pass, &targets.places, gradients, w)?;
-        Ok(loss)
+        let targets = Targets { mlm: Some((targets, scale)), classes: None };
+        Ok(self.losses(batch, targets, Some(dropout), Some(gradients), w)?[0])
     }
 
-    /// The classifier's output `[sequences, labels]` after a forward pass with the same `dropout`;
-    /// empty for an MLM model.
-    pub fn classify<'w>(&self, batch: &Batch, dropout: Option<Dropout>, w: &'w mut Workspace) -> &'w [f32] {
-        let Some(classifier) = &self.classifier else { return &[] };
-        let pass = self.pass(batch, dropout);
-        self.forward_rows(pass, &first_places(batch), w);
-        self.pooler.forward(pass, w);
-        classifier.forward(pass, w);
-        &w.head.logits
+    /// Losses at masked places and of whole sequences after a forward pass, without gradients.
+    ///
+    /// # Errors
+    /// If the model was not made for [`Head::PreTraining`], or a target is out of range.
+    pub fn pretraining_evaluate(
+        &self,
+        batch: &Batch,
+        mlm: &MlmTargets,
+        classes: &[u32],
+        w: &mut Workspace,
+    ) -> Result<[Loss; 2], EncoderError> {
+        let classes = Some((ClassTargets::Classes(classes), 1.0));
+        self.losses(batch, Targets { mlm: Some((mlm, 1.0)), classes }, None, None, w)
+    }
+
+    /// Losses at masked places and of whole sequences after a forward pass with the same `dropout`. The
+    /// gradient of both sums, each times its scale, is added to `gradients`.
+    ///
+    /// # Errors
+    /// If the model was not made for [`Head::PreTraining`], or a target is out of range.
+    pub fn pretraining_loss(
+        &self,
+        batch: &Batch,
+        (mlm, mlm_scale): (&MlmTargets, f32),
+        (classes, scale): (&[u32], f32),
+        dropout: Dropout,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<[Loss; 2], EncoderError> {
+        let classes = Some((ClassTargets::Classes(classes), scale));
+        let targets = Targets { mlm: Some((mlm, mlm_scale)), classes };
+        self.losses(batch, targets, Some(dropout), Some(gradients), w)
     }
 
     /// Loss of the classifier after a forward pass with the same `dropout`. The gradient of `scale`
@@ -289,20 +316,75 @@ impl Model {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<Loss, EncoderError> {
-        let Some(classifier) = &self.classifier else {
-            return Err(EncoderError::Config("the model has no classifier".into()));
-        };
-        self.check_gradients(gradients)?;
-        self.check_class_targets(batch, targets)?;
-        if batch.is_empty() {
-            return Ok(Loss::default());
+        let targets = Targets { mlm: None, classes: Some((targets, scale)) };
+        Ok(self.losses(batch, targets, Some(dropout), Some(gradients), w)?[1])
+    }
+
+    /// The end of the last layer at the places that heads read: masked ones, then the first of each
+    /// sequence.
+    fn forward_heads(&self, pass: Pass, masked: &[u32], first_tokens: bool, w: &mut Workspace) {
+        let mut places = std::mem::take(&mut w.places);
+        places.clear();
+        places.extend_from_slice(masked);
+        if first_tokens {
+            places.extend(pass.batch.ranges().map(|range| range.start as u32));
         }
-        self.classify(batch, Some(dropout), w);
-        let loss = Classifier::loss(targets, scale, &mut w.head);
-        let pass = self.pass(batch, Some(dropout));
-        classifier.backward(pass, &self.pooler, gradients, w);
-        self.backward(pass, &first_places(batch), gradients, w)?;
-        Ok(loss)
+        self.forward_rows(pass, &places, w);
+        w.places = places;
+    }
+
+    /// Losses at masked places and of whole sequences, with the backward pass where there are gradients.
+    fn losses(
+        &self,
+        batch: &Batch,
+        targets: Targets,
+        dropout: Option<Dropout>,
+        mut gradients: Option<&mut [f32]>,
+        w: &mut Workspace,
+    ) -> Result<[Loss; 2], EncoderError> {
+        let mlm = match targets.mlm {
+            Some((targets, scale)) => Some((self.mlm_head(batch, targets)?, targets, scale)),
+            None => None,
+        };
+        let classes = match targets.classes {
+            Some((classes, scale)) => Some((self.classifier(batch, classes)?, classes, scale)),
+            None => None,
+        };
+        if let Some(gradients) = &gradients {
+            self.check_gradients(gradients)?;
+        }
+        let mut losses = [Loss::default(); 2];
+        if batch.is_empty() {
+            return Ok(losses);
+        }
+        let pass = self.pass(batch, dropout);
+        let masked = mlm.map_or(&[][..], |(_, targets, _)| &targets.places);
+        self.forward_heads(pass, masked, classes.is_some(), w);
+        set_len(&mut w.d_rows, w.rows.len());
+        let middle = masked.len() * self.config.hidden_size;
+        let (rows, first_rows) = w.rows.split_at(middle);
+        let (d_rows, d_first_rows) = w.d_rows.split_at_mut(middle);
+        let partial = &mut w.partial;
+        if let Some((head, targets, scale)) = mlm {
+            let back = gradients.as_deref_mut().map(|g| Back { scale, gradients: g, d_rows, partial });
+            losses[0] = head.loss(pass, self.embeddings.words, rows, &targets.labels, &mut w.mlm, back);
+        }
+        if let Some((classifier, targets, scale)) = classes {
+            let (head, d_rows, partial) = (&mut w.classifier, d_first_rows, &mut w.partial);
+            classifier.forward(pass, &self.pooler, first_rows, head);
+            losses[1] = Classifier::loss(targets, scale, head);
+            if let Some(gradients) = gradients.as_deref_mut() {
+                let back = Back { scale, gradients, d_rows, partial };
+                classifier.backward(pass, &self.pooler, first_rows, head, back);
+            }
+        }
+        if let Some(gradients) = gradients {
+            let places = std::mem::take(&mut w.places);
+            let done = self.backward(pass, &places, gradients, w);
+            w.places = places;
+            done?;
+        }
+        Ok(losses)
     }
 
     fn mlm_head(&self, batch: &Batch, targets: &MlmTargets) -> Result<&MlmHead, EncoderError> {
@@ -319,16 +401,20 @@ impl Model {
         Ok(mlm)
     }
 
-    fn check_class_targets(&self, batch: &Batch, targets: ClassTargets) -> Result<(), EncoderError> {
+    fn classifier(&self, batch: &Batch, targets: ClassTargets) -> Result<&Classifier, EncoderError> {
+        let Some(classifier) = &self.classifier else {
+            return Err(EncoderError::Config("the model has no classifier".into()));
+        };
         let fits = match (targets, self.head) {
-            (ClassTargets::Classes(classes), Head::Classification { labels }) => {
-                classes.len() == batch.len() && classes.iter().all(|c| (*c as usize) < labels)
-            }
             (ClassTargets::Values(values), Head::Regression) => values.len() == batch.len(),
-            _ => false,
+            (ClassTargets::Classes(_), Head::Regression) | (ClassTargets::Values(_), _) => false,
+            (ClassTargets::Classes(classes), head) => {
+                let known = |c: &u32| *c == IGNORED || (*c as usize) < head.outputs();
+                classes.len() == batch.len() && classes.iter().all(known)
+            }
         };
         if fits {
-            return Ok(());
+            return Ok(classifier);
         }
         Err(EncoderError::Batch("the targets do not fit the sequences or the head".into()))
     }
@@ -341,7 +427,8 @@ impl Model {
     }
 }
 
-/// Where each sequence's first token lies in the batch.
-fn first_places(batch: &Batch) -> Vec<u32> {
-    batch.ranges().map(|range| range.start as u32).collect()
+/// What heads should predict, and the factors of their losses in the gradient.
+struct Targets<'a> {
+    mlm: Option<(&'a MlmTargets, f32)>,
+    classes: Option<(ClassTargets<'a>, f32)>,
 }

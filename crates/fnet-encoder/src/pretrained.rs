@@ -125,6 +125,7 @@ pub fn head_of(config: &ModelConfig) -> Head {
                 Head::Classification { labels: labels.max(1) }
             }
         }
+        Some("FNetForPreTraining") => Head::PreTraining,
         _ => Head::MaskedLm,
     }
 }
@@ -218,7 +219,8 @@ pub fn config_to_json(model: &Model) -> String {
     let mut config = model.config().clone();
     let architecture = match model.head() {
         Head::MaskedLm => "FNetForMaskedLM",
-        _ => "FNetForSequenceClassification",
+        Head::PreTraining => "FNetForPreTraining",
+        Head::Classification { .. } | Head::Regression => "FNetForSequenceClassification",
     };
     config.other.insert("architectures".into(), json!([architecture]));
     if model.head() == Head::Regression {

@@ -31,7 +31,10 @@ pub struct Workspace {
     pub(crate) again: Vec<f32>,
     /// Sums over blocks of rows.
     pub(crate) partial: Vec<f32>,
-    pub(crate) head: HeadActivations,
+    /// Tokens that heads read, as places in the batch.
+    pub(crate) places: Vec<u32>,
+    pub(crate) mlm: HeadActivations,
+    pub(crate) classifier: HeadActivations,
 }
 
 /// A layer norm's input and statistics: its output is cheap to compute again.
@@ -77,8 +80,8 @@ impl Workspace {
 
     /// Bytes in all buffers.
     pub fn bytes(&self) -> usize {
-        let head = &self.head;
-        let norms = [&self.embedded, &head.activated].into_iter();
+        let heads = [&self.mlm, &self.classifier];
+        let norms = [&self.embedded, &self.mlm.activated].into_iter();
         let norms = norms.chain(self.layers.iter().flat_map(|layer| [&layer.mixed, &layer.sum]));
         let plain = [
             &self.hidden,
@@ -91,16 +94,14 @@ impl Workspace {
             &self.wide,
             &self.again,
             &self.partial,
-            &head.dense,
-            &head.active,
-            &head.d_active,
-            &head.scratch,
-            &head.logits,
         ];
-        let plain = plain.into_iter().chain(self.layers.iter().map(|layer| &layer.wide));
+        let in_heads = heads.map(|h| [&h.dense, &h.active, &h.d_active, &h.scratch, &h.logits]);
+        let plain = plain.into_iter().chain(in_heads.into_iter().flatten());
+        let plain = plain.chain(self.layers.iter().map(|layer| &layer.wide));
         size_of::<f32>() * plain.map(Vec::capacity).sum::<usize>()
             + norms.map(|n| 4 * n.input.capacity() + size_of::<Stats>() * n.stats.capacity()).sum::<usize>()
-            + size_of::<RowLoss>() * head.losses.capacity()
+            + heads.iter().map(|head| size_of::<RowLoss>() * head.losses.capacity()).sum::<usize>()
+            + size_of::<u32>() * self.places.capacity()
     }
 
     /// What the layer of a slot keeps.

@@ -233,7 +233,7 @@ fn recomputing_gives_the_same_bits_and_the_memory_that_is_foretold() {
         let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
         model.forward(&batch, Some(dropout), &mut w).unwrap();
         let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
-        let foretold = model.workspace_bytes(batch.tokens().len(), targets.places.len()) as f64;
+        let foretold = model.workspace_bytes(batch.tokens().len(), batch.len(), targets.places.len()) as f64;
         let ratio = w.bytes() as f64 / foretold;
         assert!((0.95..1.05).contains(&ratio), "{ratio} of what was foretold");
         (loss, gradients, w.bytes())

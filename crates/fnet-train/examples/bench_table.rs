@@ -34,8 +34,11 @@ fn collect(folder: &Path, rows: &mut Vec<(String, String, String, String)>) -> R
         };
         let text = |key: &str| about[key].as_str().unwrap_or_default().to_string();
         let group = text("group_id");
-        let elements =
-            if group.starts_with("products") { ("Gflop", 1e-9) } else { ("thousand tokens", 1e-3) };
+        let elements = if group.starts_with("products") || text("value_str").starts_with("products") {
+            ("Gflop", 1e-9)
+        } else {
+            ("thousand tokens", 1e-3)
+        };
         let rate = rate("Elements", elements.0, elements.1).or_else(|| rate("Bytes", "GB", 1e-9));
         rows.push((group, text("value_str"), format!("{:.3}", seconds * 1e3), rate.unwrap_or_default()));
         return Ok(());

@@ -1,13 +1,14 @@
 //! Times one MLM training step (forward, backward, clipping, AdamW) on random tokens:
 //! `cargo run --release -p fnet-train --example time_step -- --preset mini --vocab-size 8192 --batch-size 32
-//! --seq-len 128 --threads 2`. Prints one JSON object.
+//! --seq-len 128 --threads 2`. Prints one JSON object, with the part of the step that is matrix products, their
+//! rate, and the rate of a plain kernel on registers.
 
 use std::error::Error;
 use std::time::Instant;
 
-use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Model, ModelConfig, Precision, Products, Workspace};
-use fnet_train::optimizer::{AdamW, Moments, gradient_norm};
-use rand::Rng;
+use fnet_encoder::gemm::peak::flops_per_second;
+use fnet_encoder::{Head, Model, ModelConfig, Precision, Products};
+use fnet_train::speed::{TimedStep, Timing};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds: f64 = value("--seconds", "8").parse()?;
     rayon::ThreadPoolBuilder::new().num_threads(value("--threads", "2").parse()?).build_global()?;
 
-    let config = ModelConfig { vocab_size, ..ModelConfig::preset(&preset).ok_or("--preset: unknown")? };
+    let config = ModelConfig::preset(&preset).ok_or("--preset: unknown")?;
+    let longest = config.max_position_embeddings.max(seq_len);
+    let config = ModelConfig { vocab_size, max_position_embeddings: longest, ..config };
     let mut model = Model::new(config, Head::MaskedLm, 1)?;
     match value("--precision", "f32").as_str() {
         "f32" => {}
@@ -30,45 +33,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         other => return Err(format!("--precision {other}: f32 or bf16").into()),
     }
     model.set_recompute(arguments.iter().any(|a| a == "--recompute"));
-    let mut random = fnet_train::random::generator(1, "tokens", 0);
-    let mut batch = Batch::new();
-    let mut targets = MlmTargets::default();
-    for _ in 0..batch_size {
-        let tokens: Vec<u32> = (0..seq_len).map(|_| random.random_range(5..vocab_size as u32)).collect();
-        batch.push(&tokens, &[]);
-    }
-    for (place, token) in batch.tokens().iter().enumerate() {
-        if random.random_bool(0.15) {
-            targets.places.push(place as u32);
-            targets.labels.push(*token);
-        }
-    }
-    let len = model.parameters().len();
-    let (mut gradients, mut moments, mut w) = (vec![0.0; len], Moments::new(len), Workspace::new());
-    let scale = 1.0 / targets.places.len().max(1) as f32;
-    let mut times = Vec::new();
+    let products = model.products();
+    let peak = flops_per_second(products, 0.5);
+    let mut step = TimedStep::new(model, batch_size, seq_len);
+    let mut timings: Vec<Timing> = Vec::new();
     let started = Instant::now();
-    let mut step = 0;
-    while step < 5 || started.elapsed().as_secs_f64() < seconds {
-        let begun = Instant::now();
-        step += 1;
-        let dropout = Dropout { rate: 0.1, key: step };
-        gradients.fill(0.0);
-        model.forward(&batch, Some(dropout), &mut w)?;
-        model.mlm_loss(&batch, &targets, scale, dropout, &mut gradients, &mut w)?;
-        let norm = gradient_norm(model.parameters(), &gradients);
-        let clip = (1.0 / norm).min(1.0) as f32;
-        AdamW::default().step(model.parameters_mut(), &gradients, &mut moments, step, 1e-4, clip);
-        times.push(begun.elapsed().as_secs_f64());
+    while timings.len() < 5 || started.elapsed().as_secs_f64() < seconds {
+        timings.push(step.run()?);
     }
-    times.sort_by(f64::total_cmp);
-    let tokens = batch.tokens().len() as f64;
+    timings.sort_by_key(|t| t.step);
+    let tokens = step.batch.tokens().len() as f64;
+    let (best, median) = (timings[0], timings[timings.len() / 2]);
+    let in_products = best.products.time.as_secs_f64();
     println!(
         "{}",
         serde_json::json!({
-            "preset": preset, "tokens": tokens, "steps": step,
-            "tokens_per_second": (tokens / times[0]).round(),
-            "median_tokens_per_second": (tokens / times[times.len() / 2]).round(),
+            "preset": preset, "tokens": tokens, "steps": timings.len(),
+            "products": format!("{} by {}", products.precision().name(), products.level().name()),
+            "tokens_per_second": (tokens / best.step.as_secs_f64()).round(),
+            "median_tokens_per_second": (tokens / median.step.as_secs_f64()).round(),
+            "part_in_products": in_products / best.step.as_secs_f64(),
+            "products_gflops": best.products.flops as f64 * 1e-9 / in_products,
+            "peak_gflops": peak * 1e-9,
         })
     );
     Ok(())

@@ -8,25 +8,45 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Result;
 use crate::random::{fingerprint, generator};
 use crate::state::Position;
-use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score};
+use crate::tasks::dataset::{Dataset, Example, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
 
-/// Hides tokens of the training examples, drawn anew each time, so that no single word is learned by heart.
-pub struct Hiding {
-    /// Part of the tokens that is hidden, from 0 to 1.
-    pub rate: f64,
+/// How training examples are varied, drawn anew each time.
+pub struct Variation {
+    /// Part of the tokens that is hidden, from 0 to 1, so that no single word is learned by heart.
+    pub hide_rate: f64,
     /// What stands in their place: `[MASK]`.
     pub mask: u32,
     /// By token id, whether it is a special token, which is never hidden.
     pub special: Vec<bool>,
+    /// How often a pair's texts change places, from 0 to 1.
+    pub swap_rate: f64,
 }
 
-impl Hiding {
-    fn hide(&self, tokens: &[u32], random: &mut ChaCha8Rng) -> Vec<u32> {
-        let mut hidden = |id: u32| !self.special[id as usize] && random.random_bool(self.rate);
-        tokens.iter().map(|id| if hidden(*id) { self.mask } else { *id }).collect()
+impl Variation {
+    fn apply(&self, example: &mut Example, random: &mut ChaCha8Rng) {
+        if self.swap_rate > 0.0 && random.random_bool(self.swap_rate) {
+            swap(example);
+        }
+        if self.hide_rate > 0.0 {
+            for id in &mut example.tokens {
+                if !self.special[*id as usize] && random.random_bool(self.hide_rate) {
+                    *id = self.mask;
+                }
+            }
+        }
     }
+}
+
+/// `[CLS] a [SEP] b [SEP]` becomes `[CLS] b [SEP] a [SEP]`.
+fn swap(Example { tokens, segments, .. }: &mut Example) {
+    let Some(second) = segments.iter().position(|s| *s == 1) else { return };
+    let end = segments.iter().rposition(|s| *s == 1).map_or(second, |last| last + 1);
+    tokens[1..end].rotate_left(second - 1);
+    let middle = 1 + end - second;
+    segments[1..middle].fill(0);
+    segments[middle..end].fill(1);
 }
 
 /// Fine-tuning on one task.
@@ -38,7 +58,7 @@ pub struct TaskObjective {
     metrics: Vec<Metric>,
     batch_size: BatchSize,
     accumulate: usize,
-    hiding: Hiding,
+    variation: Variation,
     seed: u64,
     /// Batches of the epoch `ordered`, one after another, and where each ends.
     order: Vec<u32>,
@@ -66,11 +86,11 @@ impl TaskObjective {
         labels: Labels,
         metrics: Vec<Metric>,
         (batch_size, accumulate): (BatchSize, usize),
-        hiding: Hiding,
+        variation: Variation,
         seed: u64,
     ) -> Self {
         let (accumulate, order, ends, ordered) = (accumulate.max(1), Vec::new(), Vec::new(), None);
-        Self { train, dev, labels, metrics, batch_size, accumulate, hiding, seed, order, ends, ordered }
+        Self { train, dev, labels, metrics, batch_size, accumulate, variation, seed, order, ends, ordered }
     }
 
     /// Puts an epoch's batches in an order that the seed decides.
@@ -108,10 +128,11 @@ impl TaskObjective {
         let end = self.ends.get(next).copied().unwrap_or(self.order.len());
         batch.clear();
         targets.clear();
-        let mut random = generator(self.seed, "hide tokens", position.epoch << 32 | position.index as u64);
+        let mut random = generator(self.seed, "vary", position.epoch << 32 | position.index as u64);
         for i in &self.order[position.index..end] {
-            let example = &self.train.examples[*i as usize];
-            batch.push(&self.hiding.hide(&example.tokens, &mut random), &example.segments);
+            let mut example = self.train.examples[*i as usize].clone();
+            self.variation.apply(&mut example, &mut random);
+            batch.push(&example.tokens, &example.segments);
             targets.push(example.label);
         }
         position.index = end;
@@ -193,14 +214,41 @@ mod tests {
     #[test]
     fn hides_the_part_asked_for_and_no_special_token() {
         let special = vec![true, true, false, false];
-        let hiding = |rate| Hiding { rate, mask: 1, special: special.clone() };
         let tokens: Vec<u32> = [0].into_iter().chain((0..10_000).map(|i| 2 + i % 2)).collect();
-        let random = || generator(1, "hide tokens", 0);
-        assert!(hiding(0.0).hide(&tokens, &mut random()) == tokens);
-        let all = hiding(1.0).hide(&tokens, &mut random());
+        let hidden = |hide_rate| {
+            let variation = Variation { hide_rate, mask: 1, special: special.clone(), swap_rate: 0.0 };
+            let mut example = Example { tokens: tokens.clone(), segments: vec![0; 10_001], label: 0.0 };
+            variation.apply(&mut example, &mut generator(1, "vary", 0));
+            example.tokens
+        };
+        assert!(hidden(0.0) == tokens);
+        let all = hidden(1.0);
         assert!(all[0] == 0 && all[1..].iter().all(|id| *id == 1));
-        let some = hiding(0.2).hide(&tokens, &mut random());
-        let hidden = some.iter().filter(|id| **id == 1).count();
-        assert!((1_850..2_150).contains(&hidden), "{hidden}");
+        let some = hidden(0.2).iter().filter(|id| **id == 1).count();
+        assert!((1_850..2_150).contains(&some), "{some}");
+    }
+
+    #[test]
+    fn texts_change_places() {
+        let pair = |tokens: &[u32], segments: &[u32]| Example {
+            tokens: tokens.into(),
+            segments: segments.into(),
+            label: 0.0,
+        };
+        for (before, after) in [
+            (pair(&[1, 5, 6, 2, 7, 2], &[0, 0, 0, 0, 1, 1]), pair(&[1, 7, 2, 5, 6, 2], &[0, 0, 0, 1, 1, 1])),
+            (
+                pair(&[1, 5, 2, 7, 2, 0, 0], &[0, 0, 0, 1, 1, 0, 0]),
+                pair(&[1, 7, 2, 5, 2, 0, 0], &[0, 0, 0, 1, 1, 0, 0]),
+            ),
+            (pair(&[1, 2, 2], &[0, 0, 1]), pair(&[1, 2, 2], &[0, 0, 1])),
+            (pair(&[1, 5, 2], &[0, 0, 0]), pair(&[1, 5, 2], &[0, 0, 0])),
+        ] {
+            let mut swapped = before.clone();
+            swap(&mut swapped);
+            assert!(swapped.tokens == after.tokens && swapped.segments == after.segments, "{before:?}");
+            swap(&mut swapped);
+            assert!(swapped.tokens == before.tokens && swapped.segments == before.segments, "{before:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod progress;
 pub mod random;
 pub mod report;
 pub mod sample;
+pub mod speed;
 pub mod state;
 pub mod stop;
 pub mod tasks;

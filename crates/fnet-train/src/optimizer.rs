@@ -63,11 +63,12 @@ pub fn gradient_norm(parameters: &Parameters, gradients: &[f32]) -> f64 {
 }
 
 impl AdamW {
-    /// One update, `step` counted from 1. Gradients are scaled by `gradient_scale` first.
+    /// One update, `step` counted from 1. Gradients are scaled by `gradient_scale` first, and left zero
+    /// for the next step: one sweep reads and writes weights, moments and gradients once.
     pub fn step(
         &self,
         parameters: &mut Parameters,
-        gradients: &[f32],
+        gradients: &mut [f32],
         moments: &mut Moments,
         step: u64,
         learning_rate: f32,
@@ -77,20 +78,24 @@ impl AdamW {
         let correction1 = (1.0 - f64::from(self.beta1).powi(exponent)) as f32;
         let correction2 = ((1.0 - f64::from(self.beta2).powi(exponent)) as f32).sqrt();
         let table = parameters.table().to_vec();
-        for tensor in table.iter().filter(|t| t.trainable) {
+        for tensor in &table {
             let range = tensor.range();
+            if !tensor.trainable {
+                gradients[range].fill(0.0);
+                continue;
+            }
             let decay = if tensor.decays { 1.0 - learning_rate * self.weight_decay } else { 1.0 };
             let rate = learning_rate / correction1;
             (
                 parameters.values_mut()[range.clone()].par_chunks_mut(CHUNK),
                 moments.first[range.clone()].par_chunks_mut(CHUNK),
                 moments.second[range.clone()].par_chunks_mut(CHUNK),
-                gradients[range].par_chunks(CHUNK),
+                gradients[range].par_chunks_mut(CHUNK),
             )
                 .into_par_iter()
-                .for_each(|(w, m, v, g)| {
-                    for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-                        let g = g * gradient_scale;
+                .for_each(|(w, m, v, gradients)| {
+                    for (((w, m), v), gradient) in w.iter_mut().zip(m).zip(v).zip(gradients) {
+                        let g = std::mem::take(gradient) * gradient_scale;
                         *m = self.beta1 * *m + (1.0 - self.beta1) * g;
                         *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
                         *w = *w * decay - rate * *m / (v.sqrt() / correction2 + self.epsilon);

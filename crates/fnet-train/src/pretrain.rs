@@ -1,6 +1,9 @@
 //! Masked language modelling on a corpus, as an objective of the training loop.
 
-use fnet_encoder::{Batch, Dropout, Loss, MlmTargets, Model, Padding, Workspace};
+use fnet_encoder::{Batch, Dropout, Head, IGNORED, Loss, MlmTargets, Model, Padding, Workspace};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::corpus::sequences::Sequences;
 use crate::error::{Error, Result};
@@ -11,11 +14,78 @@ use crate::tasks::dataset::Encoding;
 use crate::tokenizer::Tokenizer;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
 
+/// What is learnt beside the masked tokens, on pairs of neighbouring sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Learns {
+    /// Nothing: masked tokens of single sequences.
+    #[default]
+    Mlm,
+    /// Whether the second sequence follows the first or is from elsewhere (Devlin et al. 2019, section 3.1)
+    MlmNsp,
+    /// Whether two neighbours stand in the text's order (Lan et al. 2020, section 3.1)
+    MlmSop,
+}
+
+impl Learns {
+    /// The head that learns it.
+    pub fn head(self) -> Head {
+        if self.pairs() { Head::PreTraining } else { Head::MaskedLm }
+    }
+
+    /// Whether sequences are pairs.
+    pub fn pairs(self) -> bool {
+        self != Self::Mlm
+    }
+
+    /// Longest part of a sequence, so that whole ones have at most `longest` tokens.
+    pub fn longest_part(self, longest: usize) -> usize {
+        if self.pairs() { longest.saturating_sub(3) / 2 } else { longest.saturating_sub(2) }
+    }
+
+    /// Leaves a pair as it is, class 0, or makes it one of class 1, with even chances; `IGNORED` for
+    /// what is no pair. `other` fills in a second part from elsewhere.
+    fn arrange(
+        self,
+        pair: &mut Pair,
+        random: &mut ChaCha8Rng,
+        mut other: impl FnMut(&mut ChaCha8Rng, &mut Vec<u32>),
+    ) -> u32 {
+        if pair[1].is_empty() {
+            return IGNORED;
+        }
+        let class = u32::from(random.random_bool(0.5));
+        match self {
+            Self::MlmNsp if class == 1 => {
+                pair[1].clear();
+                // Elsewhere may be a single sequence: then nothing is found.
+                (0..MOST_DRAWS).find(|_| {
+                    other(random, &mut pair[1]);
+                    !pair[1].is_empty()
+                });
+            }
+            Self::MlmSop if class == 1 => pair.swap(0, 1),
+            _ => {}
+        }
+        class
+    }
+
+    /// Name of the metric that says how well pairs are told apart.
+    fn metric(self) -> &'static str {
+        if self == Self::MlmSop { "sentence_order_accuracy" } else { "next_sentence_accuracy" }
+    }
+}
+
+/// Token ids of a sequence's two parts; the second is empty where it is no pair.
+pub type Pair = [Vec<u32>; 2];
+
 /// A masked batch.
 #[derive(Default)]
 struct Masked {
     batch: Batch,
     targets: MlmTargets,
+    /// Of each sequence, where there are pairs.
+    classes: Vec<u32>,
 }
 
 impl Masked {
@@ -23,26 +93,24 @@ impl Masked {
         self.batch.clear();
         self.targets.places.clear();
         self.targets.labels.clear();
+        self.classes.clear();
     }
 }
 
+/// Draws of a second part after which the pair stays without one.
+const MOST_DRAWS: usize = 1_000;
 /// Draws without anything to predict after which training gives up.
 const MOST_EMPTY_DRAWS: usize = 1_000;
 
 /// MLM on one corpus.
 pub struct MlmObjective<'a> {
     tokenizer: &'a Tokenizer,
+    settings: MlmSettings,
     masker: Masker,
     sequences: Sequences,
     validation: Vec<Masked>,
     micro: Vec<Masked>,
-    /// Tokens in a batch at most.
-    batch_tokens: usize,
-    accumulate: usize,
-    longest: usize,
-    padding: Padding,
-    seed: u64,
-    ids: Vec<u32>,
+    pair: Pair,
     tokens: Vec<u32>,
     segments: Vec<u32>,
 }
@@ -50,6 +118,8 @@ pub struct MlmObjective<'a> {
 /// Settings of the objective.
 #[derive(Debug, Clone, Copy)]
 pub struct MlmSettings {
+    /// What is learnt.
+    pub learns: Learns,
     /// What is masked.
     pub masking: Masking,
     /// Tokens in a batch at most: batch size times sequence length.
@@ -68,84 +138,96 @@ pub struct MlmSettings {
 const VALIDATION_SEED: u64 = 20_210_509;
 
 impl<'a> MlmObjective<'a> {
-    /// Trains on `sequences`, validates on `validation` sequences of token ids.
+    /// Trains on `sequences`, validates on the sequences in `validation`; both are pairs where the
+    /// settings ask for them.
     pub fn new(
         settings: MlmSettings,
         tokenizer: &'a Tokenizer,
         sequences: Sequences,
-        validation: &[Vec<u32>],
+        validation: &[Pair],
     ) -> Self {
+        let usual = Masking { whole_word: settings.masking.whole_word, ..Masking::default() };
+        let settings = MlmSettings {
+            batch_tokens: settings.batch_tokens.max(settings.longest),
+            accumulate: settings.accumulate.max(1),
+            ..settings
+        };
         let mut objective = Self {
             tokenizer,
-            masker: Masker::new(settings.masking, tokenizer),
+            settings,
+            masker: Masker::new(usual, tokenizer),
             sequences,
             validation: Vec::new(),
             micro: Vec::new(),
-            batch_tokens: settings.batch_tokens.max(settings.longest),
-            accumulate: settings.accumulate.max(1),
-            longest: settings.longest,
-            padding: settings.padding,
-            seed: settings.seed,
-            ids: Vec::new(),
+            pair: Pair::default(),
             tokens: Vec::new(),
             segments: Vec::new(),
         };
-        let training = std::mem::replace(
-            &mut objective.masker,
-            Masker::new(Masking { whole_word: settings.masking.whole_word, ..Masking::default() }, tokenizer),
-        );
         let mut random = generator(VALIDATION_SEED, "validation", 0);
         let mut masked = Masked::default();
-        for ids in validation {
-            if masked.batch.tokens().len() + ids.len() > objective.batch_tokens {
+        for pair in validation {
+            objective.pair.clone_from(pair);
+            let class = settings.learns.arrange(&mut objective.pair, &mut random, |random, second| {
+                second.clone_from(&validation[random.random_range(0..validation.len())][1]);
+            });
+            if !objective.fits(&masked) {
                 objective.validation.push(std::mem::take(&mut masked));
             }
-            objective.ids.clone_from(ids);
-            objective.append(&mut masked, &mut random);
+            objective.append(&mut masked, class, &mut random);
         }
         if !masked.batch.is_empty() {
             objective.validation.push(masked);
         }
-        objective.masker = training;
+        objective.masker = Masker::new(settings.masking, tokenizer);
         objective
     }
 
-    /// Masks `self.ids` and appends it, unless there is nothing in it to be masked.
-    fn append(&mut self, masked: &mut Masked, random: &mut rand_chacha::ChaCha8Rng) {
+    /// Masks `self.pair` and appends it, unless there is nothing in it to be masked.
+    fn append(&mut self, masked: &mut Masked, class: u32, random: &mut ChaCha8Rng) {
+        let MlmSettings { longest, padding, .. } = self.settings;
         let (tokens, segments) = (&mut self.tokens, &mut self.segments);
-        self.tokenizer.assemble(&self.ids, None, self.longest, tokens, segments);
+        let second = Some(self.pair[1].as_slice()).filter(|ids| !ids.is_empty());
+        self.tokenizer.assemble(&self.pair[0], second, longest, tokens, segments);
         let first = masked.batch.tokens().len();
         let targets = masked.targets.places.len();
         self.masker.mask(tokens, first, random, &mut masked.targets);
         if masked.targets.places.len() == targets {
             return;
         }
-        let encoding = Encoding { tokenizer: self.tokenizer, longest: self.longest, padding: self.padding };
-        encoding.pad(tokens, segments);
+        Encoding { tokenizer: self.tokenizer, longest, padding }.pad(tokens, segments);
         masked.batch.push(tokens, segments);
+        masked.classes.push(class);
     }
 
-    /// Length of the next sequence in the batch.
-    fn next_len(&self) -> usize {
-        match self.padding {
-            Padding::Fixed => self.longest,
-            Padding::Own => self.ids.len() + 2,
-        }
+    /// Whether a batch has room for `self.pair`.
+    fn fits(&self, masked: &Masked) -> bool {
+        let MlmSettings { longest, padding, batch_tokens, .. } = self.settings;
+        let special = if self.pair[1].is_empty() { 2 } else { 3 };
+        let own = (self.pair[0].len() + self.pair[1].len() + special).min(longest);
+        let len = if padding == Padding::Fixed { longest } else { own };
+        masked.batch.is_empty() || masked.batch.tokens().len() + len <= batch_tokens
     }
 
     /// Draws one batch from `position`; a batch ends with the pass.
     fn draw(&mut self, position: &mut Position, masked: &mut Masked) {
         let number = position.epoch.wrapping_shl(40) ^ position.index as u64;
-        let mut random = generator(self.seed, "mask", number);
+        let MlmSettings { seed, learns, .. } = self.settings;
+        let mut random = generator(seed, "mask", number);
         while position.index < self.sequences.len() {
-            let mut ids = std::mem::take(&mut self.ids);
-            self.sequences.shuffled(self.seed, position.epoch, position.index, &mut ids);
-            self.ids = ids;
-            let len = masked.batch.tokens().len();
-            if len > 0 && len + self.next_len() > self.batch_tokens {
+            let place = self.sequences.shuffled(seed, position.epoch, position.index);
+            let sequences = &self.sequences;
+            for (ids, place) in self.pair.iter_mut().zip(place.segments()) {
+                ids.clear();
+                sequences.read(place, ids);
+            }
+            let class = learns.arrange(&mut self.pair, &mut random, |random, second| {
+                let any = sequences.places()[random.random_range(0..sequences.len())];
+                sequences.read(any.segments()[1], second);
+            });
+            if !self.fits(masked) {
                 return;
             }
-            self.append(masked, &mut random);
+            self.append(masked, class, &mut random);
             position.index += 1;
         }
         *position = Position { epoch: position.epoch + 1, index: 0 };
@@ -162,7 +244,7 @@ impl Objective for MlmObjective<'_> {
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         let mut micro = std::mem::take(&mut self.micro);
-        micro.resize_with(self.accumulate, Masked::default);
+        micro.resize_with(self.settings.accumulate, Masked::default);
         // The mean is over all masked tokens of the step, however they fall into batches.
         let mut count = 0;
         for _ in 0..MOST_EMPTY_DRAWS {
@@ -181,15 +263,22 @@ impl Objective for MlmObjective<'_> {
         if count == 0 {
             return Err(Error::usage("no token of the corpus can be masked: it is all unknown words"));
         }
-        let scale = 1.0 / count.max(1) as f32;
+        let scale = 1.0 / count as f32;
+        let pair_scale =
+            1.0 / micro.iter().flat_map(|m| &m.classes).filter(|c| **c != IGNORED).count().max(1) as f32;
         let mut outcome = StepOutcome::default();
-        for (i, Masked { batch, targets }) in micro.iter().enumerate() {
+        for (i, Masked { batch, targets, classes }) in micro.iter().enumerate() {
             if batch.is_empty() {
                 continue;
             }
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             model.forward(batch, Some(dropout), w)?;
-            outcome.loss.add(model.mlm_loss(batch, targets, scale, dropout, gradients, w)?);
+            outcome.loss.add(if self.settings.learns.pairs() {
+                let (mlm, pairs) = ((targets, scale), (classes.as_slice(), pair_scale));
+                model.pretraining_loss(batch, mlm, pairs, dropout, gradients, w)?[0]
+            } else {
+                model.mlm_loss(batch, targets, scale, dropout, gradients, w)?
+            });
             outcome.tokens += batch.tokens().len();
         }
         self.micro = micro;
@@ -201,19 +290,27 @@ impl Objective for MlmObjective<'_> {
     }
 
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
-        let mut loss = Loss::default();
-        for Masked { batch, targets } in &self.validation {
+        let learns = self.settings.learns;
+        let [mut loss, mut pairs] = [Loss::default(); 2];
+        for Masked { batch, targets, classes } in &self.validation {
             model.forward(batch, None, w)?;
-            loss.add(model.mlm_evaluate(batch, targets, w)?);
+            if learns.pairs() {
+                let [masked, told_apart] = model.pretraining_evaluate(batch, targets, classes, w)?;
+                loss.add(masked);
+                pairs.add(told_apart);
+            } else {
+                loss.add(model.mlm_evaluate(batch, targets, w)?);
+            }
         }
         if loss.count == 0 {
             return Ok(None);
         }
-        let accuracy = loss.correct as f64 / loss.count as f64;
-        Ok(Some(Evaluation {
-            values: vec![("validation_loss".into(), loss.mean()), ("masked_accuracy".into(), accuracy)],
-            score: -loss.mean(),
-        }))
+        let mut values =
+            vec![("validation_loss".into(), loss.mean()), ("masked_accuracy".into(), loss.accuracy())];
+        if learns.pairs() {
+            values.push((learns.metric().into(), pairs.accuracy()));
+        }
+        Ok(Some(Evaluation { values, score: -loss.mean() }))
     }
 
     fn data(&self) -> u64 {
@@ -222,5 +319,36 @@ impl Objective for MlmObjective<'_> {
 
     fn keeps_best(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_arranged_by_their_class() {
+        let mut random = generator(1, "pairs", 0);
+        for learns in [Learns::MlmNsp, Learns::MlmSop] {
+            let mut classes = 0;
+            for _ in 0..1_000 {
+                let mut pair = [vec![1], vec![2]];
+                let class = learns.arrange(&mut pair, &mut random, |random, second| {
+                    // Half of what is elsewhere is no pair.
+                    second.extend([3].iter().take(random.random_range(0..2)));
+                });
+                let expected = match (learns, class) {
+                    (_, 0) => [1, 2],
+                    (Learns::MlmNsp, _) => [1, 3],
+                    _ => [2, 1],
+                };
+                assert_eq!(pair, expected.map(|id| vec![id]));
+                classes += class;
+            }
+            assert!((420..580).contains(&classes), "{classes}");
+            let mut single = [vec![1], vec![]];
+            assert_eq!(learns.arrange(&mut single, &mut random, |_, _| {}), IGNORED);
+            assert_eq!(single, [vec![1], vec![]]);
+        }
     }
 }

@@ -200,7 +200,6 @@ impl Trainer<'_> {
             rate: self.model.config().hidden_dropout_prob,
             key: generator(settings.seed, "dropout", state.step).random(),
         };
-        gradients.fill(0.0);
         let outcome = self.objective.step(self.model, &mut state.position, dropout, gradients, w)?;
         let loss = outcome.loss.mean();
         let norm = gradient_norm(self.model.parameters(), gradients);

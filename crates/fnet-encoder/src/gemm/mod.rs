@@ -9,7 +9,11 @@
 mod library;
 #[cfg(target_arch = "x86_64")]
 mod packed;
+pub mod peak;
 mod rounded;
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +142,25 @@ pub enum Out {
     Add,
 }
 
+/// What the products of a thread came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Tally {
+    /// Floating-point operations: two for each product of two numbers.
+    pub flops: u64,
+    /// How long they took.
+    pub time: Duration,
+}
+
+thread_local! {
+    static TALLY: Cell<Tally> = const { Cell::new(Tally { flops: 0, time: Duration::ZERO }) };
+}
+
+/// All products that this thread has asked for since it last asked this, on however many threads they
+/// ran.
+pub fn take_tally() -> Tally {
+    TALLY.take()
+}
+
 /// An operand: its values and the distance between rows and between columns.
 #[derive(Clone, Copy)]
 struct Operand<'a> {
@@ -213,6 +236,7 @@ fn product(
     if m == 0 || n == 0 {
         return;
     }
+    let begun = Instant::now();
     let is_small = n < NARROW || k <= SHALLOW;
     let float_product = if is_small { plain } else { library::product };
     match (products.precision, products.level) {
@@ -227,6 +251,9 @@ fn product(
         }
         (Precision::Bf16, _) => rounded::product(float_product, shape, x, w, y, out),
     }
+    let before = TALLY.get();
+    let flops = before.flops + 2 * (m * n * k) as u64;
+    TALLY.set(Tally { flops, time: before.time + begun.elapsed() });
 }
 
 /// The nearest bfloat16, ties to even, as float32. NaN stays NaN.

@@ -4,6 +4,9 @@ use rayon::prelude::*;
 
 use crate::arch::{exp, multiversion, sum_by};
 
+/// The label of a row that is not to be learnt: no loss, no gradient.
+pub const IGNORED: u32 = u32::MAX;
+
 /// What a row came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RowLoss {
@@ -11,6 +14,8 @@ pub struct RowLoss {
     pub loss: f32,
     /// Whether the label has the largest logit.
     pub correct: bool,
+    /// Whether there was nothing to learn.
+    pub ignored: bool,
 }
 
 /// Adds `bias` to logits `[rows, classes]`, turns them into their gradient, `scale * (softmax - one
@@ -31,7 +36,14 @@ pub fn forward_backward(
         .zip(labels)
         .zip(losses)
         .with_min_len(super::task_rows(classes))
-        .for_each(|((logits, label), loss)| *loss = row(logits, bias, *label as usize, scale));
+        .for_each(|((logits, label), loss)| {
+            *loss = if *label == IGNORED {
+                logits.fill(0.0);
+                RowLoss { ignored: true, ..RowLoss::default() }
+            } else {
+                row(logits, bias, *label as usize, scale)
+            }
+        });
 }
 
 multiversion! {
@@ -47,7 +59,7 @@ multiversion! {
             *v *= scale / sum;
         }
         logits[label] -= scale;
-        RowLoss { loss: sum.ln() + largest - at_label, correct: at_label >= largest }
+        RowLoss { loss: sum.ln() + largest - at_label, correct: at_label >= largest, ignored: false }
     }
 }
 
@@ -89,6 +101,14 @@ mod tests {
                 assert!((f64::from(*loss) - exact).abs() < 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn ignored_rows_count_for_nothing() {
+        let (mut logits, mut losses) = ([1.0, 2.0, 3.0, 5.0], [RowLoss::default(); 2]);
+        forward_backward(&mut logits, &[], &[IGNORED, 0], 1.0, &mut losses);
+        assert!(logits[..2] == [0.0; 2] && logits[2] < 0.0 && logits[3] > 0.0);
+        assert!(losses[0].ignored && losses[0].loss == 0.0 && !losses[1].ignored && losses[1].loss > 2.0);
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! `y = tanh(x)`, for the pooler: few values, so the standard library's is fast enough.
+//! `y = tanh(x)`, for the pooler.
 
-/// `x = tanh(x)` in place
-pub fn forward(x: &mut [f32]) {
-    for x in x {
-        *x = x.tanh();
+use crate::arch::{multiversion, tanh};
+
+multiversion! {
+    /// `x = tanh(x)` in place
+    pub fn forward(x: &mut [f32]) {
+        for x in x {
+            *x = tanh(*x);
+        }
     }
 }
 

@@ -242,6 +242,10 @@ pub fn over_config<T: Serialize + DeserializeOwned>(flags: T, config: Option<&Pa
             }
         }
     }
+    // What computes products belongs to their precision.
+    if is_given(&given, "precision") {
+        table.remove("products");
+    }
     let known = |key: &String| given_or_known::<T>(key, &text);
     if let Some(key) = table.keys().find(|key| !known(key)) {
         return Err(Error::file(path, format!("unknown setting `{key}`")));

@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The likeliest tokens at each mask, likeliest first.
 pub fn fill(opened: &Opened, text: &str, top: usize) -> Result<Vec<Vec<Guess>>> {
-    if opened.model.head() != Head::MaskedLm {
+    if !matches!(opened.model.head(), Head::MaskedLm | Head::PreTraining) {
         return Err(Error::file(&opened.path, "has no MLM head: give a pretrained model's folder"));
     }
     let ids = opened.tokenizer.encode(text)?;

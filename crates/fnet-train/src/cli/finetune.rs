@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
-use fnet_train::finetune::{BatchSize, Hiding, TaskObjective};
+use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder, TOKENIZER_CONFIG_FILE};
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::metrics::Metric;
@@ -64,6 +64,10 @@ pub struct Settings {
     /// Part of a training example's tokens that [MASK] hides, drawn anew each time: helps on single sentences, harms on pairs
     #[arg(long)]
     pub hide_rate: Option<f64>,
+    /// How often the texts of a training pair change places, drawn anew each time; by default 0.5 where a
+    /// task's order means nothing (mrpc, stsb, qqp), else 0
+    #[arg(long)]
+    pub swap_rate: Option<f64>,
     /// Instead of --batch-size: examples of similar length together, up to this many tokens
     #[arg(long, conflicts_with = "batch_size")]
     pub batch_tokens: Option<usize>,
@@ -101,6 +105,9 @@ impl Settings {
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
         self.hide_rate.get_or_insert(0.0);
         in_range("--hide-rate", self.hide_rate, 0.0, 1.0)?;
+        let symmetric = self.task.as_deref().map(find_task).transpose()?.is_some_and(|task| task.symmetric);
+        self.swap_rate.get_or_insert(if symmetric { 0.5 } else { 0.0 });
+        in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
         in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
         in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
@@ -314,11 +321,12 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let batch = settings.batch_tokens.map_or(examples, BatchSize::Tokens);
     let accumulate = settings.training.accumulate.unwrap_or(1);
     let (labels, metrics) = (files.labels.clone(), files.metrics.clone());
-    let hiding = Hiding {
-        rate: settings.hide_rate.unwrap_or(0.0),
+    let variation = Variation {
+        hide_rate: settings.hide_rate.unwrap_or(0.0),
+        swap_rate: settings.swap_rate.unwrap_or(0.0),
         mask: tokenizer.special().mask,
         special: tokenizer.specials(),
     };
-    let objective = TaskObjective::new(train, dev, labels, metrics, (batch, accumulate), hiding, seed);
+    let objective = TaskObjective::new(train, dev, labels, metrics, (batch, accumulate), variation, seed);
     Ok(Prepared { model, tokenizer, objective, longest })
 }

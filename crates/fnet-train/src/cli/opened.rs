@@ -83,7 +83,7 @@ impl Opened {
                     Error::file(&self.path.join("config.json"), "id2label does not name every class")
                 })
             }
-            Head::MaskedLm => Err(Error::file(
+            Head::MaskedLm | Head::PreTraining => Err(Error::file(
                 &self.path,
                 "is a pretrained model without a classifier; run `fnet finetune` first",
             )),

@@ -1,13 +1,13 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Padding, pretrained};
+use fnet_encoder::{Model, ModelConfig, PRESETS, Padding, pretrained};
 use fnet_train::corpus::documents::paragraphs;
 use fnet_train::corpus::sequences::{Layout, Sequences};
 use fnet_train::corpus::shards::{self, Shards};
 use fnet_train::folder::RunFolder;
 use fnet_train::mlm::Masking;
-use fnet_train::pretrain::{MlmObjective, MlmSettings};
+use fnet_train::pretrain::{Learns, MlmObjective, MlmSettings, Pair};
 use fnet_train::progress::Progress;
 use fnet_train::random::fingerprint;
 use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
@@ -75,6 +75,9 @@ pub struct Settings {
     /// What makes a training sequence
     #[arg(long, value_enum)]
     pub sequences: Option<Layout>,
+    /// What is learnt beside masked tokens, on pairs of neighbouring sequences
+    #[arg(long, value_enum)]
+    pub objective: Option<Learns>,
     /// Mix sequences at their own length, or fill all up to --seq-len
     #[arg(long, value_parser = parse_padding)]
     pub padding: Option<Padding>,
@@ -139,6 +142,7 @@ impl Settings {
             }
         }
         self.sequences.get_or_insert(Layout::Paragraphs);
+        self.objective.get_or_insert_default();
         self.padding.get_or_insert_default();
         let masking = Masking::default();
         self.mask_rate.get_or_insert(0.3);
@@ -176,6 +180,10 @@ impl Settings {
         }
     }
 
+    fn learns(&self) -> Learns {
+        self.objective.unwrap_or_default()
+    }
+
     /// Longest training sequence in tokens.
     fn longest(&self, config: &ModelConfig) -> usize {
         let longest = config.max_position_embeddings;
@@ -189,10 +197,12 @@ impl Settings {
 
     /// A model with fresh weights, or with those of `--model` or of the run that is gone on with.
     fn model(&self, tokenizer: &Tokenizer, open: Option<&Path>) -> Result<Model> {
-        let seed = self.training.seed.unwrap_or(1);
-        let Some(path) = open else { return Ok(Model::new(self.config(tokenizer)?, Head::MaskedLm, seed)?) };
-        let (mut model, report) = pretrained::open_as(path, Head::MaskedLm, seed)?;
-        if let Some(name) = report.missing.first() {
+        let (seed, head) = (self.training.seed.unwrap_or(1), self.learns().head());
+        let Some(path) = open else { return Ok(Model::new(self.config(tokenizer)?, head, seed)?) };
+        let (mut model, report) = pretrained::open_as(path, head, seed)?;
+        // What tells pairs apart may start fresh on a model of masked tokens alone.
+        let needed = |name: &&String| !name.starts_with("cls.seq_relationship.");
+        if let Some(name) = report.missing.iter().find(needed) {
             let message = format!("{name} is missing: only a pretrained model can be gone on with");
             return Err(Error::file(path, message));
         }
@@ -244,22 +254,25 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Prints what a run will need, without reading the corpus: its vocabulary is as large as it may be.
 fn dry_run(settings: &Settings) -> Result<()> {
+    let head = settings.learns().head();
     let mut model = match (&settings.model, &settings.tokenizer) {
-        (Some(path), _) => pretrained::open_as(path, Head::MaskedLm, 1)?.0,
+        (Some(path), _) => pretrained::open_as(path, head, 1)?.0,
         (None, Some(path)) => {
             let tokenizer = Tokenizer::read(path)?;
-            Model::new(settings.config(&tokenizer)?, Head::MaskedLm, 1)?
+            Model::new(settings.config(&tokenizer)?, head, 1)?
         }
         (None, None) => {
             let vocab_size = settings.vocab_size.unwrap_or(8_192);
-            Model::new(ModelConfig { vocab_size, ..settings.shape()? }, Head::MaskedLm, 1)?
+            Model::new(ModelConfig { vocab_size, ..settings.shape()? }, head, 1)?
         }
     };
     settings.training.prepare(&mut model, true)?;
     let longest = settings.longest(model.config());
     let tokens = settings.batch_tokens(longest);
     let masked = (settings.masking().rate * tokens as f64).ceil() as usize;
-    let (weights, activations) = (model.parameter_bytes(), model.workspace_bytes(tokens, masked));
+    // Sequences of their own length are more than full ones: as a guess, a quarter as long.
+    let sequences = if settings.padding == Some(Padding::Fixed) { 1 } else { 4 } * tokens / longest;
+    let (weights, activations) = (model.parameter_bytes(), model.workspace_bytes(tokens, sequences, masked));
     let megabytes = |bytes: usize| format!("{:.0} MB", bytes as f64 / 1e6);
     let products = model.products();
     let forward = model.config().flops_per_token(longest);
@@ -293,6 +306,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     let config = model.config();
     let longest = settings.longest(config);
     let padding = config.padding;
+    let learns = settings.learns();
     let load = |files: &[PathBuf]| -> Result<Sequences> {
         let place = cache.join(shards::key(files, &tokenizer)?);
         let shards = Shards::open_or_make(&place, files, &tokenizer, quiet)?;
@@ -301,10 +315,11 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
             eprintln!("{done} {} ({} tokens)", place.display(), shards.tokens());
         }
         let layout = settings.sequences.unwrap_or(Layout::Paragraphs);
-        Ok(Sequences::new(shards, layout, longest - 2))
+        let sequences = Sequences::new(shards, layout, learns.longest_part(longest));
+        Ok(if learns.pairs() { sequences.paired() } else { sequences })
     };
     let mut sequences = load(&settings.corpus)?;
-    let validation: Vec<Vec<u32>> = {
+    let validation: Vec<Pair> = {
         let separate;
         let (held, from) = if settings.valid.is_empty() {
             let count = (sequences.len() / 100).clamp(*HELD_OUT.start(), *HELD_OUT.end());
@@ -319,7 +334,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
             from.read(place, &mut ids);
             ids
         };
-        held.into_iter().map(read).collect()
+        held.into_iter().map(|place| place.segments().map(read)).collect()
     };
     if sequences.is_empty() {
         return Err(Error::file(
@@ -330,6 +345,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     let seed = settings.training.seed.unwrap_or(1);
     settings.training.prepare(&mut model, quiet)?;
     let mlm = MlmSettings {
+        learns,
         masking: settings.masking(),
         batch_tokens: settings.batch_tokens(longest),
         accumulate: settings.training.accumulate.unwrap_or(1),

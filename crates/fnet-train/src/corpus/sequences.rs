@@ -17,12 +17,33 @@ pub enum Layout {
     Sentences,
 }
 
-/// Where a sequence lies: tokens `start..start + len` of a shard.
+/// Where a sequence lies: tokens `start..start + len` of a shard, the last `second` of them as its
+/// second segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     shard: u32,
     start: u32,
     len: u32,
+    second: u32,
+    ends_document: bool,
+}
+
+impl Place {
+    /// Tokens, without special ones.
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Its first and its second segment; the second is empty where it is no pair.
+    pub fn segments(self) -> [Self; 2] {
+        let first = Self { len: self.len - self.second, second: 0, ..self };
+        [first, Self { start: first.start + first.len, len: self.second, second: 0, ..self }]
+    }
 }
 
 /// The sequences of a corpus, without special tokens.
@@ -43,44 +64,69 @@ impl Sequences {
         let mut places = Vec::new();
         for (number, shard) in shards.shards.iter().enumerate() {
             let mut start = 0;
-            let mut push = |start: usize, end: usize| {
+            let push = |places: &mut Vec<Place>, start: usize, end: usize| {
                 // A stretch that is too long is cut into pieces of equal length.
                 let pieces = (end - start).div_ceil(longest);
                 for piece in 0..pieces {
                     let from = start + (end - start) * piece / pieces;
                     let to = start + (end - start) * (piece + 1) / pieces;
                     if to - from >= SHORTEST {
-                        let (start, len) = (from as u32, (to - from) as u32);
-                        places.push(Place { shard: number as u32, start, len });
+                        let (shard, start, len) = (number as u32, from as u32, (to - from) as u32);
+                        places.push(Place { shard, start, len, second: 0, ends_document: false });
                     }
                 }
             };
             for unit in (0..shard.units()).map(|i| shard.unit(i)) {
                 match layout {
-                    Layout::Sentences => push(unit.start, unit.end),
+                    Layout::Sentences => push(&mut places, unit.start, unit.end),
                     Layout::Paragraphs if unit.ends_paragraph || unit.ends_document => {
-                        push(start, unit.end);
+                        push(&mut places, start, unit.end);
                         start = unit.end;
                     }
                     Layout::Chunks => {
                         while unit.end - start >= longest {
-                            push(start, start + longest);
+                            push(&mut places, start, start + longest);
                             start += longest;
                         }
                         if unit.ends_document {
-                            push(start, unit.end);
+                            push(&mut places, start, unit.end);
                             start = unit.end;
                         }
                     }
                     Layout::Paragraphs => {}
                 }
+                if unit.ends_document
+                    && let Some(last) = places.last_mut()
+                {
+                    last.ends_document = true;
+                }
             }
             let end = shard.units().checked_sub(1).map_or(0, |i| shard.unit(i).end);
             if layout != Layout::Sentences && start < end {
-                push(start, end);
+                push(&mut places, start, end);
             }
         }
         Self { shards, places, order: Vec::new(), shuffled: None }
+    }
+
+    /// Joins neighbours of the same document to pairs, each sequence in one pair; those without a
+    /// neighbour stay single.
+    pub fn paired(self) -> Self {
+        let mut places = Vec::with_capacity(self.places.len() / 2);
+        let mut rest = self.places.as_slice();
+        while let [first, after @ ..] = rest {
+            let follows = |second: &&Place| {
+                !first.ends_document && second.shard == first.shard && second.start == first.start + first.len
+            };
+            if let Some(second) = after.first().filter(follows) {
+                places.push(Place { len: first.len + second.len, second: second.len, ..*first });
+                rest = &after[1..];
+            } else {
+                places.push(*first);
+                rest = after;
+            }
+        }
+        Self { places, ..self }
     }
 
     /// Splits off the last `count` sequences of the corpus, for validation without a file of its own.
@@ -110,19 +156,49 @@ impl Sequences {
     }
 
     /// Sequence number `index` of pass `epoch`, in an order that the seed and the pass decide.
-    pub fn shuffled(&mut self, seed: u64, epoch: u64, index: usize, out: &mut Vec<u32>) {
+    pub fn shuffled(&mut self, seed: u64, epoch: u64, index: usize) -> Place {
         if self.shuffled != Some((seed, epoch)) {
             self.order = (0..self.places.len() as u32).collect();
             self.order.shuffle(&mut generator(seed, "shuffle", epoch));
             self.shuffled = Some((seed, epoch));
         }
-        self.read(self.places[self.order[index] as usize], out);
+        self.places[self.order[index] as usize]
     }
 
-    /// The tokens at a place.
+    /// Appends the tokens at a place.
     pub fn read(&self, place: Place, out: &mut Vec<u32>) {
-        out.clear();
         let start = place.start as usize;
         self.shards.shards[place.shard as usize].read(start, start + place.len as usize, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::{Kind, Tokenizer};
+
+    #[test]
+    fn pairs_are_neighbours_of_one_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = folder.path().join("a.txt");
+        let text = "one one one one\ntwo two two two\nthree three three\n\nfour four four\n\nfive five five five five\nsix six six\n";
+        std::fs::write(&corpus, text).unwrap();
+        let tokenizer = Tokenizer::train(Kind::Wordpiece, 60, false, text.lines().map(String::from)).unwrap();
+        let shards =
+            Shards::open_or_make(&folder.path().join("shards"), &[corpus], &tokenizer, true).unwrap();
+        let sequences = Sequences::new(shards, Layout::Paragraphs, 100).paired();
+        let text = |place: Place| {
+            let mut ids = Vec::new();
+            sequences.read(place, &mut ids);
+            tokenizer.decode(&ids)
+        };
+        let found: Vec<_> = sequences.places().iter().map(|place| place.segments().map(text)).collect();
+        let expected = [
+            ["one one one one", "two two two two"],
+            ["three three three", ""],
+            ["four four four", ""],
+            ["five five five five five", "six six six"],
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -25,6 +25,8 @@ pub struct GlueTask {
     pub labels: &'static [&'static str],
     /// Metrics; their mean chooses the best epoch.
     pub metrics: &'static [Metric],
+    /// Whether a pair means the same with its texts exchanged.
+    pub symmetric: bool,
 }
 
 use Metric::{Accuracy, F1, Matthews, Pearson, Spearman};
@@ -44,6 +46,7 @@ const USUAL: GlueTask = GlueTask {
     label: "label",
     labels: BINARY,
     metrics: &[Accuracy],
+    symmetric: false,
 };
 
 /// All tasks.
@@ -57,6 +60,7 @@ pub const TASKS: [GlueTask; 9] = [
         text: &["#1 String", "#2 String"],
         label: "Quality",
         metrics: &[Accuracy, F1],
+        symmetric: true,
         ..USUAL
     },
     GlueTask {
@@ -65,6 +69,7 @@ pub const TASKS: [GlueTask; 9] = [
         label: "score",
         labels: &[],
         metrics: &[Pearson, Spearman],
+        symmetric: true,
         ..USUAL
     },
     GlueTask {
@@ -73,6 +78,7 @@ pub const TASKS: [GlueTask; 9] = [
         text: &["question1", "question2"],
         label: "is_duplicate",
         metrics: &[Accuracy, F1],
+        symmetric: true,
         ..USUAL
     },
     GlueTask {

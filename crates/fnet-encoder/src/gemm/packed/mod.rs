@@ -94,6 +94,23 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Operand, w: Opera
     PANELS.set(panels);
 }
 
+/// Computes one tile over and over, from the first-level cache; returns its flops.
+pub fn repeat_tile<K: Kernel>(kernel: K) -> f64 {
+    const DEPTH: usize = 64;
+    const ROUNDS: usize = 4_000;
+    let (x, w) = ([0_u32; MOST_ROWS * DEPTH], [0_u32; COLUMNS * DEPTH]);
+    let mut y = [0.0; MOST_ROWS * COLUMNS];
+    kernel.begin();
+    for _ in 0..ROUNDS {
+        // SAFETY: the buffers hold the largest strip, panel and tile; levels are only chosen where they
+        // are available. Covered by `every_level_has_a_peak`.
+        unsafe { kernel.tile(DEPTH, x.as_ptr(), w.as_ptr(), y.as_mut_ptr(), COLUMNS, true) };
+    }
+    kernel.end();
+    std::hint::black_box(y);
+    (2 * 2 * DEPTH * K::ROWS * COLUMNS * ROUNDS) as f64
+}
+
 /// Which part of a product is computed.
 #[derive(Clone, Copy)]
 struct Part {

@@ -1,0 +1,76 @@
+//! One plain training step on random tokens, to be timed: what benches and comparisons share.
+
+use std::time::{Duration, Instant};
+
+use fnet_encoder::gemm::{Tally, take_tally};
+use fnet_encoder::{Batch, Dropout, MlmTargets, Model, Workspace};
+use rand::Rng;
+
+use crate::error::Result;
+use crate::optimizer::{AdamW, Moments, gradient_norm};
+use crate::random::generator;
+
+/// A model with everything that its training steps need.
+pub struct TimedStep {
+    /// The model.
+    pub model: Model,
+    /// Sequences of equal length.
+    pub batch: Batch,
+    /// 15 % of the tokens.
+    pub targets: MlmTargets,
+    gradients: Vec<f32>,
+    moments: Moments,
+    workspace: Workspace,
+    steps: u64,
+}
+
+/// How long a step took, and the products in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// The whole step.
+    pub step: Duration,
+    /// Its matrix products.
+    pub products: Tally,
+}
+
+impl TimedStep {
+    /// `sequences` of `seq_len` random tokens for an MLM model.
+    pub fn new(model: Model, sequences: usize, seq_len: usize) -> Self {
+        let mut random = generator(1, "tokens", 0);
+        let (mut batch, mut targets) = (Batch::new(), MlmTargets::default());
+        for _ in 0..sequences {
+            let vocab = model.config().vocab_size as u32;
+            let tokens: Vec<u32> =
+                (0..seq_len).map(|_| random.random_range(5.min(vocab - 1)..vocab)).collect();
+            batch.push(&tokens, &[]);
+        }
+        for (place, token) in batch.tokens().iter().enumerate() {
+            if random.random_bool(0.15) {
+                targets.places.push(place as u32);
+                targets.labels.push(*token);
+            }
+        }
+        let len = model.parameters().len();
+        let (gradients, moments, workspace) = (vec![0.0; len], Moments::new(len), Workspace::new());
+        Self { model, batch, targets, gradients, moments, workspace, steps: 0 }
+    }
+
+    /// Forward pass, backward pass, clipping and AdamW.
+    ///
+    /// # Errors
+    /// If the sequences do not fit the model.
+    pub fn run(&mut self) -> Result<Timing> {
+        take_tally();
+        let begun = Instant::now();
+        self.steps += 1;
+        let dropout = Dropout { rate: 0.1, key: self.steps };
+        let scale = 1.0 / self.targets.places.len().max(1) as f32;
+        self.model.forward(&self.batch, Some(dropout), &mut self.workspace)?;
+        let (gradients, w) = (&mut self.gradients, &mut self.workspace);
+        self.model.mlm_loss(&self.batch, &self.targets, scale, dropout, gradients, w)?;
+        let clip = (1.0 / gradient_norm(self.model.parameters(), gradients)).min(1.0) as f32;
+        let parameters = self.model.parameters_mut();
+        AdamW::default().step(parameters, gradients, &mut self.moments, self.steps, 1e-4, clip);
+        Ok(Timing { step: begun.elapsed(), products: take_tally() })
+    }
+}
