@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::EncoderError;
-use crate::mixers::MixerKind;
+use crate::mixers::{MixerKind, ReservoirConfig};
 
 /// The BERT miniatures' sizes: name, layers, hidden size.
 pub const PRESETS: [(&str, usize, usize); 6] = [
@@ -30,14 +30,15 @@ pub enum Padding {
     Fixed,
 }
 
-/// Shape and settings of a model: `config.json` of a Hugging Face FNet folder.
+/// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
+/// all mixers are attention.
 ///
-/// `padding` and `mixers` are ours; Transformers ignores them. Keys that are not listed are kept
-/// in `other` and written back.
+/// `padding`, `mixers` and `reservoir` are ours; Transformers ignores them. Keys that are not listed are
+/// kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
-    /// Always `fnet`.
+    /// `fnet`, or `bert` for attention in every layer, without the projection after the embeddings.
     pub model_type: String,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
@@ -72,6 +73,12 @@ pub struct ModelConfig {
     /// The mixer of each layer (ours); empty means `fourier` everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mixers: Vec<MixerKind>,
+    /// Heads of attention layers; by default one for 64 hidden units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_attention_heads: Option<usize>,
+    /// Settings of reservoir layers (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservoir: Option<ReservoirConfig>,
     /// Everything else in the file: `id2label`, `problem_type` and more.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -98,6 +105,8 @@ impl Default for ModelConfig {
             tie_word_embeddings: true,
             padding: Padding::Own,
             mixers: Vec::new(),
+            num_attention_heads: None,
+            reservoir: None,
             other: Map::new(),
         }
     }
@@ -131,11 +140,44 @@ impl ModelConfig {
 
     /// The mixer of each layer.
     pub fn layer_mixers(&self) -> Vec<MixerKind> {
-        if self.mixers.is_empty() {
-            vec![MixerKind::Fourier; self.num_hidden_layers]
-        } else {
-            self.mixers.clone()
+        if !self.mixers.is_empty() {
+            return self.mixers.clone();
         }
+        let usual = if self.is_bert() { MixerKind::Attention } else { MixerKind::Fourier };
+        vec![usual; self.num_hidden_layers]
+    }
+
+    /// Sets the mixer of each layer, and with it the model's type: attention everywhere is a BERT.
+    pub fn set_mixers(&mut self, mixers: Vec<MixerKind>) {
+        let is_bert = !mixers.is_empty() && mixers.iter().all(|m| *m == MixerKind::Attention);
+        self.model_type = if is_bert { "bert" } else { "fnet" }.into();
+        let heads = mixers.contains(&MixerKind::Attention).then(|| self.attention_heads());
+        self.num_attention_heads = self.num_attention_heads.or(heads);
+        self.mixers = mixers;
+    }
+
+    /// Heads of attention layers.
+    pub fn attention_heads(&self) -> usize {
+        self.num_attention_heads.unwrap_or((self.hidden_size / 64).max(1))
+    }
+
+    fn is_bert(&self) -> bool {
+        self.model_type == "bert"
+    }
+
+    /// What the encoder's tensors' names begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.model_type
+    }
+
+    /// What a layer's tensors' names begin with.
+    pub(crate) fn layer_name(&self, index: usize) -> String {
+        format!("{}.encoder.layer.{index}", self.prefix())
+    }
+
+    /// Whether a projection follows the embeddings: in FNet, not in BERT.
+    pub(crate) fn has_projection(&self) -> bool {
+        !self.is_bert()
     }
 
     /// Weights of the encoder's matrices: what a weight file must at least hold.
@@ -143,7 +185,15 @@ impl ModelConfig {
         let wide = |n: usize| n as u128;
         let h = wide(self.hidden_size);
         let rows = wide(self.vocab_size) + wide(self.max_position_embeddings) + wide(self.type_vocab_size);
-        h * rows + h * h + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
+        let longest = wide(self.max_position_embeddings);
+        let mixing = |mixer: &MixerKind| match mixer {
+            MixerKind::Attention => 4 * h * h,
+            MixerKind::Linear | MixerKind::Random => h * h + longest * longest,
+            MixerKind::Mlp => h * longest,
+            _ => 0,
+        };
+        let mixing: u128 = self.mixers.iter().map(mixing).sum();
+        h * rows + h * h + mixing + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
     }
 
     /// Refuses what cannot be built, before anything is allocated.
@@ -152,8 +202,11 @@ impl ModelConfig {
     /// Names the key that is wrong.
     pub fn check(&self) -> Result<(), EncoderError> {
         let fail = |message: String| Err(EncoderError::Config(message));
-        if self.model_type != "fnet" {
-            return fail(format!("model_type is `{}`; only `fnet` can be opened", self.model_type));
+        if !["fnet", "bert"].contains(&self.model_type.as_str()) {
+            return fail(format!(
+                "model_type is `{}`; only `fnet` and `bert` can be opened",
+                self.model_type
+            ));
         }
         for (key, value) in [
             ("vocab_size", self.vocab_size),
@@ -198,6 +251,20 @@ impl ModelConfig {
                 self.mixers.len(),
                 self.num_hidden_layers
             ));
+        }
+        let mixers = self.layer_mixers();
+        if self.is_bert() && mixers.iter().any(|m| *m != MixerKind::Attention) {
+            return fail("model_type is `bert`, whose mixers are all attention".into());
+        }
+        let heads = self.attention_heads();
+        if mixers.contains(&MixerKind::Attention) && (heads == 0 || !self.hidden_size.is_multiple_of(heads)) {
+            return fail(format!(
+                "{heads} attention heads do not divide the hidden size {}",
+                self.hidden_size
+            ));
+        }
+        if let Some(reservoir) = &self.reservoir {
+            reservoir.check()?;
         }
         Ok(())
     }

@@ -1,22 +1,20 @@
 //! What a model costs: work a token, and memory of a training step.
 
+use crate::Model;
 use crate::heads::LOGIT_ROWS;
 use crate::ops::SUM_ROWS;
-use crate::{Model, ModelConfig};
-
-impl ModelConfig {
-    /// Floating-point operations a token of a forward pass through the encoder, all of them for every
-    /// token: two for each weight of a matrix, and `1.25 N log2 N / seq_len` for mixing `N` values.
-    pub fn flops_per_token(&self, seq_len: usize) -> f64 {
-        let [hidden, wide, layers] =
-            [self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|n| n as f64);
-        let fourier = self.layer_mixers().iter().filter(|m| **m == crate::mixers::MixerKind::Fourier).count();
-        let mixing = 1.25 * hidden * (seq_len as f64 * hidden).log2();
-        2.0 * (hidden * hidden + layers * 2.0 * hidden * wide) + fourier as f64 * mixing
-    }
-}
 
 impl Model {
+    /// Floating-point operations a token of a forward pass through the encoder, all of them for every
+    /// token: two for each weight of a matrix, and each mixer's own.
+    pub fn flops_per_token(&self, seq_len: usize) -> f64 {
+        let c = self.config();
+        let [hidden, wide] = [c.hidden_size, c.intermediate_size].map(|n| n as f64);
+        let projection = if c.has_projection() { hidden * hidden } else { 0.0 };
+        let layers = self.mixers().map(|mixer| 4.0 * hidden * wide + mixer.flops_per_token(seq_len));
+        2.0 * projection + layers.sum::<f64>()
+    }
+
     /// Bytes of weights, gradients and AdamW's two moments.
     pub fn parameter_bytes(&self) -> usize {
         4 * size_of::<f32>() * self.parameters().len()
@@ -46,7 +44,12 @@ impl Model {
             heads += sequences * (3 * hidden + self.head().outputs() + 2);
         }
         let sums = (tokens.div_ceil(SUM_ROWS) * (3 * hidden).max(wide)).max(logit_sums);
-        let values = tokens * (full_layers * layer + passing)
+        let seq_len = tokens.div_ceil(sequences.max(1));
+        let kept = self.mixers().map(|mixer| mixer.kept_values(sequences, seq_len)).sum::<usize>();
+        let scratch = self.mixers().map(|mixer| mixer.scratch_values(sequences, seq_len)).max();
+        let values = kept
+            + scratch.unwrap_or(0)
+            + tokens * (full_layers * layer + passing)
             + wide_rows * (wide + again)
             + rows * (layer + 2 * hidden)
             + sums

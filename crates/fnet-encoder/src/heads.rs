@@ -1,12 +1,14 @@
 //! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
-use crate::encoder::{Builder, CLASSIFIER_SITE, Linear, Norm, Pass};
 use crate::gemm::Out;
 use crate::loss::Loss;
+use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops::dropout::Dropout;
 use crate::ops::{gelu, layer_norm, linear, mse, softmax_cross_entropy, tanh};
-use crate::parameters::Tensor;
+use crate::parameters::{Gradients, Tensor};
 use crate::workspace::{HeadActivations, set_len};
+
+const CLASSIFIER_SITE: u32 = u32::MAX;
 
 /// Masked tokens whose logits are held at once.
 pub(crate) const LOGIT_ROWS: usize = 256;
@@ -132,8 +134,12 @@ impl MlmHead {
             if let Some(Back { gradients, partial, .. }) = &mut back {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
                 linear::backward_input(p.products, logits, table, vocab, d_active, Out::Set);
-                linear::backward_weight(p.products, logits, active, vocab, words.of_mut(gradients));
-                linear::backward_bias(logits, self.bias.of_mut(gradients), partial);
+                if let Some(d_words) = gradients.of(words) {
+                    linear::backward_weight(p.products, logits, active, vocab, d_words);
+                }
+                if let Some(d_bias) = gradients.of(self.bias) {
+                    linear::backward_bias(logits, d_bias, partial);
+                }
             }
         }
         if let Some(back) = back {
@@ -146,20 +152,20 @@ impl MlmHead {
         let Back { gradients, d_rows, partial, .. } = back;
         set_len(&mut head.scratch, head.d_active.len());
         let d_dense = &mut head.scratch;
-        self.norm.backward(p, gradients, None, None, &mut head.d_active, &head.activated, d_dense, partial);
+        let before = Before::default();
+        self.norm.backward(p, gradients, before, &mut head.d_active, &head.activated, d_dense, partial);
         let bias = self.transform.bias;
-        gelu::backward(&mut head.dense, bias.of(p.values), d_dense, bias.of_mut(gradients), partial);
+        gelu::backward(&mut head.dense, bias.of(p.values), d_dense, gradients.of(bias), partial);
         self.transform.backward_weight(p, gradients, d_dense, rows);
         self.transform.backward_input(p, d_dense, d_rows, Out::Set);
     }
 }
 
 /// Where a head's backward pass leaves its gradients.
-pub(crate) struct Back<'a> {
+pub(crate) struct Back<'a, 'b> {
     /// Factor of the summed loss.
     pub scale: f32,
-    /// Of the parameters, which is added to.
-    pub gradients: &'a mut [f32],
+    pub gradients: &'a mut Gradients<'b>,
     /// Of the rows that the head reads.
     pub d_rows: &'a mut [f32],
     /// Sums over blocks of rows.
@@ -174,7 +180,7 @@ pub(crate) struct Pooler {
 impl Pooler {
     pub fn new(b: &mut Builder) -> Self {
         let hidden = b.config.hidden_size;
-        Self { dense: b.linear("fnet.pooler.dense", hidden, hidden) }
+        Self { dense: b.linear(&format!("{}.pooler.dense", b.config.prefix()), hidden, hidden) }
     }
 
     /// Fills `head.dense` with `[sequences, hidden]`, from `rows`.

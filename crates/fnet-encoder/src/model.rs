@@ -1,9 +1,13 @@
-use crate::encoder::{Builder, Embeddings, Layer, Pass};
+use crate::embeddings::Embeddings;
+use crate::encoder::Layer;
 use crate::gemm::{Precision, Products};
 use crate::heads::{Back, ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
 use crate::loss::Loss;
+use crate::mixers::{self, Mixer};
+use crate::modules::{Builder, Pass};
 use crate::ops::dropout::Dropout;
 use crate::ops::softmax_cross_entropy::IGNORED;
+use crate::parameters::Gradients;
 use crate::workspace::{Workspace, set_len};
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
 
@@ -31,6 +35,20 @@ impl Model {
     /// # Errors
     /// If the configuration cannot be built.
     pub fn new(config: ModelConfig, head: Head, seed: u64) -> Result<Self, EncoderError> {
+        Self::with_mixers(config, head, seed, mixers::build)
+    }
+
+    /// As [`new`](Self::new), with the mixer of each layer from `make`, which is told the layer's
+    /// number: for mixers of one's own.
+    ///
+    /// # Errors
+    /// If the configuration or a mixer cannot be built.
+    pub fn with_mixers(
+        config: ModelConfig,
+        head: Head,
+        seed: u64,
+        make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
+    ) -> Result<Self, EncoderError> {
         config.check()?;
         if head == (Head::Classification { labels: 0 }) {
             return Err(EncoderError::Config("a classifier needs at least one label".into()));
@@ -38,7 +56,8 @@ impl Model {
         let mut parameters = Parameters::default();
         let mut b = Builder { parameters: &mut parameters, config: &config, seed };
         let embeddings = Embeddings::new(&mut b);
-        let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i)).collect();
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let pooler = Pooler::new(&mut b);
         let (mut mlm, mut classifier) = (None, None);
         if matches!(head, Head::MaskedLm | Head::PreTraining) {
@@ -47,7 +66,7 @@ impl Model {
         if head.outputs() > 0 {
             classifier = Some(Classifier::new(&mut b, head));
         } else {
-            parameters.freeze("fnet.pooler.*"); // nothing reads it
+            parameters.freeze("*.pooler.*"); // nothing reads it
         }
         let (products, recompute) = (Products::new(Precision::F32), false);
         Ok(Self {
@@ -87,6 +106,11 @@ impl Model {
     /// The weights, for the optimiser and for freezing.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
+    }
+
+    /// The mixer of each layer.
+    pub(crate) fn mixers(&self) -> impl Iterator<Item = &dyn Mixer> {
+        self.layers.iter().map(|layer| &*layer.mixer)
     }
 
     /// How matrix products are computed.
@@ -168,7 +192,7 @@ impl Model {
         for (i, layer) in others.iter().enumerate() {
             layer.forward(pass, w, self.slot(pass, i))?;
         }
-        last.forward_mixing(pass, w)
+        last.forward_mixing(pass, w, self.slot(pass, others.len()))
     }
 
     /// The last layer and those before it.
@@ -192,15 +216,25 @@ impl Model {
         &self,
         pass: Pass,
         places: &[u32],
-        gradients: &mut [f32],
+        gradients: &mut Gradients,
         w: &mut Workspace,
     ) -> Result<(), EncoderError> {
         let (last, others) = self.ends();
+        // Below the first trained tensor there is nothing to do.
+        let learns = |tensors: usize| self.parameters.any_trainable(tensors);
+        if !learns(last.tensors.end) {
+            return Ok(());
+        }
         last.backward_rows(pass, gradients, w, others.len(), places)?;
         for (i, layer) in others.iter().enumerate().rev() {
+            if !learns(layer.tensors.end) {
+                return Ok(());
+            }
             layer.backward(pass, gradients, w, i)?;
         }
-        self.embeddings.backward(pass, gradients, w);
+        if self.layers.first().is_some_and(|layer| learns(layer.tensors.start)) {
+            self.embeddings.backward(pass, gradients, w);
+        }
         Ok(())
     }
 
@@ -339,7 +373,7 @@ impl Model {
         batch: &Batch,
         targets: Targets,
         dropout: Option<Dropout>,
-        mut gradients: Option<&mut [f32]>,
+        gradients: Option<&mut [f32]>,
         w: &mut Workspace,
     ) -> Result<[Loss; 2], EncoderError> {
         let mlm = match targets.mlm {
@@ -353,6 +387,7 @@ impl Model {
         if let Some(gradients) = &gradients {
             self.check_gradients(gradients)?;
         }
+        let mut gradients = gradients.map(|buffer| Gradients::new(buffer, &self.parameters));
         let mut losses = [Loss::default(); 2];
         if batch.is_empty() {
             return Ok(losses);
@@ -364,21 +399,21 @@ impl Model {
         let middle = masked.len() * self.config.hidden_size;
         let (rows, first_rows) = w.rows.split_at(middle);
         let (d_rows, d_first_rows) = w.d_rows.split_at_mut(middle);
-        let partial = &mut w.partial;
+        let partial = &mut w.scratch.partial;
         if let Some((head, targets, scale)) = mlm {
-            let back = gradients.as_deref_mut().map(|g| Back { scale, gradients: g, d_rows, partial });
+            let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
             losses[0] = head.loss(pass, self.embeddings.words, rows, &targets.labels, &mut w.mlm, back);
         }
         if let Some((classifier, targets, scale)) = classes {
-            let (head, d_rows, partial) = (&mut w.classifier, d_first_rows, &mut w.partial);
+            let (head, d_rows, partial) = (&mut w.classifier, d_first_rows, &mut w.scratch.partial);
             classifier.forward(pass, &self.pooler, first_rows, head);
             losses[1] = Classifier::loss(targets, scale, head);
-            if let Some(gradients) = gradients.as_deref_mut() {
+            if let Some(gradients) = gradients.as_mut() {
                 let back = Back { scale, gradients, d_rows, partial };
                 classifier.backward(pass, &self.pooler, first_rows, head, back);
             }
         }
-        if let Some(gradients) = gradients {
+        if let Some(gradients) = &mut gradients {
             let places = std::mem::take(&mut w.places);
             let done = self.backward(pass, &places, gradients, w);
             w.places = places;

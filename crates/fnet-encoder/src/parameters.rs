@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -29,7 +31,7 @@ impl TensorInfo {
     }
 
     /// Where the tensor lies in the flat buffer.
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.len()
     }
 }
@@ -44,41 +46,81 @@ pub struct Parameters {
     values: Vec<f32>,
 }
 
-/// Where a tensor lies in the flat buffers.
+/// Where a tensor lies in the flat buffers and in the table.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Tensor {
+pub struct Tensor {
     offset: usize,
     len: usize,
+    index: usize,
 }
 
+#[allow(clippy::len_without_is_empty)] // no tensor is empty
 impl Tensor {
-    pub fn start(self) -> usize {
-        self.offset
-    }
-
+    /// Number of values.
     pub fn len(self) -> usize {
         self.len
     }
 
+    /// Its values in the parameters' buffer.
     pub fn of(self, buffer: &[f32]) -> &[f32] {
-        &buffer[self.offset..self.offset + self.len]
+        &buffer[self.range()]
     }
 
-    pub fn of_mut(self, buffer: &mut [f32]) -> &mut [f32] {
-        &mut buffer[self.offset..self.offset + self.len]
+    fn range(self) -> Range<usize> {
+        self.offset..self.offset + self.len
+    }
+
+    /// Tensors that follow each other, as one.
+    pub(crate) fn join<const N: usize>(tensors: [Self; N]) -> Self {
+        debug_assert!(tensors.windows(2).all(|t| t[0].offset + t[0].len == t[1].offset));
+        Self { len: tensors.iter().map(|t| t.len).sum(), ..tensors[0] }
     }
 }
 
-/// Two neighbouring tensors at once: a weight and its bias, a norm's scale and shift.
-pub(crate) fn pair_mut(buffer: &mut [f32], first: Tensor, second: Tensor) -> (&mut [f32], &mut [f32]) {
-    debug_assert_eq!(first.offset + first.len, second.offset);
-    buffer[first.offset..second.offset + second.len].split_at_mut(first.len)
+/// The gradients of all parameters, which backward passes add to. Those of frozen tensors are never
+/// computed.
+pub struct Gradients<'a> {
+    buffer: &'a mut [f32],
+    table: &'a [TensorInfo],
+}
+
+impl<'a> Gradients<'a> {
+    /// A buffer like that of the `parameters`.
+    pub(crate) fn new(buffer: &'a mut [f32], parameters: &'a Parameters) -> Self {
+        Self { buffer, table: parameters.table() }
+    }
+
+    /// A tensor's gradient; `None` where it is frozen.
+    pub fn of(&mut self, tensor: Tensor) -> Option<&mut [f32]> {
+        let trainable = self.table[tensor.index].trainable;
+        trainable.then(|| &mut self.buffer[tensor.range()])
+    }
+
+    /// The gradient of tensors that follow each other; `None` where all are frozen. Where only some are,
+    /// the others' gradients are computed and left unused.
+    pub(crate) fn of_joined<const N: usize>(&mut self, tensors: [Tensor; N]) -> Option<&mut [f32]> {
+        let trainable = tensors.iter().any(|tensor| self.table[tensor.index].trainable);
+        trainable.then(|| &mut self.buffer[Tensor::join(tensors).range()])
+    }
+
+    /// Several tensors' gradients at once.
+    ///
+    /// # Panics
+    /// If a tensor is named twice.
+    pub fn all_of<const N: usize>(&mut self, tensors: [Tensor; N]) -> [Option<&mut [f32]>; N] {
+        let trainable = tensors.map(|tensor| self.table[tensor.index].trainable);
+        let slices = self.buffer.get_disjoint_mut(tensors.map(Tensor::range));
+        let mut slices = slices.expect("different tensors lie apart").into_iter();
+        trainable.map(|trainable| slices.next().filter(|_| trainable))
+    }
 }
 
 /// How a tensor starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Init {
+pub enum Init {
+    /// All zero.
     Zeros,
+    /// All one.
     Ones,
     /// Normal with this standard deviation; decays.
     Normal(f32),
@@ -105,7 +147,17 @@ impl Parameters {
             trainable: true,
             decays: matches!(init, Init::Normal(_)),
         });
-        Tensor { offset, len }
+        Tensor { offset, len, index: self.table.len() - 1 }
+    }
+
+    /// A tensor's own values, to be set by hand.
+    pub(crate) fn of_mut(&mut self, tensor: Tensor) -> &mut [f32] {
+        &mut self.values[tensor.range()]
+    }
+
+    /// Whether any of the first `count` tensors is trained.
+    pub(crate) fn any_trainable(&self, count: usize) -> bool {
+        self.table[..count].iter().any(|t| t.trainable)
     }
 
     /// The tensors in the order of the buffer.
@@ -147,7 +199,12 @@ impl Parameters {
     /// Freezes every tensor whose name matches `pattern`, where `*` stands for any characters;
     /// returns how many matched.
     pub fn freeze(&mut self, pattern: &str) -> usize {
-        let matching = self.table.iter_mut().filter(|t| matches_pattern(pattern, &t.name));
+        self.freeze_where(|name| matches_pattern(pattern, name))
+    }
+
+    /// Freezes every tensor whose name is chosen; returns how many were.
+    pub fn freeze_where(&mut self, choose: impl Fn(&str) -> bool) -> usize {
+        let matching = self.table.iter_mut().filter(|t| choose(&t.name));
         matching.map(|t| t.trainable = false).count()
     }
 }

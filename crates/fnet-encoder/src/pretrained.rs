@@ -58,7 +58,7 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
     check_header(&mapped).map_err(&format)?;
     let tensors = SafeTensors::deserialize(&mapped)
         .map_err(|e| format(format!("not a whole safetensors file: {e}")))?;
-    let words = "fnet.embeddings.word_embeddings.weight";
+    let words = &format!("{}.embeddings.word_embeddings.weight", config.prefix());
     let shape = tensors.tensor(words).map_err(|_| format(format!("lacks {words}")))?.shape().to_vec();
     if shape != [config.vocab_size, config.hidden_size] {
         return Err(format(format!(
@@ -67,7 +67,7 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
         )));
     }
     if let Some(layer) = (0..config.num_hidden_layers)
-        .find(|i| tensors.tensor(&format!("fnet.encoder.layer.{i}.output.dense.weight")).is_err())
+        .find(|i| tensors.tensor(&format!("{}.output.dense.weight", config.layer_name(*i))).is_err())
     {
         return Err(format(format!(
             "lacks layer {layer} of the {} that config.json names",
@@ -105,7 +105,8 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
         .map(ToString::to_string)
         .collect();
     report.unused.sort();
-    let broken = |name: &&String| name.starts_with("fnet.") && !name.starts_with("fnet.pooler.");
+    let [encoder, pooler] = ["", "pooler."].map(|part| format!("{}.{part}", model.config().prefix()));
+    let broken = |name: &&String| name.starts_with(&encoder) && !name.starts_with(&pooler);
     if let Some(name) = report.missing.iter().find(broken) {
         return Err(format(format!("lacks {name}")));
     }
@@ -115,8 +116,9 @@ pub fn open_as(folder: &Path, head: Head, seed: u64) -> Result<(Model, Report), 
 /// The head that a configuration was saved with, by its `architectures`.
 pub fn head_of(config: &ModelConfig) -> Head {
     let architecture = config.other.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
+    let architecture = architecture.and_then(|a| a.strip_prefix("FNet").or(a.strip_prefix("Bert")));
     match architecture {
-        Some("FNetForSequenceClassification") => {
+        Some("ForSequenceClassification") => {
             let problem = config.other.get("problem_type").and_then(Value::as_str);
             let labels = config.other.get("id2label").and_then(Value::as_object).map_or(2, Map::len);
             if problem == Some("regression") {
@@ -125,7 +127,7 @@ pub fn head_of(config: &ModelConfig) -> Head {
                 Head::Classification { labels: labels.max(1) }
             }
         }
-        Some("FNetForPreTraining") => Head::PreTraining,
+        Some("ForPreTraining") => Head::PreTraining,
         _ => Head::MaskedLm,
     }
 }
@@ -217,11 +219,13 @@ pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
 /// The text of `config.json`, with the head's architecture.
 pub fn config_to_json(model: &Model) -> String {
     let mut config = model.config().clone();
-    let architecture = match model.head() {
-        Head::MaskedLm => "FNetForMaskedLM",
-        Head::PreTraining => "FNetForPreTraining",
-        Head::Classification { .. } | Head::Regression => "FNetForSequenceClassification",
+    let family = if config.has_projection() { "FNet" } else { "Bert" };
+    let task = match model.head() {
+        Head::MaskedLm => "MaskedLM",
+        Head::PreTraining => "PreTraining",
+        Head::Classification { .. } | Head::Regression => "SequenceClassification",
     };
+    let architecture = format!("{family}For{task}");
     config.other.insert("architectures".into(), json!([architecture]));
     if model.head() == Head::Regression {
         config.other.insert("problem_type".into(), json!("regression"));

@@ -29,8 +29,7 @@ pub struct Workspace {
     pub(crate) wide: Vec<f32>,
     /// The feed-forward layer of the one layer that is computed again, `[tokens, intermediate]`.
     pub(crate) again: Vec<f32>,
-    /// Sums over blocks of rows.
-    pub(crate) partial: Vec<f32>,
+    pub(crate) scratch: Scratch,
     /// Tokens that heads read, as places in the batch.
     pub(crate) places: Vec<u32>,
     pub(crate) mlm: HeadActivations,
@@ -54,6 +53,43 @@ pub(crate) struct LayerActivations {
     pub wide: Vec<f32>,
     /// Input of the second layer norm.
     pub sum: Normed,
+    /// What the mixer keeps.
+    pub mixer: Buffers,
+}
+
+/// Buffers that grow to the largest lengths seen and stay.
+#[derive(Debug, Default)]
+pub struct Buffers(Vec<Vec<f32>>);
+
+impl Buffers {
+    /// The first `N` buffers at these lengths. A buffer keeps what it held as far as it reaches; asked
+    /// for at the same lengths, all of it.
+    pub fn get<const N: usize>(&mut self, lens: [usize; N]) -> [&mut [f32]; N] {
+        if self.0.len() < N {
+            self.0.resize_with(N, Vec::new);
+        }
+        let mut buffers = self.0.iter_mut();
+        lens.map(|len| {
+            let buffer = buffers.next().map(|buffer| {
+                set_len(buffer, len);
+                buffer.as_mut_slice()
+            });
+            buffer.unwrap_or_default()
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        4 * self.0.iter().map(Vec::capacity).sum::<usize>()
+    }
+}
+
+/// Buffers of a backward pass, which layers use one after another.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Of mixers.
+    pub buffers: Buffers,
+    /// Sums over blocks of rows.
+    pub partial: Vec<f32>,
 }
 
 /// What the heads keep; rows are masked tokens or sequences.
@@ -93,7 +129,7 @@ impl Workspace {
             &self.normed,
             &self.wide,
             &self.again,
-            &self.partial,
+            &self.scratch.partial,
         ];
         let in_heads = heads.map(|h| [&h.dense, &h.active, &h.d_active, &h.scratch, &h.logits]);
         let plain = plain.into_iter().chain(in_heads.into_iter().flatten());
@@ -102,6 +138,8 @@ impl Workspace {
             + norms.map(|n| 4 * n.input.capacity() + size_of::<Stats>() * n.stats.capacity()).sum::<usize>()
             + heads.iter().map(|head| size_of::<RowLoss>() * head.losses.capacity()).sum::<usize>()
             + size_of::<u32>() * self.places.capacity()
+            + self.scratch.buffers.bytes()
+            + self.layers.iter().map(|layer| layer.mixer.bytes()).sum::<usize>()
     }
 
     /// What the layer of a slot keeps.

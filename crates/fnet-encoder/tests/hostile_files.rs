@@ -102,7 +102,8 @@ fn hostile_files_are_refused() {
         &good_config.replace("\"max_position_embeddings\": 10", "\"max_position_embeddings\": 90000000"),
         "too few for the",
     );
-    with_config(&good_config.replace("\"fnet\"", "\"bert\""), "only `fnet` can be opened");
+    with_config(&good_config.replace("\"fnet\"", "\"gpt2\""), "only `fnet` and `bert` can be opened");
+    with_config(&good_config.replace("\"fnet\"", "\"bert\""), "lacks bert.embeddings");
     pretrained::open(folder).unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! Whole models: bits that depend on nothing else, gradients, and refusals.
 
-use fnet_encoder::mixers::MixerKind;
+use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
 use fnet_encoder::{
     Batch, ClassTargets, Dropout, EncoderError, Head, MlmTargets, Model, ModelConfig, Precision, Products,
     Workspace,
@@ -202,7 +202,23 @@ fn bad_configurations_are_refused() {
         (ModelConfig { hidden_act: "relu6".into(), ..config() }, "hidden_act"),
         (ModelConfig { hidden_dropout_prob: f32::NAN, ..config() }, "hidden_dropout_prob"),
         (ModelConfig { layer_norm_eps: 0.0, ..config() }, "layer_norm_eps"),
-        (ModelConfig { model_type: "bert".into(), ..config() }, "model_type"),
+        (ModelConfig { model_type: "gpt".into(), ..config() }, "model_type"),
+        (
+            ModelConfig { model_type: "bert".into(), mixers: vec![MixerKind::Mlp; 2], ..config() },
+            "model_type",
+        ),
+        (
+            ModelConfig { mixers: vec![MixerKind::Attention; 2], num_attention_heads: Some(3), ..config() },
+            "3 attention heads do not divide the hidden size 20",
+        ),
+        (
+            ModelConfig { mixers: vec![MixerKind::Linear; 2], max_position_embeddings: 1 << 20, ..config() },
+            "weights",
+        ),
+        (
+            ModelConfig { reservoir: Some(ReservoirConfig { leak: 0.0, ..Default::default() }), ..config() },
+            "leak is 0",
+        ),
         (ModelConfig { mixers: vec![MixerKind::None], ..config() }, "mixers lists 1 layers"),
     ] {
         let error = Model::new(config, Head::MaskedLm, 1).map(|_| ()).unwrap_err().to_string();

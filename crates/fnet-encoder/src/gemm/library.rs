@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::{Operand, Out};
+use super::{Matrix, Out};
 
 /// Longest inner axis given to the library at once; it never cuts one of at most this length.
 const DEPTH: usize = if cfg!(feature = "matrixmultiply") { 256 } else { 512 };
@@ -23,7 +23,7 @@ thread_local! {
 }
 
 /// `y (+)= x w`
-pub fn product([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+pub fn product([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
     let rows = m.div_ceil(rayon::current_num_threads()).next_multiple_of(16).max(TASK_ROWS);
     if rows >= m {
         return rows_product([m, n, k], x, w, y, out);
@@ -34,7 +34,7 @@ pub fn product([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out
 }
 
 /// A product on one thread.
-fn rows_product([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+pub fn rows_product([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
     if m > 1 && m * n > SMALL {
         return cut([m, n, k], x, w, y, out);
     }
@@ -47,14 +47,14 @@ fn rows_product([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], ou
         result.extend_from_slice(y);
     }
     result.resize(PADDED_ROWS * n, 0.0);
-    let padded = Operand { values: &rows, row: k, column: 1 };
+    let padded = Matrix { values: &rows, row: k, column: 1 };
     cut([PADDED_ROWS, n, k], padded, w, &mut result, out);
     y.copy_from_slice(&result[..m * n]);
     PADDED.set((rows, result));
 }
 
 /// A product in pieces along the inner axis.
-fn cut([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+fn cut([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
     for start in (0..k).step_by(DEPTH) {
         let depth = DEPTH.min(k - start);
         let (x, w) = (x.skip_columns(start), w.skip_rows(start));
@@ -68,7 +68,7 @@ fn cut([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
 }
 
 #[cfg(not(feature = "matrixmultiply"))]
-unsafe fn call([m, n, k]: [usize; 3], x: Operand, w: Operand, y: *mut f32, add: bool) {
+unsafe fn call([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: *mut f32, add: bool) {
     // SAFETY: the caller's promise.
     unsafe {
         gemm::gemm(
@@ -96,7 +96,7 @@ unsafe fn call([m, n, k]: [usize; 3], x: Operand, w: Operand, y: *mut f32, add: 
 }
 
 #[cfg(feature = "matrixmultiply")]
-unsafe fn call([m, n, k]: [usize; 3], x: Operand, w: Operand, y: *mut f32, add: bool) {
+unsafe fn call([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: *mut f32, add: bool) {
     let (x_steps, w_steps) = ([x.row as isize, x.column as isize], [w.row as isize, w.column as isize]);
     let (x, w) = (x.values.as_ptr(), w.values.as_ptr());
     let keep = if add { 1.0 } else { 0.0 };

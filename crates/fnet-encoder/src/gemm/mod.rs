@@ -163,16 +163,20 @@ pub fn take_tally() -> Tally {
 
 /// An operand: its values and the distance between rows and between columns.
 #[derive(Clone, Copy)]
-struct Operand<'a> {
+pub struct Matrix<'a> {
     values: &'a [f32],
     row: usize,
     column: usize,
 }
 
-impl<'a> Operand<'a> {
+impl<'a> Matrix<'a> {
+    /// Rows that begin every `stride` values.
+    pub fn new(values: &'a [f32], stride: usize) -> Self {
+        Self { values, row: stride, column: 1 }
+    }
+
     /// The same matrix with rows for columns.
-    #[cfg(target_arch = "x86_64")]
-    fn transposed(self) -> Self {
+    pub fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
     }
 
@@ -184,60 +188,47 @@ impl<'a> Operand<'a> {
         Self { values: &self.values[(columns * self.column).min(self.values.len())..], ..self }
     }
 
-    fn reaches(self, rows: usize, columns: usize) -> bool {
-        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
+    /// Values up to the last element.
+    fn reach(self, rows: usize, columns: usize) -> usize {
+        if rows == 0 || columns == 0 { 0 } else { (rows - 1) * self.row + (columns - 1) * self.column + 1 }
     }
-}
 
-/// How an operand lies in memory: as it is read, or with its axes exchanged.
-#[derive(Clone, Copy)]
-enum Order {
-    Plain,
-    Transposed,
-}
-
-impl<'a> Operand<'a> {
-    /// A matrix of `rows` x `columns`.
-    fn new(values: &'a [f32], [rows, columns]: [usize; 2], order: Order) -> Self {
-        match order {
-            Order::Plain => Self { values, row: columns, column: 1 },
-            Order::Transposed => Self { values, row: 1, column: rows },
-        }
+    fn reaches(self, rows: usize, columns: usize) -> bool {
+        self.reach(rows, columns) <= self.values.len()
     }
 }
 
 /// `y[m, n] = x[m, k] w[n, k]ᵀ`: the forward pass of a linear layer.
 pub fn matmul_nt(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
-    product(products, shape, [Order::Plain, Order::Transposed], x, w, y, out);
+    multiply(products, shape, Matrix::new(x, shape[2]), Matrix::new(w, shape[2]).transposed(), y, out);
 }
 
 /// `y[m, n] = x[m, k] w[k, n]`: the gradient of a linear layer's input.
 pub fn matmul_nn(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
-    product(products, shape, [Order::Plain, Order::Plain], x, w, y, out);
+    multiply(products, shape, Matrix::new(x, shape[2]), Matrix::new(w, shape[1]), y, out);
 }
 
 /// `y[m, n] = x[k, m]ᵀ w[k, n]`: the gradient of a linear layer's weight, summed over tokens.
 pub fn matmul_tn(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
-    product(products, shape, [Order::Transposed, Order::Plain], x, w, y, out);
+    multiply(products, shape, Matrix::new(x, shape[0]).transposed(), Matrix::new(w, shape[1]), y, out);
 }
 
-fn product(
+/// `y[m, n] = x[m, k] w[k, n]`, of operands that lie in memory in any way.
+pub fn multiply(
     products: Products,
     shape @ [m, n, k]: [usize; 3],
-    orders: [Order; 2],
-    x: &[f32],
-    w: &[f32],
+    x: Matrix,
+    w: Matrix,
     y: &mut [f32],
     out: Out,
 ) {
-    let (x, w) = (Operand::new(x, [m, k], orders[0]), Operand::new(w, [k, n], orders[1]));
     assert_eq!(y.len(), m * n);
     assert!(x.reaches(m, k) && w.reaches(k, n));
     if m == 0 || n == 0 {
         return;
     }
     let begun = Instant::now();
-    let is_small = n < NARROW || k <= SHALLOW;
+    let is_small = is_small(n, k);
     let float_product = if is_small { plain } else { library::product };
     match (products.precision, products.level) {
         (Precision::F32, _) => float_product(shape, x, w, y, out),
@@ -256,6 +247,24 @@ fn product(
     TALLY.set(Tally { flops, time: before.time + begun.elapsed() });
 }
 
+/// `y = x w` in float32, for work that is split over threads already.
+pub(crate) fn multiply_on_this_thread(
+    shape @ [m, n, k]: [usize; 3],
+    x: Matrix,
+    w: Matrix,
+    y: &mut [f32],
+    out: Out,
+) {
+    assert!(y.len() == m * n && x.reaches(m, k) && w.reaches(k, n));
+    let float_product = if is_small(n, k) { plain } else { library::rows_product };
+    float_product(shape, x, w, y, out);
+}
+
+/// Whether plain loops compute a product, whatever its rows.
+fn is_small(n: usize, k: usize) -> bool {
+    n < NARROW || k <= SHALLOW
+}
+
 /// The nearest bfloat16, ties to even, as float32. NaN stays NaN.
 #[inline(always)]
 fn round(x: f32) -> f32 {
@@ -265,7 +274,7 @@ fn round(x: f32) -> f32 {
 }
 
 /// A product by plain loops: for few columns (a classifier) or almost no depth.
-fn plain([m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+fn plain([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
     for (i, row) in y.chunks_exact_mut(n).enumerate().take(m) {
         for (j, y) in row.iter_mut().enumerate() {
             let start = if out == Out::Add { *y } else { 0.0 };
@@ -321,7 +330,7 @@ mod tests {
         y
     }
 
-    /// Operands as products of this precision see them: those of bfloat16 have 8 bits.
+    /// Matrixs as products of this precision see them: those of bfloat16 have 8 bits.
     fn operands(precision: Precision, [m, n, k]: [usize; 3]) -> [Vec<f32>; 2] {
         let seen = |v: f32| if precision == Precision::F32 { v } else { round(v) };
         [(m * k, 1), (n * k, 2)].map(|(len, seed)| noise(len, seed).into_iter().map(seen).collect())
@@ -421,9 +430,8 @@ mod tests {
             if k == 0 {
                 return product(ways, shape, x, w, y, out);
             }
-            let order = |transposed| if transposed { Order::Transposed } else { Order::Plain };
-            let x = Operand::new(x, [m, k], order(kind == "tn"));
-            let w = Operand::new(w, [k, n], order(kind == "nt"));
+            let x = if kind == "tn" { Matrix::new(x, m).transposed() } else { Matrix::new(x, k) };
+            let w = if kind == "nt" { Matrix::new(w, k).transposed() } else { Matrix::new(w, n) };
             packed::product(tiles, shape, x, w, y, out);
         });
     }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::{Operand, Out};
+use super::{Matrix, Out};
 use crate::arch::multiversion;
 
 /// Values that a task rounds.
@@ -19,20 +19,22 @@ thread_local! {
 
 /// `y (+)= x w` by `float_product`, of rounded copies.
 pub fn product(
-    float_product: impl Fn([usize; 3], Operand, Operand, &mut [f32], Out),
+    float_product: impl Fn([usize; 3], Matrix, Matrix, &mut [f32], Out),
     shape @ [m, n, k]: [usize; 3],
-    x: Operand,
-    w: Operand,
+    x: Matrix,
+    w: Matrix,
     y: &mut [f32],
     out: Out,
 ) {
     let [mut xs, mut ws] = ROUNDED.take();
-    xs.resize(m * k, 0.0);
-    ws.resize(k * n, 0.0);
-    for (from, to) in [(x, &mut xs), (w, &mut ws)] {
+    for ((from, rows, columns), to) in [((x, m, k), &mut xs), ((w, k, n), &mut ws)] {
+        // Of a part of a larger matrix, no more than is read.
+        let end = from.reach(rows, columns);
+        let from = Matrix { values: &from.values[..end], ..from };
+        to.resize(end, 0.0);
         to.par_chunks_mut(CHUNK).zip(from.values.par_chunks(CHUNK)).for_each(|(to, from)| round(from, to));
     }
-    let (x, w) = (Operand { values: &xs, ..x }, Operand { values: &ws, ..w });
+    let (x, w) = (Matrix { values: &xs, ..x }, Matrix { values: &ws, ..w });
     float_product(shape, x, w, y, out);
     ROUNDED.set([xs, ws]);
 }

@@ -29,14 +29,20 @@ multiversion! {
 
 /// `dy = dy * gelu'(x + bias)` in place, `d_bias += sum over rows of dy`, and `x = gelu(x + bias)`
 /// again, which saves keeping it.
-pub fn backward(x: &mut [f32], bias: &[f32], dy: &mut [f32], d_bias: &mut [f32], partial: &mut Vec<f32>) {
+pub fn backward(
+    x: &mut [f32],
+    bias: &[f32],
+    dy: &mut [f32],
+    d_bias: Option<&mut [f32]>,
+    partial: &mut Vec<f32>,
+) {
     let width = bias.len();
     let values = SUM_ROWS * width;
     clear_partial(partial, x.len() / width, width);
     (dy.par_chunks_mut(values), x.par_chunks_mut(values), partial.par_chunks_mut(width))
         .into_par_iter()
         .for_each(|(dy, x, sums)| backward_rows(x, bias, dy, sums));
-    add_partial(partial, &mut [d_bias]);
+    add_partial(partial, &mut [(width, d_bias)]);
 }
 
 multiversion! {
@@ -80,7 +86,7 @@ mod tests {
             let x: Vec<f32> = noise(rows * width, 1).iter().map(|v| 3.0 * v).collect();
             let (bias, dy) = (noise(width, 3), noise(rows * width, 2));
             let (mut dx, mut y, mut d_bias) = (dy.clone(), x.clone(), vec![0.0; width]);
-            backward(&mut y, &bias, &mut dx, &mut d_bias, &mut Vec::new());
+            backward(&mut y, &bias, &mut dx, Some(&mut d_bias), &mut Vec::new());
             let run = |x: &[f32], bias: &[f32]| {
                 let mut y = vec![0.0; x.len()];
                 forward(x, bias, &mut y);

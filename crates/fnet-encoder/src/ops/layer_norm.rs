@@ -116,14 +116,23 @@ multiversion! {
     }
 }
 
-/// Gradients of a layer norm's and its sum's parameters, which are added to.
+/// Gradients of a layer norm's and its sum's parameters, which are added to; `None` where frozen.
+#[derive(Default)]
 pub struct Gradients<'a> {
     /// `d_gamma += sum over rows of dy * n`, with `n` the normalised row.
-    pub gamma: &'a mut [f32],
+    pub gamma: Option<&'a mut [f32]>,
     /// `d_beta += sum over rows of dy`
-    pub beta: &'a mut [f32],
-    /// Of the sum's bias; nothing where empty.
-    pub bias: &'a mut [f32],
+    pub beta: Option<&'a mut [f32]>,
+    /// Of the bias in the sum before the norm.
+    pub bias: Option<&'a mut [f32]>,
+}
+
+/// One block's sums.
+struct Sums<'a> {
+    gamma: &'a mut [f32],
+    beta: &'a mut [f32],
+    /// Nothing where empty.
+    bias: &'a mut [f32],
 }
 
 /// `dx = scale * (g - mean(g) - n * mean(g * n))` with `g = dy * gamma` and `n` the normalised row.
@@ -141,9 +150,9 @@ pub fn backward(
     partial: &mut Vec<f32>,
 ) {
     let width = gamma.len();
-    let Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias } = gradients;
     let mask = dropout.and_then(|(dropout, site)| dropout.mask(site));
-    let sums = 2 * width + d_bias.len();
+    let bias_width = if gradients.bias.is_some() { width } else { 0 };
+    let sums = 2 * width + bias_width;
     clear_partial(partial, stats.len(), sums);
     let values = SUM_ROWS * width;
     (
@@ -156,21 +165,22 @@ pub fn backward(
         .into_par_iter()
         .enumerate()
         .for_each(|(i, (dx, dy, x, stats, sums))| {
-            let (d_gamma, rest) = sums.split_at_mut(width);
-            let (d_beta, d_bias) = rest.split_at_mut(width);
-            let sums = Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias };
+            let (gamma_sums, rest) = sums.split_at_mut(width);
+            let (beta, bias) = rest.split_at_mut(width);
+            let sums = Sums { gamma: gamma_sums, beta, bias };
             backward_rows(dy, x, stats, gamma, mask, (i * values) as u32, dx, sums);
         });
-    add_partial(partial, &mut [d_gamma, d_beta, d_bias]);
+    let Gradients { gamma, beta, bias } = gradients;
+    add_partial(partial, &mut [(width, gamma), (width, beta), (bias_width, bias)]);
 }
 
 multiversion! {
     fn backward_rows(
         dy: &mut [f32], x: &[f32], stats: &[Stats], gamma: &[f32], mask: Option<Mask>, first: u32,
-        dx: &mut [f32], sums: Gradients,
+        dx: &mut [f32], sums: Sums,
     ) {
         let width = gamma.len();
-        let Gradients { gamma: d_gamma, beta: d_beta, bias: d_bias } = sums;
+        let Sums { gamma: d_gamma, beta: d_beta, bias: d_bias } = sums;
         for (row, (((dy, x), dx), [mean, scale])) in dy
             .chunks_exact_mut(width)
             .zip(x.chunks_exact(width))
@@ -228,7 +238,7 @@ mod tests {
 
             let (mut d_x, mut d_residual) = (dy.clone(), vec![0.0; x.len()]);
             let [mut dg, mut db, mut d_bias] = [(); 3].map(|()| vec![0.0; width]);
-            let all = Gradients { gamma: &mut dg, beta: &mut db, bias: &mut d_bias };
+            let all = Gradients { gamma: Some(&mut dg), beta: Some(&mut db), bias: Some(&mut d_bias) };
             backward(&mut d_x, &sum, &stats, &gamma, dropout, &mut d_residual, all, &mut Vec::new());
             check_gradient("input", &x, &d_x, &dy, |x| run(x, &residual, &gamma, &beta, &bias).1);
             check_gradient("residual", &residual, &d_residual, &dy, |r| run(&x, r, &gamma, &beta, &bias).1);

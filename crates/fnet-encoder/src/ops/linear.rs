@@ -50,7 +50,7 @@ pub fn backward_bias(dy: &[f32], d_bias: &mut [f32], partial: &mut Vec<f32>) {
     (dy.par_chunks(SUM_ROWS * width), partial.par_chunks_mut(width))
         .into_par_iter()
         .for_each(|(dy, sums)| sum_rows(dy, sums));
-    add_partial(partial, &mut [d_bias]);
+    add_partial(partial, &mut [(width, Some(d_bias))]);
 }
 
 multiversion! {

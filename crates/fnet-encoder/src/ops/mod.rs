@@ -4,6 +4,7 @@
 //! tokens are taken over blocks of 64 rows, in the pass that makes the rows, and the blocks
 //! are added up in order: so each sum has one fixed order at any number of threads.
 
+pub mod attention;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
@@ -38,14 +39,17 @@ fn clear_partial(partial: &mut Vec<f32>, rows: usize, width: usize) {
     partial.resize(rows.div_ceil(SUM_ROWS) * width, 0.0);
 }
 
-/// Adds every block's sums, in order; each of `sums` takes the next columns.
-fn add_partial(partial: &[f32], sums: &mut [&mut [f32]]) {
-    let width: usize = sums.iter().map(|s| s.len()).sum();
+/// Adds every block's sums, in order; each of `sums` takes the next of its columns, or passes over
+/// them.
+fn add_partial(partial: &[f32], sums: &mut [(usize, Option<&mut [f32]>)]) {
+    let width: usize = sums.iter().map(|s| s.0).sum();
     for block in partial.chunks_exact(width.max(1)) {
         let mut rest = block;
-        for sums in sums.iter_mut() {
-            let (these, others) = rest.split_at(sums.len());
-            add(sums, these);
+        for (width, sums) in sums.iter_mut() {
+            let (these, others) = rest.split_at(*width);
+            if let Some(sums) = sums {
+                add(sums, these);
+            }
             rest = others;
         }
     }

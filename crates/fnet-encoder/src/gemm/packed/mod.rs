@@ -19,7 +19,7 @@ pub use dot::{Dot, is_fast as is_dot_fast};
 use pack::{BLOCK, Layout, pack_block};
 use rayon::prelude::*;
 
-use super::{Operand, Out};
+use super::{Matrix, Out};
 
 /// Columns of a tile and of a panel of w.
 const COLUMNS: usize = 32;
@@ -67,7 +67,7 @@ thread_local! {
 }
 
 /// `y (+)= x w`, with at least one value along the inner axis.
-pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Operand, w: Operand, y: &mut [f32], out: Out) {
+pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
     let tasks = rayon::current_num_threads();
     let rows = m.div_ceil(tasks).next_multiple_of(K::ROWS).clamp(K::ROWS, HEIGHT);
     let values = 2 * DEPTH;
@@ -125,7 +125,7 @@ struct Part {
 }
 
 /// The packed columns times a task's rows.
-fn rows_product<K: Kernel>(kernel: K, x: Operand, panels: &[u32], y: &mut [f32], part: Part) {
+fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], part: Part) {
     let Part { n, first, width, length, depth, add } = part;
     let rows = y.len() / n;
     let all = rows.next_multiple_of(K::ROWS);
@@ -165,13 +165,7 @@ fn rows_product<K: Kernel>(kernel: K, x: Operand, panels: &[u32], y: &mut [f32],
 
 /// Packs the first `lanes` rows of `from`, `length` long, and fills up with zeros to `all` lanes of
 /// `depth` pairs.
-fn pack(
-    from: Operand,
-    [lanes, length]: [usize; 2],
-    [all, depth]: [usize; 2],
-    layout: Layout,
-    to: &mut [u32],
-) {
+fn pack(from: Matrix, [lanes, length]: [usize; 2], [all, depth]: [usize; 2], layout: Layout, to: &mut [u32]) {
     let block_values = 2 * BLOCK;
     for lane in (0..all).step_by(BLOCK) {
         for (i, at) in (0..depth).step_by(BLOCK).enumerate() {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Operand;
+use super::super::Matrix;
 
 /// Lanes and pairs of a block that is packed at once.
 pub const BLOCK: usize = 16;
@@ -28,7 +28,7 @@ pub enum Layout {
 /// Rounds and packs `lanes` rows of `from`, `length` values long, into `all` lanes of `to`, at most
 /// [`BLOCK`], whose lines lie `step` apart; what is missing is zero.
 pub fn pack_block(
-    from: Operand,
+    from: Matrix,
     [lanes, length]: [usize; 2],
     layout: Layout,
     to: &mut [u32],
@@ -50,14 +50,14 @@ pub fn pack_block(
 
 /// Reads `count` values from `at` on, zeros after them.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn load(from: Operand, at: usize, count: usize) -> __m512 {
+unsafe fn load(from: Matrix, at: usize, count: usize) -> __m512 {
     let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
     // SAFETY: only those `count` values are read, which the caller's operand reaches.
     unsafe { _mm512_maskz_loadu_ps(first, from.values.as_ptr().wrapping_add(at)) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_pairs(from: Operand, [lanes, length]: [usize; 2], layout: Layout, to: To) {
+unsafe fn pack_pairs(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, to: To) {
     let mut block = [_mm512_setzero_si512(); BLOCK];
     // SAFETY (all loads): the caller's operand reaches what is read.
     let have = if from.column == 1 {

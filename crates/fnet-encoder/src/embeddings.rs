@@ -1,0 +1,90 @@
+use crate::gemm::Out;
+use crate::modules::{Before, Builder, Linear, Norm, Pass};
+use crate::ops::{embedding, layer_norm};
+use crate::parameters::{Gradients, Tensor};
+use crate::workspace::{Workspace, set_len};
+
+/// Word, position and segment embeddings, layer norm, dropout; in FNet a projection before dropout.
+pub(crate) struct Embeddings {
+    pub words: Tensor,
+    positions: Tensor,
+    segments: Tensor,
+    norm: Norm,
+    projection: Option<Linear>,
+    width: usize,
+    pad: Option<u32>,
+}
+
+const EMBEDDING_SITE: u32 = 0;
+
+impl Embeddings {
+    pub fn new(b: &mut Builder) -> Self {
+        let (c, name) = (b.config, format!("{}.embeddings", b.config.prefix()));
+        let width = c.hidden_size;
+        let words = b.table(&format!("{name}.word_embeddings.weight"), c.vocab_size, width);
+        let pad = c.pad_token_id.filter(|pad| (*pad as usize) < c.vocab_size);
+        if let Some(pad) = pad {
+            let start = pad as usize * width;
+            b.parameters.of_mut(words)[start..start + width].fill(0.0);
+        }
+        let positions = c.max_position_embeddings;
+        Self {
+            words,
+            positions: b.table(&format!("{name}.position_embeddings.weight"), positions, width),
+            segments: b.table(&format!("{name}.token_type_embeddings.weight"), c.type_vocab_size, width),
+            norm: b.norm(&format!("{name}.LayerNorm")),
+            projection: c.has_projection().then(|| b.linear(&format!("{name}.projection"), width, width)),
+            width,
+            pad,
+        }
+    }
+
+    pub fn forward(&self, p: Pass, w: &mut Workspace) {
+        let tokens = p.batch.tokens().len();
+        w.embedded.set_len(tokens, self.width);
+        set_len(&mut w.hidden, tokens * self.width);
+        set_len(&mut w.normed, tokens * self.width);
+        let tables = embedding::Tables {
+            words: self.words.of(p.values),
+            positions: self.positions.of(p.values),
+            segments: self.segments.of(p.values),
+        };
+        let e = &mut w.embedded;
+        let scale = self.norm.scale(p.values);
+        let y = if self.projection.is_some() { &mut w.normed } else { &mut w.hidden };
+        embedding::forward(p.batch, tables, scale, &mut e.input, y, &mut e.stats);
+        if let Some(projection) = self.projection {
+            projection.forward(p, &w.normed, &mut w.hidden);
+        }
+        if let Some(dropout) = p.dropout {
+            dropout.apply(EMBEDDING_SITE, &mut w.hidden);
+        }
+    }
+
+    /// From `w.d_hidden`, which it uses up.
+    pub fn backward(&self, p: Pass, gradients: &mut Gradients, w: &mut Workspace) {
+        let (batch, partial) = (p.batch, &mut w.scratch.partial);
+        if let Some(dropout) = p.dropout {
+            dropout.apply(EMBEDDING_SITE, &mut w.d_hidden);
+        }
+        set_len(&mut w.d_sum, w.d_hidden.len());
+        let e = &w.embedded;
+        if let Some(projection) = self.projection {
+            set_len(&mut w.normed, w.d_hidden.len());
+            layer_norm::forward_again(&e.input, &e.stats, self.norm.scale(p.values), &mut w.normed);
+            projection.backward_parameters(p, gradients, &w.d_hidden, &w.normed, partial);
+            projection.backward_input(p, &w.d_hidden, &mut w.d_sum, Out::Set);
+            std::mem::swap(&mut w.d_sum, &mut w.d_hidden);
+        }
+        self.norm.backward(p, gradients, Before::default(), &mut w.d_hidden, e, &mut w.d_sum, partial);
+        for (table, index, skip) in [
+            (self.words, batch.tokens(), self.pad),
+            (self.positions, batch.positions(), None),
+            (self.segments, batch.segments(), None),
+        ] {
+            if let Some(d_table) = gradients.of(table) {
+                embedding::backward(index, &w.d_sum, self.width, skip, d_table);
+            }
+        }
+    }
+}

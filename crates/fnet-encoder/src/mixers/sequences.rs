@@ -1,0 +1,43 @@
+//! Work on each sequence of a batch alone, on all threads.
+
+use rayon::prelude::*;
+
+use crate::Batch;
+
+/// Runs `work` on each sequence's part of `y`, which holds `width` values a token.
+pub fn for_each(batch: &Batch, width: usize, y: &mut [f32], work: impl Fn(usize, &mut [f32]) + Sync) {
+    let mut rest = y;
+    let mut parts = Vec::with_capacity(batch.len());
+    for range in batch.ranges() {
+        let (part, after) = rest.split_at_mut(range.len() * width);
+        parts.push(part);
+        rest = after;
+    }
+    parts.into_par_iter().enumerate().for_each(|(i, part)| work(i, part));
+}
+
+/// Groups of sequences whose sums are made side by side.
+const GROUPS: usize = 8;
+/// Longest sum of which several are made side by side: beyond, memory counts more.
+const LONGEST: usize = 1 << 20;
+
+/// `sum += contributions of all sequences`, each added by `add` to what it is given. Which sequences are
+/// summed first depends on the batch alone, so the bits do not depend on threads.
+pub fn sum_over(
+    batch: &Batch,
+    sum: &mut [f32],
+    partial: &mut Vec<f32>,
+    add: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let groups = if sum.len() > LONGEST { 1 } else { GROUPS.min(batch.len()).max(1) };
+    if groups == 1 {
+        return (0..batch.len()).for_each(|i| add(i, sum));
+    }
+    let share = batch.len().div_ceil(groups);
+    partial.clear();
+    partial.resize(groups * sum.len(), 0.0);
+    partial.par_chunks_mut(sum.len()).enumerate().for_each(|(group, sum)| {
+        (group * share..((group + 1) * share).min(batch.len())).for_each(|i| add(i, sum));
+    });
+    partial.chunks(sum.len()).for_each(|part| crate::ops::add(sum, part));
+}
