@@ -4,11 +4,13 @@ weights, their inputs, hidden states, logits, losses and gradients, and the loss
 usage: pip install torch transformers safetensors numpy; python tests/parity/make_examples.py [NAME ..]
 Each example (or those named) is a folder: config.json and model.safetensors as save_pretrained writes them, and example.safetensors.
 """
+import json
+import math
 import pathlib
 import sys
 import torch
-from safetensors.torch import save_file
-from transformers import FNetConfig, FNetForMaskedLM, FNetForPreTraining, FNetForSequenceClassification
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM, FNetConfig, FNetForMaskedLM, FNetForPreTraining, FNetForSequenceClassification
 
 HERE = pathlib.Path(__file__).parent / "examples"
 PAD = 3
@@ -23,14 +25,20 @@ def batch(config, lengths, seq_len):
     return ids, segments
 
 
-def make(name, cls, seq_len, lengths, labels, **settings):
+def make(name, cls, seq_len, lengths, labels, mixers=None, **settings):
+    """With `mixers`, a list of name and class, each layer's Fourier mixing is replaced."""
     if sys.argv[1:] and name not in sys.argv[1:]:
         return
     torch.manual_seed(7)
-    config = FNetConfig(
+    config_class = BertConfig if cls is BertForMaskedLM else FNetConfig
+    config = config_class(
         hidden_dropout_prob=0.0, max_position_embeddings=seq_len + 3, type_vocab_size=3, initializer_range=0.2, **settings
     )
     model = cls(config).train()
+    for i, (_, mixer) in enumerate(mixers or []):
+        layer = model.fnet.encoder.layer[i]
+        layer.mixing = mixer(config, i)
+        layer.fourier.self = Call(layer.mixing)
     with torch.no_grad():  # norms and biases away from one and zero, so that a missing one shows
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -41,6 +49,12 @@ def make(name, cls, seq_len, lengths, labels, **settings):
         targets["next_sentence_label"] = torch.arange(len(lengths)) % 2
     folder = HERE / name
     model.save_pretrained(folder)
+    if mixers:
+        with open(folder / "config.json") as file:
+            written = json.load(file)
+        written["mixers"] = [name for name, _ in mixers]
+        with open(folder / "config.json", "w") as file:
+            json.dump(written, file, indent=2)
 
     run = lambda: model(input_ids=ids, token_type_ids=segments, **targets, output_hidden_states=True)
     out = run()
@@ -79,6 +93,106 @@ def make(name, cls, seq_len, lengths, labels, **settings):
     print(name, len(names), "tensors, loss", float(example["loss"]))
 
 
+class Call(torch.nn.Module):
+    """Mixing in the place of FNet's own; keeps no second name for its weights."""
+
+    def __init__(self, mixing):
+        super().__init__()
+        self.run = [mixing]
+
+    def forward(self, x):
+        return (self.run[0](x),)
+
+
+class Plain(torch.nn.Module):
+    """A mixer that is a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Matrix(torch.nn.Module):
+    def __init__(self, size, trained):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(size, size) / math.sqrt(size), requires_grad=trained)
+
+
+class LinearMixing(torch.nn.Module):
+    trained = True
+
+    def __init__(self, config, layer):
+        super().__init__()
+        self.sequence = Matrix(config.max_position_embeddings, self.trained)
+        self.hidden = Matrix(config.hidden_size, self.trained)
+
+    def forward(self, x):
+        n = x.shape[1]
+        return self.sequence.weight[:n, :n] @ (x @ self.hidden.weight.T)
+
+
+class RandomMixing(LinearMixing):
+    trained = False
+
+
+class MlpMixing(torch.nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+        inside = (config.hidden_size + 1) // 2
+        self.add_module("in", torch.nn.Linear(config.max_position_embeddings, inside))
+        self.out = torch.nn.Linear(inside, config.max_position_embeddings)
+
+    def forward(self, x):
+        n, into = x.shape[1], getattr(self, "in")
+        inner = torch.nn.functional.linear(x.transpose(1, 2), into.weight[:, :n], into.bias)
+        active = torch.nn.functional.gelu(inner, approximate="tanh")
+        return torch.nn.functional.linear(active, self.out.weight[:n], self.out.bias[:n]).transpose(1, 2)
+
+
+class ReservoirMixing(torch.nn.Module):
+    """The weights are the program's own: cargo test --test parity -- --ignored writes them."""
+
+    def __init__(self, config, layer):
+        super().__init__()
+        stored = load_file(HERE / "reservoir" / "weights.safetensors")
+        self.weights = [[stored[f"{part}.{layer}"]] for part in ["input", "forwards", "backwards"]]
+
+    def forward(self, x):
+        leak, (input_weight, forwards, backwards) = 0.5, [w[0] for w in self.weights]
+        share, half = x @ input_weight.T, forwards.shape[0]
+        both = []
+        for weight, part, order in [
+            (forwards, share[..., :half], range(x.shape[1])),
+            (backwards, share[..., half:], reversed(range(x.shape[1]))),
+        ]:
+            state, states = torch.zeros(x.shape[0], weight.shape[0]), {}
+            for t in order:
+                state = (1 - leak) * state + leak * torch.tanh(part[:, t] + state @ weight.T)
+                states[t] = state
+            both.append(torch.stack([states[t] for t in range(x.shape[1])], dim=1))
+        return torch.cat(both, dim=-1)
+
+
+def plain(function):
+    return lambda config, layer: Plain(function)
+
+
+MIXERS = {
+    "fourier": plain(lambda x: torch.fft.fft2(x).real),
+    "fourier-seq": plain(lambda x: torch.fft.fft(x, dim=1).real),
+    "fourier-hidden": plain(lambda x: torch.fft.fft(x, dim=2).real),
+    "hartley": plain(lambda x: torch.fft.fft2(x).real - torch.fft.fft2(x).imag),
+    "linear": LinearMixing,
+    "random": RandomMixing,
+    "mlp": MlpMixing,
+    "reservoir": ReservoirMixing,
+    "none": plain(torch.zeros_like),
+}
+
+
 def masked(ids, lengths, config):
     labels = ids.clone()
     keep = torch.rand(ids.shape) < 0.3
@@ -102,3 +216,10 @@ make("classification", FNetForSequenceClassification, 10, [10, 4, 6, 9, 2], clas
      vocab_size=40, hidden_size=20, num_hidden_layers=2, intermediate_size=36, num_labels=3)
 make("regression", FNetForSequenceClassification, 8, [8, 3, 5], values,
      vocab_size=30, hidden_size=16, num_hidden_layers=1, intermediate_size=24, num_labels=1, problem_type="regression")
+
+small = dict(vocab_size=40, num_hidden_layers=2, intermediate_size=28)
+for name in MIXERS:
+    if name != "fourier":
+        make(name, FNetForMaskedLM, 9, [9, 5], masked, mixers=2 * [(name, MIXERS[name])], hidden_size=15, **small)
+make("bert", BertForMaskedLM, 70, [70, 70], masked, vocab_size=40, num_hidden_layers=2, intermediate_size=28,
+     hidden_size=18, num_attention_heads=3, hidden_act="gelu_new", attention_probs_dropout_prob=0.0)

@@ -180,6 +180,11 @@ impl ModelConfig {
         !self.is_bert()
     }
 
+    /// Bytes of the encoder's matrices, before anything is allocated.
+    pub fn weight_bytes(&self) -> usize {
+        usize::try_from(4 * self.encoder_weights()).unwrap_or(usize::MAX)
+    }
+
     /// Weights of the encoder's matrices: what a weight file must at least hold.
     pub(crate) fn encoder_weights(&self) -> u128 {
         let wide = |n: usize| n as u128;

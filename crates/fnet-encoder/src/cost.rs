@@ -15,9 +15,9 @@ impl Model {
         2.0 * projection + layers.sum::<f64>()
     }
 
-    /// Bytes of weights, gradients and AdamW's two moments.
+    /// Bytes of weights, and of the gradients and AdamW's two moments of what is trained.
     pub fn parameter_bytes(&self) -> usize {
-        4 * size_of::<f32>() * self.parameters().len()
+        size_of::<f32>() * (self.parameters().len() + 3 * self.parameters().trainable_len())
     }
 
     /// Bytes of activations and passing values in training steps of `tokens` tokens in `sequences`, of

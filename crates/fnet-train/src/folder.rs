@@ -99,7 +99,7 @@ impl RunFolder {
             let config = tokenizer.transformers_config(longest);
             write_whole(&staged.file(TOKENIZER_CONFIG_FILE), config.as_bytes())?;
             staged.save_model(model)?;
-            let moments = Moments::new(model.parameters().len());
+            let moments = Moments::new(model.parameters());
             staged.save_checkpoint(model, &moments, &State { data, ..State::default() })
         };
         if let Err(error) = fill() {

@@ -2,15 +2,18 @@
 //! the files of a run. The program `fnet` is a thin layer over this library.
 
 pub mod bag_of_words;
+pub mod comparison;
 pub mod corpus;
 mod error;
 pub mod finetune;
 pub mod folder;
 pub mod mlm;
 pub mod optimizer;
+pub mod plot;
 pub mod pretrain;
 pub mod progress;
 pub mod random;
+pub mod recipe;
 pub mod report;
 pub mod sample;
 pub mod speed;

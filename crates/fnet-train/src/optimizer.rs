@@ -25,7 +25,7 @@ impl Default for AdamW {
     }
 }
 
-/// First and second moments, laid out like the parameters.
+/// First and second moments of the trainable tensors, one after another: frozen ones need no memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Moments {
     /// Running mean of the gradient.
@@ -35,8 +35,9 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Zero moments for `len` parameters.
-    pub fn new(len: usize) -> Self {
+    /// Zero moments for what is trainable now.
+    pub fn new(parameters: &Parameters) -> Self {
+        let len = parameters.trainable_len();
         Self { first: vec![0.0; len], second: vec![0.0; len] }
     }
 }
@@ -78,18 +79,17 @@ impl AdamW {
         let correction1 = (1.0 - f64::from(self.beta1).powi(exponent)) as f32;
         let correction2 = ((1.0 - f64::from(self.beta2).powi(exponent)) as f32).sqrt();
         let table = parameters.table().to_vec();
-        for tensor in &table {
+        let mut first = 0;
+        for tensor in table.iter().filter(|t| t.trainable) {
             let range = tensor.range();
-            if !tensor.trainable {
-                gradients[range].fill(0.0);
-                continue;
-            }
+            let kept = first..first + range.len();
+            first = kept.end;
             let decay = if tensor.decays { 1.0 - learning_rate * self.weight_decay } else { 1.0 };
             let rate = learning_rate / correction1;
             (
                 parameters.values_mut()[range.clone()].par_chunks_mut(CHUNK),
-                moments.first[range.clone()].par_chunks_mut(CHUNK),
-                moments.second[range.clone()].par_chunks_mut(CHUNK),
+                moments.first[kept.clone()].par_chunks_mut(CHUNK),
+                moments.second[kept].par_chunks_mut(CHUNK),
                 gradients[range].par_chunks_mut(CHUNK),
             )
                 .into_par_iter()

@@ -1,18 +1,19 @@
 //! The summary of a run: a table on the terminal, `results.json`, and `report.html`, one page that
 //! needs no other file.
 
+use fnet_encoder::Model;
 use fnet_encoder::pretrained::write_whole;
-use plotters::prelude::*;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 pub use crate::folder::{REPORT_FILE, RESULTS_FILE};
 use crate::folder::{RunFolder, SETTINGS_FILE};
+use crate::plot::{self, Axis, Series};
 use crate::progress::duration;
 use crate::state::State;
 
 /// What a finished run came to, as it stands in `results.json`.
-pub fn results(state: &State, parameters: usize) -> Value {
+pub fn results(state: &State, model: &Model) -> Value {
     let values: serde_json::Map<String, Value> =
         state.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({
@@ -21,10 +22,20 @@ pub fn results(state: &State, parameters: usize) -> Value {
         "tokens": state.tokens,
         "seconds": state.seconds,
         "tokens_per_second": (state.tokens as f64 / state.seconds.max(1e-9)).round(),
-        "parameters": parameters,
+        "parameters": model.parameters().len(),
+        "trained_parameters": model.parameters().trainable_len(),
+        "flops_per_token": model.flops_per_token(model.config().max_position_embeddings),
+        "peak_memory_bytes": peak_memory(),
         "best_step": state.best.map(|(step, _)| step),
         "values": values,
     })
+}
+
+/// The most memory that this process has held so far, in bytes; `None` where the system does not say.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Rows of the summary table: name and value.
@@ -37,6 +48,12 @@ pub fn rows(results: &Value) -> Vec<(String, String)> {
         ("training time".into(), duration(number("seconds"))),
         ("tokens per second".into(), format!("{:.0}", number("tokens_per_second"))),
     ];
+    if results["trained_parameters"] != results["parameters"] && !results["trained_parameters"].is_null() {
+        rows.insert(1, ("trained parameters".into(), results["trained_parameters"].to_string()));
+    }
+    if let Some(bytes) = results["peak_memory_bytes"].as_f64() {
+        rows.push(("peak memory".into(), format!("{:.0} MB", bytes / 1e6)));
+    }
     for (name, value) in results["values"].as_object().into_iter().flatten() {
         rows.push((name.clone(), format!("{:.4}", value.as_f64().unwrap_or(f64::NAN))));
     }
@@ -73,20 +90,26 @@ fn page(title: &str, results: &Value, metrics: &[Value], settings: &str) -> Stri
     let series = |key: &str| -> Vec<(f64, f64)> {
         metrics.iter().filter_map(|m| Some((m["step"].as_f64()?, m[key].as_f64()?))).collect()
     };
-    let mut plots = plot("training loss", &[smoothed(&series("loss"))]);
+    let mut plots = plot("training loss", smoothed(&series("loss")));
     for name in results["values"].as_object().into_iter().flat_map(|v| v.keys()) {
-        plots += &plot(name, &[series(name)]);
+        plots += &plot(name, series(name));
     }
-    plots += &plot("learning rate", &[series("learning_rate")]);
+    plots += &plot("learning rate", series("learning_rate"));
+    let body =
+        format!("<table>\n{body}</table>\n{plots}\n<h2>Settings</h2>\n<pre>{}</pre>\n", escape(settings));
+    html_page(title, &body)
+}
+
+/// One self-contained page.
+pub fn html_page(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
-         table{{border-collapse:collapse}}td{{padding:.2rem 1rem .2rem 0;border-bottom:1px solid #ccc}}\
+         table{{border-collapse:collapse;display:block;overflow:auto}}\
+         td,th{{padding:.2rem 1rem .2rem 0;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}\
          svg{{max-width:100%;height:auto;margin:1rem 0}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}\
-         </style></head>\n<body><h1>{title}</h1>\n<table>\n{body}</table>\n{plots}\n\
-         <h2>Settings</h2>\n<pre>{}</pre>\n</body></html>\n",
-        escape(settings),
+         </style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n",
         title = escape(title),
     )
 }
@@ -118,44 +141,10 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// A plot over steps as SVG; empty without points, or where drawing fails.
-fn plot(name: &str, lines: &[Vec<(f64, f64)>]) -> String {
-    let points = || lines.iter().flatten().filter(|p| p.1.is_finite());
-    let low = points().map(|p| p.1).fold(f64::INFINITY, f64::min);
-    let high = points().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-    let last = points().map(|p| p.0).fold(1.0, f64::max);
-    if low > high {
-        return String::new();
-    }
-    let margin = ((high - low) * 0.05).max(1e-9 * high.abs()).max(1e-12);
-    let mut svg = String::new();
-    let mut draw = || -> std::result::Result<(), DrawingAreaErrorKind<std::io::Error>> {
-        let area = SVGBackend::with_string(&mut svg, (860, 320)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(name, ("sans-serif", 18))
-            .margin(10)
-            .x_label_area_size(40)
-            .y_label_area_size(70)
-            .build_cartesian_2d(0.0..last, low - margin..high + margin)?;
-        let digits = move |v: &f64| {
-            if high.abs() < 0.01 { format!("{v:.1e}") } else { format!("{v:.3}") }
-        };
-        chart
-            .configure_mesh()
-            .x_desc("step")
-            .x_label_formatter(&|v| format!("{v:.0}"))
-            .y_label_formatter(&digits)
-            .light_line_style(TRANSPARENT)
-            .draw()?;
-        for line in lines {
-            let line = line.iter().copied().filter(|p| p.1.is_finite());
-            chart.draw_series(LineSeries::new(line, BLACK.stroke_width(2)))?;
-        }
-        area.present()
-    };
-    let drawn = draw().is_ok();
-    if drawn { svg } else { String::new() }
+/// A plot over steps.
+fn plot(name: &str, points: Vec<(f64, f64)>) -> String {
+    let [x, y] = ["step", name].map(|label| Axis { label, log: false });
+    plot::svg(name, x, y, &[Series { name: String::new(), points, marked: false }])
 }
 
 #[cfg(test)]
@@ -167,7 +156,9 @@ mod tests {
         let state = State { values: vec![("f1".into(), 0.5)], step: 3, ..State::default() };
         let metrics: Vec<Value> =
             (1..4).map(|i| json!({"step": i, "loss": 1.0 / f64::from(i), "f1": 0.5})).collect();
-        let page = page("a <b>", &results(&state, 7), &metrics, "x = \"<script>\"");
+        let config = fnet_encoder::ModelConfig::preset("tiny").unwrap();
+        let model = Model::new(config, fnet_encoder::Head::Regression, 1).unwrap();
+        let page = page("a <b>", &results(&state, &model), &metrics, "x = \"<script>\"");
         assert!(page.contains("a &lt;b&gt;") && page.contains("&lt;script&gt;"));
         assert!(!page.contains("<script"));
         assert_eq!(page.matches("<svg").count(), 2);

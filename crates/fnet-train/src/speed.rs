@@ -51,7 +51,8 @@ impl TimedStep {
             }
         }
         let len = model.parameters().len();
-        let (gradients, moments, workspace) = (vec![0.0; len], Moments::new(len), Workspace::new());
+        let (gradients, moments, workspace) =
+            (vec![0.0; len], Moments::new(model.parameters()), Workspace::new());
         Self { model, batch, targets, gradients, moments, workspace, steps: 0 }
     }
 
@@ -72,5 +73,42 @@ impl TimedStep {
         let parameters = self.model.parameters_mut();
         AdamW::default().step(parameters, gradients, &mut self.moments, self.steps, 1e-4, clip);
         Ok(Timing { step: begun.elapsed(), products: take_tally() })
+    }
+
+    /// The fastest of the steps that fit into so many seconds; two at least, of which the first fills the
+    /// buffers.
+    ///
+    /// # Errors
+    /// If the sequences do not fit the model.
+    pub fn measure(&mut self, seconds: f64) -> Result<Timing> {
+        let begun = Instant::now();
+        self.run()?;
+        let mut best = self.run()?;
+        while begun.elapsed().as_secs_f64() < seconds {
+            let timing = self.run()?;
+            best = if timing.step < best.step { timing } else { best };
+        }
+        Ok(best)
+    }
+
+    /// The fastest of the forward passes that fit into so many seconds.
+    ///
+    /// # Errors
+    /// If the sequences do not fit the model.
+    pub fn measure_inference(&mut self, seconds: f64) -> Result<Duration> {
+        let (begun, mut best) = (Instant::now(), Duration::MAX);
+        let mut w = Workspace::new();
+        while best == Duration::MAX || begun.elapsed().as_secs_f64() < seconds {
+            let started = Instant::now();
+            self.model.forward(&self.batch, None, &mut w)?;
+            self.model.first_tokens(&self.batch, &mut w);
+            best = best.min(started.elapsed());
+        }
+        Ok(best)
+    }
+
+    /// Bytes of weights, gradients, moments and activations.
+    pub fn bytes(&self) -> usize {
+        self.model.parameter_bytes() + self.workspace.bytes()
     }
 }

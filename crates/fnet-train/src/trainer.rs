@@ -125,7 +125,7 @@ impl Trainer<'_> {
     /// If a file cannot be written, the loss diverges, or a signal stops the run.
     pub fn run(&mut self, stop: &Stop) -> Result<State> {
         let len = self.model.parameters().len();
-        let mut moments = Moments::new(len);
+        let mut moments = Moments::new(self.model.parameters());
         let mut state = self.folder.load_checkpoint(self.model, &mut moments)?;
         if state.data != self.objective.data() {
             let message = "cannot go on: its training data is not what it was when the run began";

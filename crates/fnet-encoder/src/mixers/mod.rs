@@ -80,8 +80,57 @@ impl MixerKind {
     }
 
     /// A mixer by its name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    ///
+    /// # Errors
+    /// Names those that are known.
+    pub fn by_name(name: &str) -> Result<Self, EncoderError> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            EncoderError::Config(format!("mixer `{name}` is unknown; known are {known}"))
+        })
+    }
+
+    /// The mixers of `layers` layers: one name for all, or `attention-LAYOUT-COUNT` for so many layers of
+    /// attention among Fourier layers (Lee-Thorp et al. 2021, appendix A.5), where the layout is `bottom`,
+    /// `middle`, `mixed` (evenly spread) or `top`.
+    ///
+    /// ```
+    /// use fnet_encoder::mixers::MixerKind::{self, Attention, Fourier};
+    ///
+    /// assert_eq!(MixerKind::layers("attention-top-1", 3)?, [Fourier, Fourier, Attention]);
+    /// assert_eq!(MixerKind::layers("fourier", 2)?, [Fourier, Fourier]);
+    /// # Ok::<(), fnet_encoder::EncoderError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a name is unknown, or there are fewer layers than counted.
+    pub fn layers(name: &str, layers: usize) -> Result<Vec<Self>, EncoderError> {
+        let Some((layout, count)) = name.strip_prefix("attention-").and_then(|rest| rest.split_once('-'))
+        else {
+            return Ok(vec![Self::by_name(name)?; layers]);
+        };
+        let count = count.parse::<usize>().ok().filter(|count| *count <= layers);
+        let count = count.ok_or_else(|| {
+            EncoderError::Config(format!("mixer `{name}`: the count must be from 0 to {layers}"))
+        })?;
+        let first = match layout {
+            "bottom" => 0,
+            "middle" => (layers - count) / 2,
+            "top" => layers - count,
+            "mixed" => {
+                let spread = |i: usize| (i + 1) * count / layers > i * count / layers;
+                return Ok((0..layers).map(|i| Self::attention_where(spread(i))).collect());
+            }
+            _ => {
+                let known = "bottom, middle, mixed and top";
+                return Err(EncoderError::Config(format!("mixer `{name}`: known layouts are {known}")));
+            }
+        };
+        Ok((0..layers).map(|i| Self::attention_where((first..first + count).contains(&i))).collect())
+    }
+
+    fn attention_where(is_attention: bool) -> Self {
+        if is_attention { Self::Attention } else { Self::Fourier }
     }
 }
 
@@ -141,5 +190,38 @@ pub trait Mixer: Send + Sync {
     /// Values that `backward_add` passes through buffers that all layers share.
     fn scratch_values(&self, _sequences: usize, _seq_len: usize) -> usize {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MixerKind;
+
+    #[test]
+    fn layouts() {
+        let letters = |name: &str, layers| -> String {
+            let kinds = MixerKind::layers(name, layers).unwrap();
+            kinds.iter().map(|kind| &kind.name()[..1]).collect()
+        };
+        for (name, expected) in [
+            ("attention-bottom-2", "aaffff"),
+            ("attention-middle-2", "ffaaff"),
+            ("attention-top-2", "ffffaa"),
+            ("attention-mixed-2", "ffaffa"),
+            ("attention-mixed-0", "ffffff"),
+            ("attention-top-6", "aaaaaa"),
+            ("mlp", "mmmmmm"),
+        ] {
+            assert_eq!(letters(name, 6), expected, "{name}");
+        }
+        for (name, says) in [
+            ("fuorier", "known are fourier"),
+            ("attention-top-7", "from 0 to 6"),
+            ("attention-side-2", "known layouts"),
+            ("attention-top-x", "count"),
+        ] {
+            let error = MixerKind::layers(name, 6).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use fnet_encoder::{Level, Model, Precision, Products};
 use fnet_train::folder::RunFolder;
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
+use fnet_train::recipe::{Part, Recipe, train_only};
 use fnet_train::stop::Stop;
 use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Budget, LoopSettings};
@@ -73,6 +74,12 @@ pub struct LoopFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
+    /// Parts of the model that are trained; the others are frozen
+    #[arg(long = "train-parts", value_enum, value_delimiter = ',', value_name = "PART")]
+    pub parts: Vec<Part>,
+    /// A named choice of what is trained
+    #[arg(long, value_enum, conflicts_with = "parts")]
+    pub recipe: Option<Recipe>,
     /// Parameters that are not trained, by name; `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
     pub freeze: Vec<String>,
@@ -194,11 +201,18 @@ impl LoopFlags {
         if !quiet {
             eprintln!("{} products by {}", products.precision().name(), products.level().name());
         }
+        self.recipe.unwrap_or_default().apply(model, self.seed.unwrap_or(1))?;
+        if !self.parts.is_empty() {
+            train_only(model, &self.parts);
+        }
         for pattern in &self.freeze {
             if model.parameters_mut().freeze(pattern) == 0 {
                 let message = format!("--freeze {pattern}: no parameter has such a name");
                 return Err(Error::usage(message));
             }
+        }
+        if model.parameters().trainable_len() == 0 {
+            return Err(Error::usage("--train-parts, --recipe, --freeze: nothing is left to be trained"));
         }
         Ok(())
     }
@@ -215,10 +229,11 @@ pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<(
 }
 
 /// Settings of which a flag replaces the others that a file gives.
-const RIVALS: [&[&[&str]]; 5] = [
+const RIVALS: [&[&[&str]]; 6] = [
     &[&["batch_size"], &["batch_tokens"]],
     &[&["steps"], &["epochs"], &["minutes"]],
     &[&["mixer"], &["mixers"]],
+    &[&["recipe"], &["parts"]],
     &[&["tokenizer"], &["vocab_size", "kind", "cased"]],
     &[&["task", "data"], &["train", "dev", "text", "label", "regression"]],
 ];

@@ -254,7 +254,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         resume_command: running.resume_command.clone(),
     }
     .run(&running.stop)?;
-    let results = report::results(&state, model.parameters().len());
+    let results = report::results(&state, &model);
     report::write(folder, "Fine-tuning", &results)?;
     Ok(results)
 }

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
         "padding": config.padding,
         "parameters": parameters.len(),
         "bytes": 4 * parameters.len(),
-        "flops_per_token": config.flops_per_token(config.max_position_embeddings),
+        "flops_per_token": opened.model.flops_per_token(config.max_position_embeddings),
         "results": results,
     });
     if args.tensors {

@@ -1,6 +1,7 @@
 //! The command line; one file a subcommand.
 
 mod common;
+mod compare;
 mod embed;
 mod evaluate;
 mod fill_mask;
@@ -33,6 +34,7 @@ enum Command {
     Tokenizer(tokenizer::Args),
     Pretrain(pretrain::Args),
     Finetune(finetune::Args),
+    Compare(compare::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     FillMask(fill_mask::Args),
@@ -62,6 +64,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Finetune(args) => finetune::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::FillMask(args) => fill_mask::run(&args),

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::mixers::MixerKind;
+use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
 use fnet_encoder::{Model, ModelConfig, PRESETS, Padding, pretrained};
 use fnet_train::corpus::documents::paragraphs;
 use fnet_train::corpus::sequences::{Layout, Sequences};
@@ -63,12 +63,20 @@ pub struct Settings {
     /// Size of the model: tiny, mini, small, medium, base, large
     #[arg(long)]
     pub preset: Option<String>,
-    /// Mixer of all layers: fourier or none
+    /// Mixer of all layers: fourier, fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp,
+    /// reservoir or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed)
+    /// and fourier in the others
     #[arg(long, conflicts_with = "mixers")]
     pub mixer: Option<String>,
     /// Mixer of each layer, with commas
     #[arg(long, value_delimiter = ',')]
     pub mixers: Vec<String>,
+    /// Heads of attention layers; by default one for 64 hidden units
+    #[arg(long, value_name = "HEADS")]
+    pub attention_heads: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reservoir: ReservoirFlags,
     /// Longest sequence in tokens, also for later use of the model
     #[arg(long)]
     pub seq_len: Option<usize>,
@@ -110,9 +118,35 @@ fn parse_padding(text: &str) -> std::result::Result<Padding, String> {
     }
 }
 
-fn parse_mixer(name: &str) -> Result<MixerKind> {
-    serde_json::from_value(name.into())
-        .map_err(|_| Error::usage(format!("--mixer {name}: known mixers are fourier, none")))
+/// Settings of reservoir layers; their weights are random and never trained.
+#[derive(clap::Args, Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReservoirFlags {
+    /// Reservoir: largest eigenvalue of the recurrent weights, how long the past is remembered (0.9)
+    #[arg(long, value_name = "RADIUS")]
+    pub spectral_radius: Option<f32>,
+    /// Reservoir: part of the state that each token replaces (0.5)
+    #[arg(long, value_name = "RATE")]
+    pub leak: Option<f32>,
+    /// Reservoir: size of the input beside the recurrence (1)
+    #[arg(long, value_name = "SCALE")]
+    pub input_scale: Option<f32>,
+    /// Reservoir: part of the recurrent weights that is zero (0.9)
+    #[arg(long, value_name = "PART")]
+    pub sparsity: Option<f32>,
+}
+
+impl ReservoirFlags {
+    fn config(self, seed: u64) -> ReservoirConfig {
+        let usual = ReservoirConfig::default();
+        ReservoirConfig {
+            spectral_radius: self.spectral_radius.unwrap_or(usual.spectral_radius),
+            leak: self.leak.unwrap_or(usual.leak),
+            input_scale: self.input_scale.unwrap_or(usual.input_scale),
+            sparsity: self.sparsity.unwrap_or(usual.sparsity),
+            seed,
+        }
+    }
 }
 
 /// Validation sequences held out where no file is given: a hundredth, within these bounds.
@@ -191,7 +225,7 @@ impl Settings {
     }
 
     /// Most tokens in a batch.
-    fn batch_tokens(&self, longest: usize) -> usize {
+    pub fn batch_tokens(&self, longest: usize) -> usize {
         self.training.batch_size.unwrap_or(1) * longest
     }
 
@@ -212,7 +246,7 @@ impl Settings {
     }
 
     /// The model's shape, with the preset's vocabulary.
-    fn shape(&self) -> Result<ModelConfig> {
+    pub fn shape(&self) -> Result<ModelConfig> {
         let preset = self.preset.as_deref().unwrap_or("mini");
         let mut config = ModelConfig::preset(preset).ok_or_else(|| {
             let names: Vec<_> = PRESETS.iter().map(|p| p.0).collect();
@@ -221,10 +255,17 @@ impl Settings {
         config.max_position_embeddings = self.seq_len.unwrap_or(128);
         config.hidden_dropout_prob = self.training.dropout.unwrap_or(0.1);
         config.padding = self.padding.unwrap_or_default();
-        config.mixers = match &self.mixer {
-            Some(name) => vec![parse_mixer(name)?; config.num_hidden_layers],
-            None => self.mixers.iter().map(|m| parse_mixer(m)).collect::<Result<_>>()?,
+        let mixers = match &self.mixer {
+            Some(name) => MixerKind::layers(name, config.num_hidden_layers)?,
+            None => {
+                self.mixers.iter().map(|m| MixerKind::by_name(m)).collect::<std::result::Result<_, _>>()?
+            }
         };
+        config.num_attention_heads = self.attention_heads;
+        if mixers.contains(&MixerKind::Reservoir) {
+            config.reservoir = Some(self.reservoir.config(self.training.seed.unwrap_or(1)));
+        }
+        config.set_mixers(mixers);
         config.check()?;
         Ok(config)
     }
@@ -275,7 +316,7 @@ fn dry_run(settings: &Settings) -> Result<()> {
     let (weights, activations) = (model.parameter_bytes(), model.workspace_bytes(tokens, sequences, masked));
     let megabytes = |bytes: usize| format!("{:.0} MB", bytes as f64 / 1e6);
     let products = model.products();
-    let forward = model.config().flops_per_token(longest);
+    let forward = model.flops_per_token(longest);
     let rows = [
         ("parameters", model.parameters().len().to_string()),
         ("weights, gradients and moments", megabytes(weights)),
@@ -375,7 +416,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         resume_command: running.resume_command.clone(),
     }
     .run(&running.stop)?;
-    let results = report::results(&state, model.parameters().len());
+    let results = report::results(&state, &model);
     report::write(folder, "Pretraining", &results)?;
     Ok(results)
 }

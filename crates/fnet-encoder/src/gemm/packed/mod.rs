@@ -25,12 +25,12 @@ use super::{Matrix, Out};
 const COLUMNS: usize = 32;
 /// Most rows that a tile of any kernel has.
 const MOST_ROWS: usize = 32;
-/// Pairs of the inner axis that are packed at once: a panel of w is 32 KiB.
-const DEPTH: usize = 256;
-/// Columns of w that are packed at once: 1 MiB.
-const WIDTH: usize = 1024;
-/// Rows of x that a task packs at once: 96 KiB.
-const HEIGHT: usize = 96;
+/// Pairs of the inner axis that are packed at once: a panel of w is 48 KiB.
+const DEPTH: usize = 384;
+/// Columns of w that are packed at once: 6 MiB, so that x is packed once for most products.
+const WIDTH: usize = 4096;
+/// Rows of x that a task packs at once: 288 KiB.
+const HEIGHT: usize = 192;
 
 /// Computes one tile.
 pub trait Kernel: Copy + Send + Sync {

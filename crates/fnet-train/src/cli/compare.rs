@@ -1,0 +1,485 @@
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use fnet_encoder::mixers::MixerKind;
+use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::{Head, Model};
+use fnet_train::comparison::{Comparison, Entry, Point, Speed};
+use fnet_train::folder::RunFolder;
+use fnet_train::progress::{Progress, duration};
+use fnet_train::recipe::Recipe;
+use fnet_train::speed::TimedStep;
+use fnet_train::stop::Stop;
+use fnet_train::{Error, Result, sample};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::common::{LoopFlags, absolute, existing_files, in_range, over_config, say, set_threads};
+use super::task::find_task;
+use super::{finetune, pretrain};
+
+/// Pretrain and fine-tune with each of several mixers, and report what each costs and reaches
+///
+/// Every pretraining gets the same budget, seed and order of data. Stopped half-way, the same command goes on
+/// where it was; an entry that fails is reported and tried again by the next call.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Settings file; flags win over it. A comparison's compare.toml is one
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Folder of the comparison
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Compare on the shipped sample in about five minutes
+    #[arg(long, conflicts_with_all = ["corpus", "valid", "task"])]
+    quick: bool,
+    /// Threads; all cores by default
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that decides the result: flags, and `compare.toml`.
+#[derive(clap::Args, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Text to pretrain on
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    corpus: Vec<PathBuf>,
+    /// Text to validate on; by default the end of the corpus
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    valid: Vec<PathBuf>,
+    /// GLUE task to fine-tune on, and the folder with its files; may be given several times
+    #[arg(long, value_name = "TASK=DIR")]
+    task: Vec<String>,
+    /// Mixers, with commas: names, or attention-top-2 and its like
+    #[arg(long, value_delimiter = ',', value_name = "MIXER")]
+    mixers: Vec<String>,
+    /// What is trained, with commas; each recipe is combined with each mixer
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "RECIPE")]
+    recipes: Vec<Recipe>,
+    /// Minutes of pretraining each
+    #[arg(long, conflicts_with_all = ["steps", "flops"])]
+    minutes: Option<f64>,
+    /// Steps of pretraining each
+    #[arg(long, conflicts_with = "flops")]
+    steps: Option<u64>,
+    /// Floating-point operations of pretraining each, such as 1e15
+    #[arg(long)]
+    flops: Option<f64>,
+    /// Runs with so many seeds, from 1 up
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Size of the models
+    #[arg(long)]
+    preset: Option<String>,
+    /// Tokens in the vocabulary, which all share
+    #[arg(long)]
+    vocab_size: Option<usize>,
+    /// Longest sequence in tokens
+    #[arg(long)]
+    seq_len: Option<usize>,
+    /// Sequences in a pretraining batch
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Highest learning rate of pretraining
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// Passes over each task's rows in fine-tuning
+    #[arg(long)]
+    epochs: Option<f64>,
+    /// Highest learning rate of fine-tuning
+    #[arg(long)]
+    task_learning_rate: Option<f64>,
+    /// Longest sequence whose speed and memory are measured; 0 for none
+    #[arg(long)]
+    longest: Option<usize>,
+}
+
+const SETTINGS_FILE: &str = "compare.toml";
+/// Lengths at which speed and memory are measured.
+const LENGTHS: [usize; 4] = [128, 512, 2_048, 8_192];
+/// Weights beyond which a length is left out: matrices over the sequence grow with its square.
+const MOST_BYTES: usize = 4 << 30;
+
+impl Settings {
+    fn resolve(&mut self, quick: bool) -> Result<()> {
+        if quick {
+            self.preset.get_or_insert("tiny".into());
+            self.vocab_size.get_or_insert(700);
+            self.seq_len.get_or_insert(64);
+            self.longest.get_or_insert(512);
+            self.epochs.get_or_insert(4.0);
+            self.task_learning_rate.get_or_insert(1e-3);
+            if self.minutes.is_none() && self.flops.is_none() {
+                self.steps.get_or_insert(1_200);
+            }
+        }
+        if self.corpus.is_empty() {
+            return Err(Error::usage("--corpus: name one or more text files, or give --quick"));
+        }
+        self.corpus = existing_files(&self.corpus)?;
+        self.valid = existing_files(&self.valid)?;
+        if self.mixers.is_empty() {
+            let all = ["fourier", "attention", "linear", "random", "mlp", "reservoir", "none"];
+            self.mixers = all.map(String::from).to_vec();
+        }
+        if self.recipes.is_empty() {
+            self.recipes = vec![Recipe::Full];
+        }
+        if self.minutes.is_none() && self.steps.is_none() && self.flops.is_none() {
+            return Err(Error::usage("give each entry a budget: --minutes, --steps or --flops"));
+        }
+        in_range("--minutes", self.minutes, 1e-3, 1e6)?;
+        in_range("--steps", self.steps.map(|n| n as f64), 1.0, 1e12)?;
+        in_range("--flops", self.flops, 1.0, 1e30)?;
+        self.seeds.get_or_insert(1);
+        in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e3)?;
+        self.preset.get_or_insert("mini".into());
+        self.longest.get_or_insert(8_192);
+        for task in &mut self.task {
+            let (name, data) = split_task(task)?;
+            find_task(name)?;
+            let folder = absolute(data)?;
+            std::fs::metadata(&folder).map_err(Error::io(&folder))?;
+            *task = format!("{name}={}", folder.display());
+        }
+        // A mistake in any entry is found before the first one runs.
+        for (mixer, recipe) in self.entries() {
+            self.pretraining(&mixer, recipe, 1, Path::new("shards"))?;
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<(String, Recipe)> {
+        let of = |mixer: &String| self.recipes.iter().map(|r| (mixer.clone(), *r)).collect::<Vec<_>>();
+        self.mixers.iter().flat_map(of).collect()
+    }
+
+    fn pretraining(
+        &self,
+        mixer: &str,
+        recipe: Recipe,
+        seed: u64,
+        shards: &Path,
+    ) -> Result<pretrain::Settings> {
+        let mut settings = pretrain::Settings {
+            corpus: self.corpus.clone(),
+            valid: self.valid.clone(),
+            preset: self.preset.clone(),
+            vocab_size: self.vocab_size,
+            seq_len: self.seq_len,
+            mixer: Some(mixer.into()),
+            shards: Some(shards.into()),
+            training: LoopFlags {
+                steps: self.steps,
+                minutes: self.minutes,
+                batch_size: self.batch_size,
+                learning_rate: self.learning_rate,
+                recipe: Some(recipe),
+                seed: Some(seed),
+                ..LoopFlags::default()
+            },
+            ..pretrain::Settings::default()
+        };
+        settings.resolve()?;
+        let config = settings.shape()?;
+        if let Some(flops) = self.flops {
+            let model = Model::new(fnet_encoder::ModelConfig { vocab_size: 8, ..config }, Head::MaskedLm, 1)?;
+            let longest = model.config().max_position_embeddings;
+            let step = 3.0 * model.flops_per_token(longest) * settings.batch_tokens(longest) as f64;
+            settings.training.epochs = None;
+            settings.training.steps = Some((flops / step).round().max(1.0) as u64);
+        }
+        Ok(settings)
+    }
+
+    fn fine_tuning(&self, model: &Path, task: &str, recipe: Recipe, seed: u64) -> Result<finetune::Settings> {
+        let (name, data) = split_task(task)?;
+        let mut settings = finetune::Settings {
+            model: Some(model.into()),
+            task: Some(name.into()),
+            data: Some(data.into()),
+            training: LoopFlags {
+                epochs: self.epochs,
+                learning_rate: self.task_learning_rate,
+                recipe: Some(recipe),
+                seed: Some(seed),
+                ..LoopFlags::default()
+            },
+            ..finetune::Settings::default()
+        };
+        settings.resolve()?;
+        Ok(settings)
+    }
+}
+
+fn split_task(task: &str) -> Result<(&str, &Path)> {
+    let parts = task.split_once('=').filter(|(name, data)| !name.is_empty() && !data.is_empty());
+    let (name, data) = parts
+        .ok_or_else(|| Error::usage(format!("--task {task}: give TASK=DIR, such as sst2=glue/SST-2")))?;
+    Ok((name, Path::new(data)))
+}
+
+/// Runs `fnet compare`.
+pub fn run(args: Args) -> Result<()> {
+    set_threads(args.threads)?;
+    let stop = Stop::on_signal();
+    let (out, begun) = (absolute(&args.out)?, Instant::now());
+    let mut settings = over_config(args.settings, args.config.as_deref())?;
+    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+    let known = out.join(SETTINGS_FILE);
+    if args.quick {
+        quick_data(&out, &mut settings, known.exists())?;
+    }
+    settings.resolve(args.quick)?;
+    let text = toml::to_string(&settings).map_err(|e| Error::file(&known, e.to_string()))?;
+    match std::fs::read_to_string(&known) {
+        Ok(earlier) if earlier != text => {
+            let message = "was begun with other settings; give those, or choose another --out";
+            return Err(Error::file(&known, message));
+        }
+        Ok(_) => {}
+        Err(_) if !args.quick && out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) => {
+            return Err(Error::file(&args.out, "holds other files; choose another --out"));
+        }
+        Err(_) => write_whole(&known, text.as_bytes())?,
+    }
+    stop.arm();
+    let mut runs = Runs { out: &out, settings: &settings, threads: args.threads, stop: &stop, done: 0 };
+    let mut comparison = Comparison::default();
+    for (mixer, recipe) in settings.entries() {
+        let entry = runs.entry(&mixer, recipe)?;
+        comparison.entries.push(entry);
+        comparison.write(&out, &text)?;
+    }
+    comparison.speed = speeds(&out, &settings, &stop)?;
+    comparison.write(&out, &text)?;
+    if args.json {
+        return say(serde_json::to_string(&comparison).unwrap_or_default());
+    }
+    say(aligned(&comparison.table()).trim_end())?;
+    let failed = comparison.entries.iter().map(|e| e.failures.len()).sum::<usize>();
+    if failed > 0 {
+        eprintln!("{failed} runs failed; the same command tries them again");
+    }
+    let took = duration(begun.elapsed().as_secs_f64());
+    eprintln!("done in {took}; report: {}", args.out.join("report.html").display());
+    Ok(())
+}
+
+/// The sample as corpus and tasks.
+fn quick_data(out: &Path, settings: &mut Settings, goes_on: bool) -> Result<()> {
+    let data = out.join("data");
+    if !goes_on {
+        if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::file(out, "holds other files; choose another --out"));
+        }
+        sample::write(&data, sample::SEED)?;
+    }
+    settings.corpus = vec![data.join("corpus/train.txt")];
+    settings.valid = vec![data.join("corpus/valid.txt")];
+    let tasks = sample::TASKS.iter().filter(|(name, _)| ["sentiment", "similarity"].contains(name));
+    settings.task = tasks.map(|(name, glue)| format!("{glue}={}", data.join(name).display())).collect();
+    Ok(())
+}
+
+/// The table with aligned columns.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
+        cells.join("  ").trim_end().to_string() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Runs of the program in folders below the comparison's.
+struct Runs<'a> {
+    out: &'a Path,
+    settings: &'a Settings,
+    threads: Option<usize>,
+    stop: &'a Stop,
+    done: usize,
+}
+
+impl Runs<'_> {
+    /// Everything of one entry that is not done yet.
+    fn entry(&mut self, mixer: &str, recipe: Recipe) -> Result<Entry> {
+        let name =
+            if recipe == Recipe::Full { mixer.to_string() } else { format!("{mixer} {}", recipe.name()) };
+        let mut entry = Entry { name: name.clone(), ..Entry::default() };
+        let place = self.out.join("runs").join(name.replace(' ', "-"));
+        for seed in 1..=self.settings.seeds.unwrap_or(1) {
+            let place = place.join(format!("seed-{seed}"));
+            let pretrained = place.join("pretrained");
+            let settings = self.settings.pretraining(mixer, recipe, seed, &self.out.join("shards"))?;
+            let results =
+                match self.run("pretrain", &settings, &pretrained, &format!("{name}, seed {seed}"))? {
+                    Ok(results) => results,
+                    Err(failure) => {
+                        entry.failures.push(format!("pretraining, seed {seed}: {failure}"));
+                        self.done += self.settings.task.len();
+                        continue;
+                    }
+                };
+            if entry.curve.is_empty() {
+                entry.curve = curve(&pretrained, &results)?;
+            }
+            entry.pretraining.push(results);
+            for task in &self.settings.task {
+                let (task_name, _) = split_task(task)?;
+                let settings = self.settings.fine_tuning(&pretrained, task, recipe, seed)?;
+                let what = format!("{name}, seed {seed}, {task_name}");
+                match self.run("finetune", &settings, &place.join(task_name), &what)? {
+                    Ok(results) => {
+                        let values = results["values"].as_object();
+                        let values: Vec<f64> =
+                            values.into_iter().flat_map(|v| v.values()).filter_map(Value::as_f64).collect();
+                        let score = values.iter().sum::<f64>() / values.len().max(1) as f64;
+                        entry.tasks.entry(task_name.into()).or_default().push(score);
+                    }
+                    Err(failure) => entry.failures.push(format!("{task_name}, seed {seed}: {failure}")),
+                }
+            }
+        }
+        Ok(entry)
+    }
+
+    /// Results of a run: found, gone on with, or made now by the program itself, as a process of its own: so
+    /// its memory is measured alone and its failure ends nothing else. The inner error is its last line.
+    fn run(
+        &mut self,
+        command: &str,
+        settings: &impl Serialize,
+        folder: &Path,
+        what: &str,
+    ) -> Result<std::result::Result<Value, String>> {
+        self.done += 1;
+        let entries = self.settings.entries().len() * self.settings.seeds.unwrap_or(1) as usize;
+        let all = entries * (1 + self.settings.task.len());
+        let run = RunFolder::new(folder, true)?;
+        if let Some(results) = run.results() {
+            return Ok(Ok(results));
+        }
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
+        let mut child = Command::new(program);
+        child.arg(command);
+        if run.has_checkpoint() {
+            child.arg("--resume").arg(folder);
+        } else {
+            let config = folder.with_extension("toml");
+            let text = toml::to_string(settings).map_err(|e| Error::file(&config, e.to_string()))?;
+            write_whole(&config, text.as_bytes())?;
+            child.arg("--config").arg(&config).arg("--overwrite").arg("--out").arg(folder);
+        }
+        if let Some(threads) = self.threads {
+            child.arg("--threads").arg(threads.to_string());
+        }
+        let mut child = child
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(Error::io(Path::new("this program")))?;
+        let (id, mut last) = (child.id(), String::new());
+        for line in
+            child.stderr.take().into_iter().flat_map(|e| BufReader::new(e).lines()).map_while(|l| l.ok())
+        {
+            if !line.trim().is_empty() {
+                eprintln!("[{}/{all}] {what}: {line}", self.done);
+                last = line;
+            }
+            if self.stop.is_set() {
+                // A signal to this process alone is passed on; the child writes a checkpoint.
+                let _ = Command::new("kill").args(["-INT", &id.to_string()]).status();
+            }
+        }
+        let status = child.wait().map_err(Error::io(Path::new("this program")))?;
+        if self.stop.is_set() || status.code() == Some(130) {
+            let resume = format!("the same command (fnet compare --out {} ..)", self.out.display());
+            return Err(Error::Interrupted { step: self.done as u64, resume });
+        }
+        Ok(match run.results().filter(|_| status.success()) {
+            Some(results) => Ok(results),
+            None => Err(last.trim_start_matches("error: ").to_string()),
+        })
+    }
+}
+
+/// Validation loss over a pretraining.
+fn curve(folder: &Path, results: &Value) -> Result<Vec<Point>> {
+    let flops_per_token = 3.0 * results["flops_per_token"].as_f64().unwrap_or(f64::NAN);
+    let mut tokens = 0.0;
+    let mut points = Vec::new();
+    for row in RunFolder::new(folder, true)?.read_metrics()? {
+        tokens += row["tokens"].as_f64().unwrap_or(0.0);
+        let number = |key: &str| row[key].as_f64();
+        if let (Some(loss), Some(step), Some(seconds)) =
+            (number("validation_loss"), number("step"), number("seconds"))
+        {
+            points.push(Point { step, seconds, flops: tokens * flops_per_token, loss });
+        }
+    }
+    Ok(points)
+}
+
+/// Speed and memory of each mixer at each length, kept in a file as they are found.
+fn speeds(out: &Path, settings: &Settings, stop: &Stop) -> Result<Vec<Speed>> {
+    let path = out.join("speed.json");
+    let mut found: Vec<Speed> = std::fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let lengths = LENGTHS.iter().filter(|n| **n <= settings.longest.unwrap_or(0));
+    let places: Vec<(&String, usize)> =
+        lengths.flat_map(|n| settings.mixers.iter().map(move |mixer| (mixer, *n))).collect();
+    let mut progress = Progress::new("speed", false);
+    for (i, (mixer, seq_len)) in places.iter().enumerate() {
+        if found.iter().any(|s| s.name == **mixer && s.seq_len == *seq_len) {
+            continue;
+        }
+        if stop.is_set() {
+            let resume = format!("the same command (fnet compare --out {} ..)", out.display());
+            return Err(Error::Interrupted { step: i as u64, resume });
+        }
+        progress.update(Some(i as f64 / places.len() as f64), &format!("{mixer}, {seq_len} tokens"));
+        found.extend(speed(settings, mixer, *seq_len)?);
+        let text = serde_json::to_string_pretty(&found).unwrap_or_default();
+        write_whole(&path, text.as_bytes())?;
+    }
+    Ok(found)
+}
+
+/// `None` where the model would be too large.
+fn speed(settings: &Settings, mixer: &str, seq_len: usize) -> Result<Option<Speed>> {
+    let preset = settings.preset.as_deref().unwrap_or("mini");
+    let Some(mut config) = fnet_encoder::ModelConfig::preset(preset) else { return Ok(None) };
+    config.vocab_size = settings.vocab_size.unwrap_or(8_192);
+    config.max_position_embeddings = seq_len;
+    config.set_mixers(MixerKind::layers(mixer, config.num_hidden_layers)?);
+    if config.weight_bytes() > MOST_BYTES / 4 {
+        return Ok(None);
+    }
+    let model = Model::new(config, Head::MaskedLm, 1)?;
+    let mut step = TimedStep::new(model, (4_096 / seq_len).max(1), seq_len);
+    let timing = step.measure(1.0)?;
+    let tokens = step.batch.tokens().len() as f64;
+    Ok(Some(Speed {
+        name: mixer.into(),
+        seq_len,
+        training: tokens / timing.step.as_secs_f64(),
+        inference: tokens / step.measure_inference(0.5)?.as_secs_f64(),
+        bytes: step.bytes() as f64,
+    }))
+}
