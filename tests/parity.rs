@@ -145,7 +145,12 @@ fn check(name: &str) {
         let ours = &gradients[tensor.range()];
         let error = norm(&mut ours.iter().zip(&expected).map(|(a, b)| a - b));
         let size = norm(&mut expected.iter().copied());
-        assert!(error <= (1e-4 * size).max(nothing), "{name}: gradient of {}: {:e}", tensor.name, error / size);
+        assert!(
+            error <= (1e-4 * size).max(nothing),
+            "{name}: gradient of {}: {:e}",
+            tensor.name,
+            error / size
+        );
         compared += 1;
     }
     assert!(compared > 15);

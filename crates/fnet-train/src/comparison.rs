@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::plot::{self, Axis, Series};
 use crate::report::{escape, html_page};
+use crate::speed::Speed;
 
 /// One mixer under one recipe, over all seeds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,21 +38,6 @@ pub struct Point {
     pub flops: f64,
     /// Validation loss.
     pub loss: f64,
-}
-
-/// Speed and memory of one mixer at one sequence length.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Speed {
-    /// The entry's name.
-    pub name: String,
-    /// Tokens in a sequence.
-    pub seq_len: usize,
-    /// Tokens a second of training steps.
-    pub training: f64,
-    /// Tokens a second of forward passes.
-    pub inference: f64,
-    /// Bytes of weights, gradients, moments and activations.
-    pub bytes: f64,
 }
 
 /// Everything that a comparison found.
@@ -168,29 +154,6 @@ impl Comparison {
         Ok(write_whole(&folder.join("report.html"), self.page(settings).as_bytes())?)
     }
 
-    /// The plot of speed over sequence length, and that of memory.
-    pub fn speed_plots(&self) -> [String; 2] {
-        let lines = |of: fn(&Speed) -> f64| -> Vec<Series> {
-            let mut lines: Vec<Series> = Vec::new();
-            for speed in &self.speed {
-                let point = (speed.seq_len as f64, of(speed));
-                match lines.iter_mut().find(|line| line.name == speed.name) {
-                    Some(line) => line.points.push(point),
-                    None => {
-                        lines.push(Series { name: speed.name.clone(), points: vec![point], marked: true })
-                    }
-                }
-            }
-            lines
-        };
-        let axis = |label| Axis { label, log: true };
-        let x = axis("tokens in a sequence");
-        [
-            plot::svg("Training speed", x, axis("tokens a second"), &lines(|s| s.training)),
-            plot::svg("Memory of a training step", x, axis("bytes"), &lines(|s| s.bytes)),
-        ]
-    }
-
     fn curves(&self, title: &str, label: &str, of: fn(&Point) -> f64) -> String {
         let series: Vec<Series> = self
             .entries
@@ -251,10 +214,32 @@ impl Comparison {
         body += &self.quality("Quality over memory", "peak memory of pretraining (bytes)", |e| {
             e.mean("/peak_memory_bytes")
         });
-        body += &self.speed_plots().concat();
+        body += &speed_plots(&self.speed).concat();
         body += &format!("<h2>Settings</h2>\n<pre>{}</pre>\n", escape(settings));
         html_page("Comparison of mixers", &body)
     }
+}
+
+/// Training speed over sequence length, inference speed, and memory.
+pub fn speed_plots(speeds: &[Speed]) -> [String; 3] {
+    let lines = |of: fn(&Speed) -> f64| -> Vec<Series> {
+        let mut lines: Vec<Series> = Vec::new();
+        for speed in speeds {
+            let point = (speed.seq_len as f64, of(speed));
+            match lines.iter_mut().find(|line| line.name == speed.name) {
+                Some(line) => line.points.push(point),
+                None => lines.push(Series { name: speed.name.clone(), points: vec![point], marked: true }),
+            }
+        }
+        lines
+    };
+    let axis = |label| Axis { label, log: true };
+    let (x, rate) = (axis("tokens in a sequence"), axis("tokens a second"));
+    [
+        plot::svg("Training speed", x, rate, &lines(|s| s.training)),
+        plot::svg("Inference speed", x, rate, &lines(|s| s.inference)),
+        plot::svg("Memory of a training step", x, axis("bytes"), &lines(|s| s.bytes)),
+    ]
 }
 
 /// Of points `(cost, quality)`, those that no other beats in both, from cheap to dear.

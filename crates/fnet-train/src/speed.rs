@@ -1,10 +1,12 @@
-//! One plain training step on random tokens, to be timed: what benches and comparisons share.
+//! Plain training steps on random tokens, to be timed: what benches and comparisons share.
 
 use std::time::{Duration, Instant};
 
 use fnet_encoder::gemm::{Tally, take_tally};
-use fnet_encoder::{Batch, Dropout, MlmTargets, Model, Workspace};
+use fnet_encoder::mixers::MixerKind;
+use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Model, ModelConfig, Workspace};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::optimizer::{AdamW, Moments, gradient_norm};
@@ -110,5 +112,48 @@ impl TimedStep {
     /// Bytes of weights, gradients, moments and activations.
     pub fn bytes(&self) -> usize {
         self.model.parameter_bytes() + self.workspace.bytes()
+    }
+}
+
+/// Speed and memory of one mixer at one sequence length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// The mixer, as on the command line.
+    pub name: String,
+    /// Tokens in a sequence.
+    pub seq_len: usize,
+    /// Tokens a second of training steps.
+    pub training: f64,
+    /// Tokens a second of forward passes.
+    pub inference: f64,
+    /// Bytes of weights, gradients, moments and activations.
+    pub bytes: f64,
+}
+
+/// Lengths at which speed and memory are measured.
+pub const LENGTHS: [usize; 4] = [128, 512, 2_048, 8_192];
+/// Tokens in a batch, or one sequence where that is longer.
+const TOKENS: usize = 4_096;
+/// Weights beyond which a length is left out: matrices over the sequence grow with its square.
+const MOST_BYTES: usize = 1 << 30;
+
+impl Speed {
+    /// Measures a mixer in a model of `config`'s shape, for some seconds; `None` where its weights would be
+    /// too large.
+    ///
+    /// # Errors
+    /// If the model cannot be built.
+    pub fn measure(config: &ModelConfig, name: &str, seq_len: usize, seconds: f64) -> Result<Option<Self>> {
+        let mut config = ModelConfig { max_position_embeddings: seq_len, ..config.clone() };
+        config.set_mixers(MixerKind::layers(name, config.num_hidden_layers)?);
+        if config.weight_bytes() > MOST_BYTES {
+            return Ok(None);
+        }
+        let model = Model::new(config, Head::MaskedLm, 1)?;
+        let mut step = TimedStep::new(model, (TOKENS / seq_len).max(1), seq_len);
+        let tokens = step.batch.tokens().len() as f64;
+        let training = tokens / step.measure(seconds)?.step.as_secs_f64();
+        let inference = tokens / step.measure_inference(seconds / 2.0)?.as_secs_f64();
+        Ok(Some(Self { name: name.into(), seq_len, training, inference, bytes: step.bytes() as f64 }))
     }
 }

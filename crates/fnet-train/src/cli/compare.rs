@@ -3,14 +3,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::pretrained::write_whole;
 use fnet_encoder::{Head, Model};
-use fnet_train::comparison::{Comparison, Entry, Point, Speed};
+use fnet_train::comparison::{Comparison, Entry, Point};
 use fnet_train::folder::RunFolder;
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
-use fnet_train::speed::TimedStep;
+use fnet_train::speed::{LENGTHS, Speed};
 use fnet_train::stop::Stop;
 use fnet_train::{Error, Result, sample};
 use serde::{Deserialize, Serialize};
@@ -103,11 +102,6 @@ pub struct Settings {
 }
 
 const SETTINGS_FILE: &str = "compare.toml";
-/// Lengths at which speed and memory are measured.
-const LENGTHS: [usize; 4] = [128, 512, 2_048, 8_192];
-/// Weights beyond which a length is left out: matrices over the sequence grow with its square.
-const MOST_BYTES: usize = 4 << 30;
-
 impl Settings {
     fn resolve(&mut self, quick: bool) -> Result<()> {
         if quick {
@@ -262,16 +256,20 @@ pub fn run(args: Args) -> Result<()> {
     comparison.speed = speeds(&out, &settings, &stop)?;
     comparison.write(&out, &text)?;
     if args.json {
-        return say(serde_json::to_string(&comparison).unwrap_or_default());
-    }
-    say(aligned(&comparison.table()).trim_end())?;
-    let failed = comparison.entries.iter().map(|e| e.failures.len()).sum::<usize>();
-    if failed > 0 {
-        eprintln!("{failed} runs failed; the same command tries them again");
+        say(serde_json::to_string(&comparison).unwrap_or_default())?;
+    } else {
+        say(aligned(&comparison.table()).trim_end())?;
     }
     let took = duration(begun.elapsed().as_secs_f64());
     eprintln!("done in {took}; report: {}", args.out.join("report.html").display());
-    Ok(())
+    match comparison.entries.iter().flat_map(|e| &e.failures).count() {
+        0 => Ok(()),
+        failed => {
+            let message =
+                format!("{failed} of its runs failed, see its report; the same command tries them again");
+            Err(Error::file(&args.out, message))
+        }
+    }
 }
 
 /// The sample as corpus and tasks.
@@ -444,6 +442,9 @@ fn speeds(out: &Path, settings: &Settings, stop: &Stop) -> Result<Vec<Speed>> {
     let lengths = LENGTHS.iter().filter(|n| **n <= settings.longest.unwrap_or(0));
     let places: Vec<(&String, usize)> =
         lengths.flat_map(|n| settings.mixers.iter().map(move |mixer| (mixer, *n))).collect();
+    let preset = settings.preset.as_deref().unwrap_or("mini");
+    let config = fnet_encoder::ModelConfig::preset(preset).unwrap_or_default();
+    let config = fnet_encoder::ModelConfig { vocab_size: settings.vocab_size.unwrap_or(8_192), ..config };
     let mut progress = Progress::new("speed", false);
     for (i, (mixer, seq_len)) in places.iter().enumerate() {
         if found.iter().any(|s| s.name == **mixer && s.seq_len == *seq_len) {
@@ -454,32 +455,9 @@ fn speeds(out: &Path, settings: &Settings, stop: &Stop) -> Result<Vec<Speed>> {
             return Err(Error::Interrupted { step: i as u64, resume });
         }
         progress.update(Some(i as f64 / places.len() as f64), &format!("{mixer}, {seq_len} tokens"));
-        found.extend(speed(settings, mixer, *seq_len)?);
+        found.extend(Speed::measure(&config, mixer, *seq_len, 1.0)?);
         let text = serde_json::to_string_pretty(&found).unwrap_or_default();
         write_whole(&path, text.as_bytes())?;
     }
     Ok(found)
-}
-
-/// `None` where the model would be too large.
-fn speed(settings: &Settings, mixer: &str, seq_len: usize) -> Result<Option<Speed>> {
-    let preset = settings.preset.as_deref().unwrap_or("mini");
-    let Some(mut config) = fnet_encoder::ModelConfig::preset(preset) else { return Ok(None) };
-    config.vocab_size = settings.vocab_size.unwrap_or(8_192);
-    config.max_position_embeddings = seq_len;
-    config.set_mixers(MixerKind::layers(mixer, config.num_hidden_layers)?);
-    if config.weight_bytes() > MOST_BYTES / 4 {
-        return Ok(None);
-    }
-    let model = Model::new(config, Head::MaskedLm, 1)?;
-    let mut step = TimedStep::new(model, (4_096 / seq_len).max(1), seq_len);
-    let timing = step.measure(1.0)?;
-    let tokens = step.batch.tokens().len() as f64;
-    Ok(Some(Speed {
-        name: mixer.into(),
-        seq_len,
-        training: tokens / timing.step.as_secs_f64(),
-        inference: tokens / step.measure_inference(0.5)?.as_secs_f64(),
-        bytes: step.bytes() as f64,
-    }))
 }
