@@ -1,6 +1,6 @@
 //! Mixers against attention, in one layer and in whole encoders, over sequence lengths, with memory:
-//! `cargo bench -p fnet-train --bench mixers [-- PLOT.svg]`, on two threads. A step of a long sequence takes many seconds,
-//! so each measurement is the best of a few, not a criterion bench.
+//! `cargo bench -p fnet-train --bench mixers [-- PRESET .. PLOT.svg]`, on two threads; mini and base where no preset is
+//! named. A step of a long sequence takes many seconds, so each measurement is the best of a few, not a criterion bench.
 
 #![allow(missing_docs)] // a program
 
@@ -15,7 +15,10 @@ const MIXERS: [&str; 5] = ["fourier", "attention", "linear", "mlp", "none"];
 fn main() -> Result<(), Box<dyn Error>> {
     rayon::ThreadPoolBuilder::new().num_threads(2).build_global()?;
     println!("Tokens a second forward, tokens a second of a training step, and its memory.\n");
-    for preset in ["mini", "base"] {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let (plots, named): (Vec<_>, Vec<_>) =
+        arguments.iter().map(String::as_str).partition(|a| a.ends_with(".svg"));
+    for preset in if named.is_empty() { vec!["mini", "base"] } else { named } {
         let config = ModelConfig::preset(preset).ok_or("a preset's name")?;
         let config = ModelConfig { vocab_size: 8_192, ..config };
         let one_layer = ModelConfig { num_hidden_layers: 1, ..config.clone() };
@@ -44,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             println!();
         }
-        if let Some(path) = std::env::args().skip(1).find(|a| a.ends_with(".svg")) {
+        if let Some(path) = plots.first() {
             // Benches run in their crate's folder.
             let path = std::path::Path::new("../..").join(path.replace(".svg", &format!("-{preset}.svg")));
             std::fs::write(path, &speed_plots(&all)[0])?;

@@ -7,7 +7,7 @@ use crate::arch::{exp, multiversion, sum_by};
 use crate::gemm::{Matrix, Out, multiply_on_this_thread};
 
 /// Rows of q in a block.
-const ROWS: usize = 64;
+const ROWS: usize = 256;
 /// Rows of k and v in a block.
 const COLUMNS: usize = 512;
 
