@@ -97,8 +97,7 @@ fn draw(area: &Area, title: &str, axes: [Axis; 2], series: &[Series]) -> Drawn {
                 } else {
                     [(0, dash), (9, 9 + dash), (18, 18 + dash)]
                 };
-                let [a, b, c] =
-                    ends.map(|(from, to)| PathElement::new(vec![(from as i32, 0), (to as i32, 0)], style));
+                let [a, b, c] = ends.map(|(from, to)| PathElement::new(vec![(from, 0), (to, 0)], style));
                 let shape = if marked { shape(i, 13) } else { vec![(0, 0), (0, 0)] };
                 EmptyElement::at((x, y)) + a + b + c + PathElement::new(shape, BLACK.stroke_width(1))
             });

@@ -2,20 +2,25 @@
 
 mod attention;
 mod fourier;
+mod hartley;
 mod linear;
 mod mlp;
 mod none;
+mod plans;
 mod reservoir;
 mod sequences;
+mod symmetric;
 
 use serde::{Deserialize, Serialize};
 
 pub use attention::Attention;
-pub use fourier::{Fourier, FourierHidden, FourierSeq, Hartley};
+pub use fourier::{Fourier, FourierHidden, FourierSeq};
+pub use hartley::Hartley;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use none::NoMixing;
 pub use reservoir::{Reservoir, ReservoirConfig};
+pub use symmetric::SymmetricMixer;
 
 use crate::EncoderError;
 use crate::modules::{Builder, Pass};

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::Batch;
+use crate::modules::Pass;
 
 /// Runs `work` on each sequence's part of `y`, which holds `width` values a token.
 pub fn for_each(batch: &Batch, width: usize, y: &mut [f32], work: impl Fn(usize, &mut [f32]) + Sync) {
@@ -14,6 +15,35 @@ pub fn for_each(batch: &Batch, width: usize, y: &mut [f32], work: impl Fn(usize,
         rest = after;
     }
     parts.into_par_iter().enumerate().for_each(|(i, part)| work(i, part));
+}
+
+/// `y (+)= mix(x)` by `mix`, which fills its last argument from its second for each sequence.
+pub fn mix_each(
+    p: Pass,
+    hidden: usize,
+    x: &[f32],
+    y: &mut [f32],
+    mix: impl Fn(usize, &[f32], &mut [f32]) + Sync,
+) {
+    for_each(p.batch, hidden, y, |i, y| {
+        let range = p.batch.range(i);
+        mix(range.len(), &x[range.start * hidden..range.end * hidden], y);
+    });
+}
+
+/// Rows for columns: `x` is `[rows, columns]`.
+pub fn transpose<T: Copy + Send + Sync>(x: &[T], columns: usize, y: &mut [T]) {
+    let rows = x.len() / columns;
+    const TILE: usize = 16;
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for j in left..(left + TILE).min(columns) {
+                for i in top..(top + TILE).min(rows) {
+                    y[j * rows + i] = x[i * columns + j];
+                }
+            }
+        }
+    }
 }
 
 /// Groups of sequences whose sums are made side by side.

@@ -1,0 +1,39 @@
+use super::Mixer;
+use crate::EncoderError;
+use crate::modules::Pass;
+use crate::parameters::Gradients;
+use crate::workspace::{Buffers, Scratch};
+
+/// A linear mixer without parameters whose matrix is symmetric: its backward pass is its forward pass.
+pub trait SymmetricMixer: Send + Sync {
+    /// `y = mix(x)`, or `y += mix(x)`, each `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// If a sequence's shape cannot be mixed.
+    fn mix(&self, p: Pass, x: &[f32], y: &mut [f32], add: bool) -> Result<(), EncoderError>;
+
+    /// Floating-point operations a token, in sequences of this length.
+    fn flops(&self, seq_len: usize) -> f64;
+}
+
+impl<M: SymmetricMixer> Mixer for M {
+    fn forward(&self, p: Pass, x: &[f32], y: &mut [f32], _: &mut Buffers) -> Result<(), EncoderError> {
+        self.mix(p, x, y, false)
+    }
+
+    fn backward_add(
+        &self,
+        p: Pass,
+        _: &mut Gradients,
+        dy: &mut [f32],
+        dx: &mut [f32],
+        _: &mut Buffers,
+        _: &mut Scratch,
+    ) -> Result<(), EncoderError> {
+        self.mix(p, dy, dx, true)
+    }
+
+    fn flops_per_token(&self, seq_len: usize) -> f64 {
+        self.flops(seq_len)
+    }
+}
