@@ -1,5 +1,5 @@
 //! `o = softmax(q kᵀ / sqrt(d)) v` of one head and one sequence (Vaswani et al. 2017, equation 1), in blocks:
-//! no more than [`ROWS`] x [`COLUMNS`] scores exist at once. The softmax of a row is carried from block to
+//! no more than 256 x 512 scores exist at once. The softmax of a row is carried from block to
 //! block (Milakov and Gimelshein 2018; Dao et al. 2022, algorithms 1 and 4), and the backward pass computes
 //! the scores again from what is kept of each row: the logarithm of its sum.
 
