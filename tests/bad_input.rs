@@ -48,7 +48,7 @@ fn flags() {
     let usual = tiny_pretraining();
     for (flags, says) in [
         ("--preset huge", "known presets are tiny, mini"),
-        ("--mixer magic", "known mixers are fourier, none"),
+        ("--mixer magic", "--mixer magic: config: mixer `magic` is unknown; known are fourier"),
         ("--mixers fourier", "mixers lists 1 layers"),
         ("--mask-rate 2", "--mask-rate 2: must be from 0 to 1"),
         ("--learning-rate NaN", "--learning-rate NaN"),

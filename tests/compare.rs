@@ -56,6 +56,27 @@ fn a_comparison_goes_on_where_it_was() {
 }
 
 #[test]
+fn stopped_it_writes_a_checkpoint_and_goes_on() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let command = command("").replace("--steps 6", "--steps 3000").replace("fourier,none", "fourier");
+    let child = fnet(folder, &command).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let run_folder = folder.join("compared/runs/fourier/seed-1/pretrained");
+    while !run_folder.join("metrics.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("go on with: the same command"), "{stderr}");
+    let rows = std::fs::read_to_string(run_folder.join("metrics.jsonl")).unwrap().lines().count();
+    assert!(rows > 0, "the child wrote what it had");
+    assert!(!run_folder.join("results.json").exists());
+}
+
+#[test]
 fn a_failed_run_does_not_lose_the_others() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
@@ -88,6 +109,8 @@ fn bad_flags_get_one_clear_line() {
         ("--mixer attention-top-3", "the count must be from 0 to 2"),
         ("--mixer attention --attention-heads 3", "3 attention heads do not divide the hidden size 128"),
         ("--mixer reservoir --leak 0", "leak is 0"),
+        ("--attention-heads 2", "no layer has the mixer attention"),
+        ("--mixer fourier --leak 0.3", "no layer has the mixer reservoir"),
         ("--freeze nothing", "no parameter has such a name"),
         ("--freeze *", "nothing is left to be trained"),
     ] {
@@ -101,6 +124,11 @@ fn bad_flags_get_one_clear_line() {
     fails(folder, &compare(&format!("{corpus} --steps 1 --mixers fourier,x")), "mixer `x` is unknown");
     fails(folder, &compare(&format!("{corpus} --steps 1 --task sst2")), "give TASK=DIR");
     fails(folder, &compare(&format!("{corpus} --steps 1 --task x=y")), "known tasks are");
+    let task = format!("--task sst2={}", sample("sentiment").display());
+    fails(folder, &compare(&format!("{corpus} --steps 1 {task} {task}")), "--task sst2: is given twice");
+    fails(folder, &compare(&format!("{corpus} --steps 1 {task} --epochs 0")), "--epochs 0");
+    fails(folder, "compare --out y --quick --mixers x", "mixer `x` is unknown");
+    assert!(!folder.join("y/compare.toml").exists());
     std::fs::create_dir(folder.join("full")).unwrap();
     std::fs::write(folder.join("full/notes.txt"), "mine").unwrap();
     fails(folder, &format!("compare --out full {corpus} --steps 1"), "holds other files");

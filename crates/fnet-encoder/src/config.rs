@@ -197,7 +197,7 @@ impl ModelConfig {
             MixerKind::Mlp => h * longest,
             _ => 0,
         };
-        let mixing: u128 = self.mixers.iter().map(mixing).sum();
+        let mixing: u128 = self.layer_mixers().iter().map(mixing).sum();
         h * rows + h * h + mixing + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
     }
 
@@ -225,8 +225,13 @@ impl ModelConfig {
                 return fail(format!("{key} is {value}; it must be from 1 to {}", u32::MAX));
             }
         }
-        let values = self.encoder_weights();
-        if values > MOST_VALUES as u128 || self.num_hidden_layers > 10_000 {
+        if self.num_hidden_layers > 10_000 {
+            return fail(format!("{} layers are more weights than anyone has", self.num_hidden_layers));
+        }
+        // A reservoir's weights are in no file, but they are allocated.
+        let reservoirs = self.mixers.iter().filter(|m| **m == MixerKind::Reservoir).count();
+        let values = self.encoder_weights() + (reservoirs * 2) as u128 * (self.hidden_size as u128).pow(2);
+        if values > MOST_VALUES as u128 {
             return fail(format!("{values} weights are more than this program will allocate"));
         }
         if !["gelu_new", "gelu_pytorch_tanh"].contains(&self.hidden_act.as_str()) {

@@ -57,12 +57,17 @@ impl Learns {
         let class = u32::from(random.random_bool(0.5));
         match self {
             Self::MlmNsp if class == 1 => {
-                pair[1].clear();
-                // Elsewhere may be a single sequence: then nothing is found.
-                (0..MOST_DRAWS).find(|_| {
+                let own = std::mem::take(&mut pair[1]);
+                // Elsewhere may be a single sequence, or this very pair.
+                let found = (0..MOST_DRAWS).any(|_| {
+                    pair[1].clear();
                     other(random, &mut pair[1]);
-                    !pair[1].is_empty()
+                    !pair[1].is_empty() && pair[1] != own
                 });
+                if !found {
+                    pair[1] = own;
+                    return 0;
+                }
             }
             Self::MlmSop if class == 1 => pair.swap(0, 1),
             _ => {}
@@ -97,7 +102,7 @@ impl Masked {
     }
 }
 
-/// Draws of a second part after which the pair stays without one.
+/// Draws of a second part after which the pair stays as it is.
 const MOST_DRAWS: usize = 1_000;
 /// Draws without anything to predict after which training gives up.
 const MOST_EMPTY_DRAWS: usize = 1_000;
@@ -307,7 +312,7 @@ impl Objective for MlmObjective<'_> {
         }
         let mut values =
             vec![("validation_loss".into(), loss.mean()), ("masked_accuracy".into(), loss.accuracy())];
-        if learns.pairs() {
+        if pairs.count > 0 {
             values.push((learns.metric().into(), pairs.accuracy()));
         }
         Ok(Some(Evaluation { values, score: -loss.mean() }))
@@ -346,6 +351,13 @@ mod tests {
                 classes += class;
             }
             assert!((420..580).contains(&classes), "{classes}");
+            let mut only = [vec![1], vec![2]];
+            let elsewhere = (0..20).map(|_| {
+                let class = learns.arrange(&mut only, &mut random, |_, second| second.push(2));
+                only.sort_unstable();
+                class
+            });
+            assert!(elsewhere.sum::<u32>() == 0 || learns == Learns::MlmSop, "no pair but this one");
             let mut single = [vec![1], vec![]];
             assert_eq!(learns.arrange(&mut single, &mut random, |_, _| {}), IGNORED);
             assert_eq!(single, [vec![1], vec![]]);

@@ -229,7 +229,7 @@ pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<(
 }
 
 /// Settings of which a flag replaces the others that a file gives.
-const RIVALS: [&[&[&str]]; 6] = [
+const RIVALS: &[&[&[&str]]] = &[
     &[&["batch_size"], &["batch_tokens"]],
     &[&["steps"], &["epochs"], &["minutes"]],
     &[&["mixer"], &["mixers"]],
@@ -243,13 +243,17 @@ fn is_given(flags: &toml::Table, key: &str) -> bool {
     flags.get(key).is_some_and(|v| !v.as_array().is_some_and(Vec::is_empty) && v.as_bool() != Some(false))
 }
 
-/// Lays flags over the settings in a TOML file: what a flag gives wins.
-pub fn over_config<T: Serialize + DeserializeOwned>(flags: T, config: Option<&Path>) -> Result<T> {
+/// Lays flags over the settings in a TOML file: what a flag gives wins, over its rivals too.
+pub fn over_config<T: Serialize + DeserializeOwned>(
+    flags: T,
+    config: Option<&Path>,
+    rivals: &[&[&[&str]]],
+) -> Result<T> {
     let Some(path) = config else { return Ok(flags) };
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut table: toml::Table = toml::from_str(&text).map_err(|e| Error::file(path, e.message()))?;
     let given = toml::Table::try_from(&flags).map_err(|e| Error::usage(e.to_string()))?;
-    for rivals in RIVALS {
+    for rivals in rivals {
         let chosen = rivals.iter().position(|keys| keys.iter().any(|key| is_given(&given, key)));
         for (i, keys) in rivals.iter().enumerate() {
             if chosen.is_some_and(|chosen| chosen != i) {
@@ -417,7 +421,7 @@ impl RunFlags {
         flags: S,
         resolve: impl FnOnce(&mut S) -> Result<()>,
     ) -> Result<S> {
-        let mut settings = over_config(flags, self.config.as_deref())?;
+        let mut settings = over_config(flags, self.config.as_deref(), RIVALS)?;
         resolve(&mut settings)?;
         Ok(settings)
     }

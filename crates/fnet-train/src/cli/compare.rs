@@ -1,12 +1,13 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use fnet_encoder::pretrained::write_whole;
 use fnet_encoder::{Head, Model};
 use fnet_train::comparison::{Comparison, Entry, Point};
-use fnet_train::folder::RunFolder;
+use fnet_train::folder::{self, RunFolder};
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
 use fnet_train::speed::{LENGTHS, Speed};
@@ -102,6 +103,8 @@ pub struct Settings {
 }
 
 const SETTINGS_FILE: &str = "compare.toml";
+/// A budget that a flag gives replaces that of a file.
+const BUDGETS: &[&[&[&str]]] = &[&[&["steps"], &["minutes"], &["flops"]]];
 impl Settings {
     fn resolve(&mut self, quick: bool) -> Result<()> {
         if quick {
@@ -137,9 +140,14 @@ impl Settings {
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e3)?;
         self.preset.get_or_insert("mini".into());
         self.longest.get_or_insert(8_192);
+        let mut names = Vec::new();
         for task in &mut self.task {
             let (name, data) = split_task(task)?;
             find_task(name)?;
+            if names.contains(&name.to_string()) {
+                return Err(Error::usage(format!("--task {name}: is given twice")));
+            }
+            names.push(name.to_string());
             let folder = absolute(data)?;
             std::fs::metadata(&folder).map_err(Error::io(&folder))?;
             *task = format!("{name}={}", folder.display());
@@ -147,6 +155,9 @@ impl Settings {
         // A mistake in any entry is found before the first one runs.
         for (mixer, recipe) in self.entries() {
             self.pretraining(&mixer, recipe, 1, Path::new("shards"))?;
+            for task in &self.task {
+                self.fine_tuning(Path::new("model"), task, recipe, 1)?;
+            }
         }
         Ok(())
     }
@@ -226,7 +237,7 @@ pub fn run(args: Args) -> Result<()> {
     set_threads(args.threads)?;
     let stop = Stop::on_signal();
     let (out, begun) = (absolute(&args.out)?, Instant::now());
-    let mut settings = over_config(args.settings, args.config.as_deref())?;
+    let mut settings = over_config(args.settings, args.config.as_deref(), BUDGETS)?;
     std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
     let known = out.join(SETTINGS_FILE);
     if args.quick {
@@ -276,7 +287,8 @@ pub fn run(args: Args) -> Result<()> {
 fn quick_data(out: &Path, settings: &mut Settings, goes_on: bool) -> Result<()> {
     let data = out.join("data");
     if !goes_on {
-        if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        let other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| e.file_name() != "data");
+        if out.read_dir().is_ok_and(|mut entries| entries.any(other)) {
             return Err(Error::file(out, "holds other files; choose another --out"));
         }
         sample::write(&data, sample::SEED)?;
@@ -359,50 +371,60 @@ impl Runs<'_> {
         &mut self,
         command: &str,
         settings: &impl Serialize,
-        folder: &Path,
+        place: &Path,
         what: &str,
     ) -> Result<std::result::Result<Value, String>> {
         self.done += 1;
         let entries = self.settings.entries().len() * self.settings.seeds.unwrap_or(1) as usize;
         let all = entries * (1 + self.settings.task.len());
-        let run = RunFolder::new(folder, true)?;
+        let run = RunFolder::new(place, true)?;
         if let Some(results) = run.results() {
             return Ok(Ok(results));
         }
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        std::fs::create_dir_all(place).map_err(Error::io(place))?;
         let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
         let mut child = Command::new(program);
         child.arg(command);
-        if run.has_checkpoint() {
-            child.arg("--resume").arg(folder);
+        if run.has_checkpoint() && run.file(folder::SETTINGS_FILE).exists() {
+            child.arg("--resume").arg(place);
         } else {
-            let config = folder.with_extension("toml");
+            let config = place.with_extension("toml");
             let text = toml::to_string(settings).map_err(|e| Error::file(&config, e.to_string()))?;
             write_whole(&config, text.as_bytes())?;
-            child.arg("--config").arg(&config).arg("--overwrite").arg("--out").arg(folder);
+            child.arg("--config").arg(&config).arg("--overwrite").arg("--out").arg(place);
         }
         if let Some(threads) = self.threads {
             child.arg("--threads").arg(threads.to_string());
         }
+        // A group of its own: Ctrl-C reaches this process alone, which passes it on once.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut child, 0);
         let mut child = child
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(Error::io(Path::new("this program")))?;
-        let (id, mut last) = (child.id(), String::new());
-        for line in
-            child.stderr.take().into_iter().flat_map(|e| BufReader::new(e).lines()).map_while(|l| l.ok())
-        {
-            if !line.trim().is_empty() {
-                eprintln!("[{}/{all}] {what}: {line}", self.done);
-                last = line;
+        let (id, ended, mut last) = (child.id().to_string(), AtomicBool::new(false), String::new());
+        let errors = child.stderr.take();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !self.stop.is_set() && !ended.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                if !ended.load(Ordering::SeqCst) {
+                    // The child writes a checkpoint and ends.
+                    let _ = Command::new("kill").args(["-INT", &id]).status();
+                }
+            });
+            for line in errors.into_iter().flat_map(|e| BufReader::new(e).lines()).map_while(|l| l.ok()) {
+                if !line.trim().is_empty() {
+                    eprintln!("[{}/{all}] {what}: {line}", self.done);
+                    last = line;
+                }
             }
-            if self.stop.is_set() {
-                // A signal to this process alone is passed on; the child writes a checkpoint.
-                let _ = Command::new("kill").args(["-INT", &id.to_string()]).status();
-            }
-        }
+            ended.store(true, Ordering::SeqCst);
+        });
         let status = child.wait().map_err(Error::io(Path::new("this program")))?;
         if self.stop.is_set() || status.code() == Some(130) {
             let resume = format!("the same command (fnet compare --out {} ..)", self.out.display());

@@ -45,7 +45,7 @@ pub struct Settings {
     pub valid: Vec<PathBuf>,
     /// Go on from this model's weights, with its vocabulary and shape: to adapt it to other text,
     /// such as a task's own
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "vocab_size", "kind", "cased", "preset", "mixer", "mixers"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "vocab_size", "kind", "cased", "preset", "mixer", "mixers", "attention_heads", "spectral_radius", "leak", "input_scale", "sparsity"])]
     pub model: Option<PathBuf>,
     /// A tokenizer.json, instead of training one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "kind", "cased"])]
@@ -256,12 +256,20 @@ impl Settings {
         config.hidden_dropout_prob = self.training.dropout.unwrap_or(0.1);
         config.padding = self.padding.unwrap_or_default();
         let mixers = match &self.mixer {
-            Some(name) => MixerKind::layers(name, config.num_hidden_layers)?,
-            None => {
-                self.mixers.iter().map(|m| MixerKind::by_name(m)).collect::<std::result::Result<_, _>>()?
-            }
+            Some(name) => MixerKind::layers(name, config.num_hidden_layers),
+            None => self.mixers.iter().map(|m| MixerKind::by_name(m)).collect(),
         };
+        let flag = self.mixer.as_ref().map_or("--mixers".into(), |name| format!("--mixer {name}"));
+        let mixers = mixers.map_err(|e| Error::usage(format!("{flag}: {e}")))?;
+        let ignored =
+            |flags: &str, mixer: &str| Err(Error::usage(format!("{flags}: no layer has the mixer {mixer}")));
         config.num_attention_heads = self.attention_heads;
+        if self.attention_heads.is_some() && !mixers.contains(&MixerKind::Attention) {
+            return ignored("--attention-heads", "attention");
+        }
+        if self.reservoir != ReservoirFlags::default() && !mixers.contains(&MixerKind::Reservoir) {
+            return ignored("--spectral-radius, --leak, --input-scale, --sparsity", "reservoir");
+        }
         if mixers.contains(&MixerKind::Reservoir) {
             config.reservoir = Some(self.reservoir.config(self.training.seed.unwrap_or(1)));
         }
