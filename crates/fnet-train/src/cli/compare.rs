@@ -34,7 +34,7 @@ pub struct Args {
     /// Folder of the comparison
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Compare on the shipped sample in about five minutes
+    /// Compare on the shipped sample in a few minutes
     #[arg(long, conflicts_with_all = ["corpus", "valid", "task"])]
     quick: bool,
     /// Threads; all cores by default
@@ -112,10 +112,10 @@ impl Settings {
             self.vocab_size.get_or_insert(700);
             self.seq_len.get_or_insert(64);
             self.longest.get_or_insert(512);
-            self.epochs.get_or_insert(4.0);
+            self.epochs.get_or_insert(8.0);
             self.task_learning_rate.get_or_insert(1e-3);
             if self.minutes.is_none() && self.flops.is_none() {
-                self.steps.get_or_insert(1_200);
+                self.steps.get_or_insert(2_000);
             }
         }
         if self.corpus.is_empty() {
