@@ -50,7 +50,7 @@ pub struct Comparison {
 }
 
 /// Mean and, of several values, standard deviation.
-fn mean(values: &[f64]) -> Option<(f64, Option<f64>)> {
+pub fn mean(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fnet_encoder::pretrained::write_whole;
 use fnet_encoder::{Head, Model};
 use fnet_train::comparison::{Comparison, Entry, Point};
-use fnet_train::folder::{self, RunFolder};
+use fnet_train::folder::RunFolder;
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
 use fnet_train::speed::{LENGTHS, Speed};
@@ -105,6 +105,7 @@ pub struct Settings {
 const SETTINGS_FILE: &str = "compare.toml";
 /// A budget that a flag gives replaces that of a file.
 const BUDGETS: &[&[&[&str]]] = &[&[&["steps"], &["minutes"], &["flops"]]];
+
 impl Settings {
     fn resolve(&mut self, quick: bool) -> Result<()> {
         if quick {
@@ -385,7 +386,7 @@ impl Runs<'_> {
         let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
         let mut child = Command::new(program);
         child.arg(command);
-        if run.has_checkpoint() && run.file(folder::SETTINGS_FILE).exists() {
+        if run.has_checkpoint() && RunFolder::existing(place).is_ok() {
             child.arg("--resume").arg(place);
         } else {
             let config = place.with_extension("toml");
@@ -427,14 +428,18 @@ impl Runs<'_> {
         });
         let status = child.wait().map_err(Error::io(Path::new("this program")))?;
         if self.stop.is_set() || status.code() == Some(130) {
-            let resume = format!("the same command (fnet compare --out {} ..)", self.out.display());
-            return Err(Error::Interrupted { step: self.done as u64, resume });
+            return Err(interrupted(self.out, self.done));
         }
         Ok(match run.results().filter(|_| status.success()) {
             Some(results) => Ok(results),
             None => Err(last.trim_start_matches("error: ").to_string()),
         })
     }
+}
+
+fn interrupted(out: &Path, step: usize) -> Error {
+    let resume = format!("the same command (fnet compare --out {} ..)", out.display());
+    Error::Interrupted { step: step as u64, resume }
 }
 
 /// Validation loss over a pretraining.
@@ -473,8 +478,7 @@ fn speeds(out: &Path, settings: &Settings, stop: &Stop) -> Result<Vec<Speed>> {
             continue;
         }
         if stop.is_set() {
-            let resume = format!("the same command (fnet compare --out {} ..)", out.display());
-            return Err(Error::Interrupted { step: i as u64, resume });
+            return Err(interrupted(out, i));
         }
         progress.update(Some(i as f64 / places.len() as f64), &format!("{mixer}, {seq_len} tokens"));
         found.extend(Speed::measure(&config, mixer, *seq_len, 1.0)?);

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
+use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder, TOKENIZER_CONFIG_FILE};
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
@@ -224,11 +225,9 @@ fn summary(all: &[Value], first: u64, best: usize) -> Value {
     let mut values = Map::new();
     for name in &names {
         let found: Vec<f64> = all.iter().filter_map(|r| r["values"][name].as_f64()).collect();
-        let n = found.len() as f64;
-        let mean = found.iter().sum::<f64>() / n;
-        let spread = found.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let (mean, deviation) = mean(&found).unwrap_or((f64::NAN, None));
         values.insert(name.clone(), json!(mean));
-        values.insert(format!("{name}_deviation"), json!(spread.sqrt()));
+        values.insert(format!("{name}_deviation"), json!(deviation.unwrap_or(0.0)));
     }
     summary["values"] = Value::Object(values);
     summary["best_seed"] = json!(first + best as u64);
