@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::EncoderError;
 use crate::mixers::{MixerKind, ReservoirConfig};
+use crate::ops::activation::Activation;
 
 /// The BERT miniatures' sizes: name, layers, hidden size.
 pub const PRESETS: [(&str, usize, usize); 6] = [
@@ -48,7 +49,8 @@ pub struct ModelConfig {
     pub num_hidden_layers: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Activation of the feed-forward layer: `gelu_new` or its other name, `gelu_pytorch_tanh`.
+    /// Activation of the feed-forward layer, by its name in Transformers: `gelu_new`, `gelu`, `relu`, `silu` and
+    /// more; see [`Activation`].
     pub hidden_act: String,
     /// Dropout rate in training.
     pub hidden_dropout_prob: f32,
@@ -66,7 +68,7 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// The token that ends a sequence.
     pub eos_token_id: Option<u32>,
-    /// Whether the MLM head's output matrix is the word embedding. Only `true` is supported.
+    /// Whether the MLM head's output matrix is the word embedding.
     pub tie_word_embeddings: bool,
     /// At which length sequences are mixed (ours).
     pub padding: Padding,
@@ -156,6 +158,17 @@ impl ModelConfig {
         self.mixers = mixers;
     }
 
+    /// The activation of feed-forward layers and of the MLM head.
+    ///
+    /// # Errors
+    /// If `hidden_act` names none that is known.
+    pub fn activation(&self) -> Result<Activation, EncoderError> {
+        Activation::from_name(&self.hidden_act).ok_or_else(|| {
+            let known = Activation::names().collect::<Vec<_>>().join(", ");
+            EncoderError::Config(format!("hidden_act is `{}`; known are {known}", self.hidden_act))
+        })
+    }
+
     /// Heads of attention layers.
     pub fn attention_heads(&self) -> usize {
         self.num_attention_heads.unwrap_or((self.hidden_size / 64).max(1))
@@ -234,12 +247,7 @@ impl ModelConfig {
         if values > MOST_VALUES as u128 {
             return fail(format!("{values} weights are more than this program will allocate"));
         }
-        if !["gelu_new", "gelu_pytorch_tanh"].contains(&self.hidden_act.as_str()) {
-            return fail(format!(
-                "hidden_act is `{}`; `gelu_new` and `gelu_pytorch_tanh` are supported",
-                self.hidden_act
-            ));
-        }
+        self.activation()?;
         if !(0.0..1.0).contains(&self.hidden_dropout_prob) {
             return fail(format!(
                 "hidden_dropout_prob is {}; it must be from 0 to below 1",
@@ -251,9 +259,6 @@ impl ModelConfig {
         }
         if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
             return fail(format!("initializer_range is {}", self.initializer_range));
-        }
-        if !self.tie_word_embeddings {
-            return fail("tie_word_embeddings is false; only tied embeddings are supported".into());
         }
         if !self.mixers.is_empty() && self.mixers.len() != self.num_hidden_layers {
             return fail(format!(

@@ -24,8 +24,7 @@ impl Embeddings {
         let words = b.table(&format!("{name}.word_embeddings.weight"), c.vocab_size, width);
         let pad = c.pad_token_id.filter(|pad| (*pad as usize) < c.vocab_size);
         if let Some(pad) = pad {
-            let start = pad as usize * width;
-            b.parameters.of_mut(words)[start..start + width].fill(0.0);
+            b.parameters.start_row_at_zero(words, pad as usize);
         }
         let positions = c.max_position_embeddings;
         Self {

@@ -6,8 +6,9 @@ use crate::EncoderError;
 use crate::gemm::Out;
 use crate::mixers::{Mixer, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
+use crate::ops;
+use crate::ops::activation::{self, Activation};
 use crate::ops::layer_norm::{self, Sum};
-use crate::ops::{self, gelu};
 use crate::parameters::Gradients;
 use crate::workspace::{LayerActivations, Workspace, set_len};
 
@@ -18,6 +19,7 @@ pub(crate) struct Layer {
     intermediate: Linear,
     output: Linear,
     output_norm: Norm,
+    activation: Activation,
     hidden: usize,
     wide: usize,
     site: u32,
@@ -44,6 +46,7 @@ impl Layer {
             intermediate: b.linear(&format!("{name}.intermediate.dense"), hidden, wide),
             output: b.linear(&format!("{name}.output.dense"), wide, hidden),
             output_norm: b.norm(&format!("{name}.output.LayerNorm")),
+            activation: c.activation()?,
             hidden,
             wide,
             site: dropout_site(index),
@@ -102,7 +105,7 @@ impl Layer {
         layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
         self.intermediate.forward_without_bias(p, &w.normed, wide);
-        gelu::forward(wide, self.intermediate.bias.of(p.values), &mut w.wide);
+        activation::forward(self.activation, wide, self.intermediate.bias.of(p.values), &mut w.wide);
         self.output.forward_without_bias(p, &w.wide, &mut sum.input);
         let feed_forward = Sum {
             bias: self.output.bias.of(p.values),
@@ -187,7 +190,7 @@ impl Layer {
         };
         self.output.backward_input(p, d, d_wide, Out::Set);
         let bias = self.intermediate.bias;
-        gelu::backward(wide, bias.of(p.values), d_wide, gradients.of(bias), partial);
+        activation::backward(self.activation, wide, bias.of(p.values), d_wide, gradients.of(bias), partial);
         self.output.backward_weight(p, gradients, d, wide);
         self.intermediate.backward_weight(p, gradients, d_wide, &w.normed);
         self.intermediate.backward_input(p, d_wide, d_sum, Out::Add);

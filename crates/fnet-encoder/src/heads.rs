@@ -1,10 +1,12 @@
 //! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
+use crate::EncoderError;
 use crate::gemm::Out;
 use crate::loss::Loss;
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
+use crate::ops::activation::{self, Activation};
 use crate::ops::dropout::Dropout;
-use crate::ops::{gelu, layer_norm, linear, mse, softmax_cross_entropy, tanh};
+use crate::ops::{layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::{Gradients, Tensor};
 use crate::workspace::{HeadActivations, set_len};
 
@@ -13,14 +15,21 @@ const CLASSIFIER_SITE: u32 = u32::MAX;
 /// Masked tokens whose logits are held at once.
 pub(crate) const LOGIT_ROWS: usize = 256;
 
+/// The MLM head's bias where its matrix is its own.
+pub(crate) const UNTIED_BIAS: &str = "cls.predictions.decoder.bias";
+
 /// What a model predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
+    /// Nothing: hidden states alone.
+    Encoder,
     /// The token at masked places.
     MaskedLm,
     /// The token at masked places, and whether a sequence's two segments belong together as they stand:
     /// class 0 where they do (next sentence prediction, Devlin et al. 2019, section 3.1, and its kin).
     PreTraining,
+    /// Whether a sequence's two segments belong together: class 0 where they do.
+    NextSentence,
     /// A class of each sequence.
     Classification {
         /// Number of classes, at least 1.
@@ -31,11 +40,16 @@ pub enum Head {
 }
 
 impl Head {
+    /// Whether tokens at masked places are predicted.
+    pub fn predicts_tokens(self) -> bool {
+        matches!(self, Self::MaskedLm | Self::PreTraining)
+    }
+
     /// Width of the output for a whole sequence; 0 where there is none.
     pub fn outputs(self) -> usize {
         match self {
-            Self::MaskedLm => 0,
-            Self::PreTraining => 2,
+            Self::Encoder | Self::MaskedLm => 0,
+            Self::PreTraining | Self::NextSentence => 2,
             Self::Classification { labels } => labels,
             Self::Regression => 1,
         }
@@ -60,21 +74,32 @@ pub enum ClassTargets<'a> {
     Values(&'a [f32]),
 }
 
-/// Dense, GELU, layer norm, then the word embeddings as output matrix, with a bias.
+/// Dense, activation, layer norm, then an output matrix over the vocabulary with a bias.
 pub(crate) struct MlmHead {
     transform: Linear,
+    activation: Activation,
     norm: Norm,
     bias: Tensor,
+    /// The word embeddings, where they are tied.
+    output: Tensor,
 }
 
 impl MlmHead {
-    pub fn new(b: &mut Builder) -> Self {
-        let hidden = b.config.hidden_size;
-        Self {
-            bias: b.zeros("cls.predictions.bias", b.config.vocab_size),
+    pub fn new(b: &mut Builder, words: Tensor) -> Result<Self, EncoderError> {
+        let (c, hidden) = (b.config, b.config.hidden_size);
+        // Transformers computes with the decoder's own bias, which is the other one where embeddings are tied.
+        let bias = if c.tie_word_embeddings { "cls.predictions.bias" } else { UNTIED_BIAS };
+        Ok(Self {
+            bias: b.zeros(bias, c.vocab_size),
             transform: b.linear("cls.predictions.transform.dense", hidden, hidden),
+            activation: c.activation()?,
             norm: b.norm("cls.predictions.transform.LayerNorm"),
-        }
+            output: if c.tie_word_embeddings {
+                words
+            } else {
+                b.table("cls.predictions.decoder.weight", c.vocab_size, hidden)
+            },
+        })
     }
 
     /// Fills `head.active` from `rows`.
@@ -85,24 +110,23 @@ impl MlmHead {
         set_len(&mut head.dense, len);
         self.transform.forward_without_bias(p, rows, &mut head.dense);
         let activated = &mut head.activated;
-        gelu::forward(&head.dense, self.transform.bias.of(p.values), &mut activated.input);
+        activation::forward(
+            self.activation,
+            &head.dense,
+            self.transform.bias.of(p.values),
+            &mut activated.input,
+        );
         let scale = self.norm.scale(p.values);
         layer_norm::forward(&activated.input, scale, &mut head.active, &mut activated.stats);
     }
 
     /// Logits `[rows, vocabulary]` of `rows`.
-    pub fn logits<'w>(
-        &self,
-        p: Pass,
-        words: Tensor,
-        rows: &[f32],
-        head: &'w mut HeadActivations,
-    ) -> &'w [f32] {
+    pub fn logits<'w>(&self, p: Pass, rows: &[f32], head: &'w mut HeadActivations) -> &'w [f32] {
         self.transform(p, rows, head);
         let bias = self.bias.of(p.values);
         let HeadActivations { active, logits, .. } = head;
         set_len(logits, active.len() / self.transform.outputs() * bias.len());
-        linear::forward(p.products, active, words.of(p.values), bias, logits);
+        linear::forward(p.products, active, self.output.of(p.values), bias, logits);
         logits
     }
 
@@ -110,13 +134,12 @@ impl MlmHead {
     pub fn loss(
         &self,
         p: Pass,
-        words: Tensor,
         rows: &[f32],
         labels: &[u32],
         head: &mut HeadActivations,
         mut back: Option<Back>,
     ) -> Loss {
-        let (bias, table) = (self.bias.of(p.values), words.of(p.values));
+        let (bias, table) = (self.bias.of(p.values), self.output.of(p.values));
         let (vocab, hidden) = (bias.len(), table.len() / bias.len());
         let scale = back.as_ref().map_or(1.0, |back| back.scale);
         self.transform(p, rows, head);
@@ -134,8 +157,8 @@ impl MlmHead {
             if let Some(Back { gradients, partial, .. }) = &mut back {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
                 linear::backward_input(p.products, logits, table, vocab, d_active, Out::Set);
-                if let Some(d_words) = gradients.of(words) {
-                    linear::backward_weight(p.products, logits, active, vocab, d_words);
+                if let Some(d_output) = gradients.of(self.output) {
+                    linear::backward_weight(p.products, logits, active, vocab, d_output);
                 }
                 if let Some(d_bias) = gradients.of(self.bias) {
                     linear::backward_bias(logits, d_bias, partial);
@@ -155,7 +178,14 @@ impl MlmHead {
         let before = Before::default();
         self.norm.backward(p, gradients, before, &mut head.d_active, &head.activated, d_dense, partial);
         let bias = self.transform.bias;
-        gelu::backward(&mut head.dense, bias.of(p.values), d_dense, gradients.of(bias), partial);
+        activation::backward(
+            self.activation,
+            &mut head.dense,
+            bias.of(p.values),
+            d_dense,
+            gradients.of(bias),
+            partial,
+        );
         self.transform.backward_weight(p, gradients, d_dense, rows);
         self.transform.backward_input(p, d_dense, d_rows, Out::Set);
     }
@@ -199,7 +229,7 @@ pub(crate) struct Classifier {
 
 impl Classifier {
     pub fn new(b: &mut Builder, head: Head) -> Self {
-        let drops = head != Head::PreTraining;
+        let drops = !matches!(head, Head::PreTraining | Head::NextSentence);
         let name = if drops { "classifier" } else { "cls.seq_relationship" };
         Self { output: b.linear(name, b.config.hidden_size, head.outputs()), drops }
     }

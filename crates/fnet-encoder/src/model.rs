@@ -49,25 +49,41 @@ impl Model {
         seed: u64,
         make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
     ) -> Result<Self, EncoderError> {
+        let mut model = Self::shaped_with(config, head, make)?;
+        model.parameters.start_where(seed, |_| true);
+        Ok(model)
+    }
+
+    /// A model whose weights are all zero, to be filled.
+    pub(crate) fn shaped(config: ModelConfig, head: Head) -> Result<Self, EncoderError> {
+        Self::shaped_with(config, head, mixers::build)
+    }
+
+    fn shaped_with(
+        config: ModelConfig,
+        head: Head,
+        make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
+    ) -> Result<Self, EncoderError> {
         config.check()?;
         if head == (Head::Classification { labels: 0 }) {
             return Err(EncoderError::Config("a classifier needs at least one label".into()));
         }
         let mut parameters = Parameters::default();
-        let mut b = Builder { parameters: &mut parameters, config: &config, seed };
+        let mut b = Builder { parameters: &mut parameters, config: &config };
         let embeddings = Embeddings::new(&mut b);
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let pooler = Pooler::new(&mut b);
         let (mut mlm, mut classifier) = (None, None);
-        if matches!(head, Head::MaskedLm | Head::PreTraining) {
-            mlm = Some(MlmHead::new(&mut b));
+        if head.predicts_tokens() {
+            mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
         }
         if head.outputs() > 0 {
             classifier = Some(Classifier::new(&mut b, head));
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
+        parameters.allocate();
         let (products, recompute) = (Products::new(Precision::F32), false);
         Ok(Self {
             config,
@@ -257,7 +273,7 @@ impl Model {
         let Some(mlm) = &self.mlm else { return &[] };
         let pass = self.pass(batch, None);
         self.forward_heads(pass, places, false, w);
-        mlm.logits(pass, self.embeddings.words, &w.rows, &mut w.mlm)
+        mlm.logits(pass, &w.rows, &mut w.mlm)
     }
 
     /// The output for whole sequences `[sequences, labels]` after a forward pass with the same `dropout`;
@@ -402,7 +418,7 @@ impl Model {
         let partial = &mut w.scratch.partial;
         if let Some((head, targets, scale)) = mlm {
             let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
-            losses[0] = head.loss(pass, self.embeddings.words, rows, &targets.labels, &mut w.mlm, back);
+            losses[0] = head.loss(pass, rows, &targets.labels, &mut w.mlm, back);
         }
         if let Some((classifier, targets, scale)) = classes {
             let (head, d_rows, partial) = (&mut w.classifier, d_first_rows, &mut w.scratch.partial);

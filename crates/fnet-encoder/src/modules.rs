@@ -8,11 +8,10 @@ use crate::parameters::{Gradients, Init, Parameters, Tensor};
 use crate::workspace::Normed;
 use crate::{Batch, ModelConfig};
 
-/// Adds tensors by name to a model that is being built, with one configuration and one seed.
+/// Adds tensors by name to a model that is being built.
 pub struct Builder<'a> {
     pub(crate) parameters: &'a mut Parameters,
     pub(crate) config: &'a ModelConfig,
-    pub(crate) seed: u64,
 }
 
 impl Builder<'_> {
@@ -23,7 +22,7 @@ impl Builder<'_> {
 
     /// A tensor of any shape. Its first values depend on its name and the model's seed alone.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
-        self.parameters.add(name, shape, init, self.seed)
+        self.parameters.add(name, shape, init)
     }
 
     pub(crate) fn table(&mut self, name: &str, rows: usize, width: usize) -> Tensor {

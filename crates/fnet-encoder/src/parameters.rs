@@ -43,6 +43,8 @@ impl TensorInfo {
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     table: Vec<TensorInfo>,
+    /// How each tensor starts, and the row of it that starts at zero.
+    inits: Vec<(Init, Option<usize>)>,
     values: Vec<f32>,
 }
 
@@ -127,19 +129,9 @@ pub enum Init {
 }
 
 impl Parameters {
-    /// Appends a tensor. Its first values depend on its name and the seed alone, so that a model
-    /// with another head starts with the same encoder.
-    pub(crate) fn add(&mut self, name: &str, shape: &[usize], init: Init, seed: u64) -> Tensor {
-        let (offset, len) = (self.values.len(), shape.iter().product());
-        match init {
-            Init::Zeros => self.values.resize(offset + len, 0.0),
-            Init::Ones => self.values.resize(offset + len, 1.0),
-            Init::Normal(deviation) => {
-                let mut random = ChaCha8Rng::seed_from_u64(hash(name) ^ seed);
-                let mut normal = || -> f32 { StandardNormal.sample(&mut random) };
-                self.values.extend((0..len).map(|_| deviation * normal()));
-            }
-        }
+    /// Appends a tensor, which is zero until [`start_where`](Self::start_where).
+    pub(crate) fn add(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
+        let offset = self.table.last().map_or(0, |last| last.range().end);
         self.table.push(TensorInfo {
             name: name.into(),
             shape: shape.into(),
@@ -147,12 +139,42 @@ impl Parameters {
             trainable: true,
             decays: matches!(init, Init::Normal(_)),
         });
-        Tensor { offset, len, index: self.table.len() - 1 }
+        self.inits.push((init, None));
+        Tensor { offset, len: shape.iter().product(), index: self.table.len() - 1 }
     }
 
-    /// A tensor's own values, to be set by hand.
-    pub(crate) fn of_mut(&mut self, tensor: Tensor) -> &mut [f32] {
-        &mut self.values[tensor.range()]
+    /// Has a row of a matrix start at zero.
+    pub(crate) fn start_row_at_zero(&mut self, tensor: Tensor, row: usize) {
+        self.inits[tensor.index].1 = Some(row);
+    }
+
+    /// Allocates all values, zero: pages that the system gives when they are first touched.
+    pub(crate) fn allocate(&mut self) {
+        self.values = vec![0.0; self.table.last().map_or(0, |last| last.range().end)];
+    }
+
+    /// Gives the chosen tensors their first values. They depend on a tensor's name and the seed alone, so
+    /// that a model with another head starts with the same encoder.
+    pub(crate) fn start_where(&mut self, seed: u64, choose: impl Fn(&TensorInfo) -> bool) {
+        for (info, (init, zero_row)) in self.table.iter().zip(&self.inits) {
+            if !choose(info) {
+                continue;
+            }
+            let values = &mut self.values[info.range()];
+            match init {
+                Init::Zeros => values.fill(0.0),
+                Init::Ones => values.fill(1.0),
+                Init::Normal(deviation) => {
+                    let mut random = ChaCha8Rng::seed_from_u64(hash(&info.name) ^ seed);
+                    let mut normal = || -> f32 { StandardNormal.sample(&mut random) };
+                    values.iter_mut().for_each(|v| *v = deviation * normal());
+                }
+            }
+            if let Some(row) = zero_row {
+                let width = info.shape[1];
+                values[row * width..][..width].fill(0.0);
+            }
+        }
     }
 
     /// Whether any of the first `count` tensors is trained.
@@ -246,12 +268,16 @@ mod tests {
     #[test]
     fn start_values_depend_on_name_and_seed_alone() {
         let mut a = Parameters::default();
-        a.add("first", &[3], Init::Ones, 1);
-        a.add("x", &[4, 5], Init::Normal(0.02), 1);
+        a.add("first", &[3], Init::Ones);
+        a.add("x", &[4, 5], Init::Normal(0.02));
         let mut b = Parameters::default();
-        b.add("x", &[4, 5], Init::Normal(0.02), 1);
+        b.add("x", &[4, 5], Init::Normal(0.02));
+        b.add("y", &[4, 5], Init::Normal(0.02));
+        for parameters in [&mut a, &mut b] {
+            parameters.allocate();
+            parameters.start_where(1, |_| true);
+        }
         assert_eq!(a.get("x"), b.get("x"));
-        b.add("y", &[4, 5], Init::Normal(0.02), 1);
         assert_ne!(b.get("x"), b.get("y"));
         assert_eq!(a.freeze("*x*"), 1);
         assert_eq!(a.trainable_len(), 3);

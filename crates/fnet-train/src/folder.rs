@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::optimizer::Moments;
 use crate::state::State;
-use crate::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 
 /// Every setting of the run, resolved.
 pub const SETTINGS_FILE: &str = "training.toml";
@@ -24,8 +24,6 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const RESULTS_FILE: &str = "results.json";
 /// The page about the run.
 pub const REPORT_FILE: &str = "report.html";
-/// What Transformers' `AutoTokenizer` reads.
-pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const STATE_FOLDER: &str = "state";
 const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
@@ -95,9 +93,7 @@ impl RunFolder {
             let state = staged.file(STATE_FOLDER);
             std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
             staged.save_settings(settings)?;
-            write_whole(&staged.file(TOKENIZER_FILE), tokenizer.to_json()?.as_bytes())?;
-            let config = tokenizer.transformers_config(longest);
-            write_whole(&staged.file(TOKENIZER_CONFIG_FILE), config.as_bytes())?;
+            tokenizer.save(&staged.path, longest)?;
             staged.save_model(model)?;
             let moments = Moments::new(model.parameters());
             staged.save_checkpoint(model, &moments, &State { data, ..State::default() })

@@ -2,6 +2,7 @@
 //! the files of a run. The program `fnet` is a thin layer over this library.
 
 pub mod bag_of_words;
+pub mod card;
 pub mod comparison;
 pub mod corpus;
 mod error;

@@ -4,7 +4,8 @@ use super::{Mixer, sequences};
 use crate::EncoderError;
 use crate::gemm::{Matrix, Out, multiply};
 use crate::modules::{Builder, Linear, Pass};
-use crate::ops::{self, gelu};
+use crate::ops;
+use crate::ops::activation::{self, Activation};
 use crate::parameters::{Gradients, Init};
 use crate::workspace::{Buffers, Scratch};
 
@@ -75,7 +76,7 @@ impl Mixer for Mlp {
                 fill_rows(inner, b1, width);
                 let (w1, x) = (Matrix::new(w1, self.longest), Matrix::new(x, width));
                 multiply(p.products, [self.inside, width, n], w1, x, inner, Out::Add);
-                gelu::forward(inner, &self.no_bias, active);
+                activation::forward(Activation::GeluTanh, inner, &self.no_bias, active);
             },
         );
         let active = &*active;
@@ -125,7 +126,14 @@ impl Mixer for Mlp {
                 let shape = [inside, width, dy.len() / width];
                 let (w2, dy) = (Matrix::new(w2, inside).transposed(), Matrix::new(dy, width));
                 multiply(p.products, shape, w2, dy, d_inner, Out::Set);
-                gelu::backward(inner, &self.no_bias, d_inner, None, &mut Vec::new());
+                activation::backward(
+                    Activation::GeluTanh,
+                    inner,
+                    &self.no_bias,
+                    d_inner,
+                    None,
+                    &mut Vec::new(),
+                );
             },
         );
         let d_inner = &*d_inner;

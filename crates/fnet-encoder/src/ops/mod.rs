@@ -4,10 +4,10 @@
 //! tokens are taken over blocks of 64 rows, in the pass that makes the rows, and the blocks
 //! are added up in order: so each sum has one fixed order at any number of threads.
 
+pub mod activation;
 pub mod attention;
 pub mod dropout;
 pub mod embedding;
-pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
 pub mod mse;

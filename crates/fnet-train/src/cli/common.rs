@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fnet_encoder::pretrained::{Report, some_of};
 use fnet_encoder::{Level, Model, Precision, Products};
 use fnet_train::folder::RunFolder;
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
@@ -338,6 +339,13 @@ pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Re
             model.config().vocab_size
         ),
     ))
+}
+
+/// Says which tensors of a weight file have no place in the model.
+pub fn say_unused(path: &Path, report: &Report) {
+    if !report.unused.is_empty() {
+        eprintln!("{}: no place in the model for {}", path.display(), some_of(&report.unused));
+    }
 }
 
 /// Where a run is written and how it is started, the same for every kind of training.

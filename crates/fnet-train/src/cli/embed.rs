@@ -74,7 +74,8 @@ pub fn run(args: &Args) -> Result<()> {
                     Pool::Mean => {
                         let tokens = opened.model.hidden(batch, w);
                         for (range, i) in batch.ranges().zip(numbers) {
-                            put(i, &mean(&tokens[range.start * hidden..range.end * hidden], hidden));
+                            let own = opened.own_length(&batch.tokens()[range.clone()]);
+                            put(i, &mean(&tokens[range.start * hidden..][..own * hidden], hidden));
                         }
                     }
                     Pool::First => {

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
-use fnet_encoder::{Batch, Head, Workspace};
+use fnet_encoder::{Batch, Workspace};
 use fnet_train::{Error, Result};
 use serde_json::json;
 
 use super::common::say;
-use super::opened::Opened;
+use super::opened::{Opened, PaddingFlags};
 use super::predict::softmax;
 
 /// Guess the token at each [MASK] of a text
@@ -17,6 +17,8 @@ pub struct Args {
     /// Guesses for each mask
     #[arg(long, default_value_t = 5)]
     top: usize,
+    #[command(flatten)]
+    padding: PaddingFlags,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -34,7 +36,7 @@ pub struct Guess {
 
 /// Runs `fnet fill-mask`.
 pub fn run(args: &Args) -> Result<()> {
-    let opened = Opened::open(&args.model)?;
+    let opened = Opened::open_padded(&args.model, args.padding)?;
     let guesses = fill(&opened, &args.text, args.top)?;
     if args.json {
         return say(json!({"text": args.text, "masks": guesses}));
@@ -52,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The likeliest tokens at each mask, likeliest first.
 pub fn fill(opened: &Opened, text: &str, top: usize) -> Result<Vec<Vec<Guess>>> {
-    if !matches!(opened.model.head(), Head::MaskedLm | Head::PreTraining) {
+    if !opened.model.head().predicts_tokens() {
         return Err(Error::file(&opened.path, "has no MLM head: give a pretrained model's folder"));
     }
     let ids = opened.tokenizer.encode(text)?;

@@ -1,20 +1,22 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::Model;
-use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, Report, WEIGHTS_FILE, write_whole};
+use fnet_encoder::{Model, Padding};
 use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
-use fnet_train::folder::{METRICS_FILE, RunFolder, TOKENIZER_CONFIG_FILE};
+use fnet_train::folder::{METRICS_FILE, RunFolder};
 use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
 use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::Columns;
-use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
 use fnet_train::{Error, Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range};
+use super::common::{
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, say_unused,
+};
 use super::task::{find_task, own_columns, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
@@ -62,6 +64,9 @@ pub struct Settings {
     /// Longest example in tokens; by default the model's length
     #[arg(long)]
     pub max_length: Option<usize>,
+    /// Fill every example up to so many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
+    #[arg(long, value_name = "TOKENS", conflicts_with = "max_length")]
+    pub pad_to: Option<usize>,
     /// Part of a training example's tokens that [MASK] hides, drawn anew each time: helps on single sentences, harms on pairs
     #[arg(long)]
     pub hide_rate: Option<f64>,
@@ -110,6 +115,9 @@ impl Settings {
         self.swap_rate.get_or_insert(if symmetric { 0.5 } else { 0.0 });
         in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
         in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
+        in_range("--pad-to", self.pad_to.map(|n| n as f64), 4.0, 1e6)?;
+        // Later uses of the model are told by the length and the configuration's padding.
+        self.max_length = self.max_length.or(self.pad_to);
         in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
             epochs: 5.0,
@@ -273,10 +281,15 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     if !resume && same(&base, folder.path()) {
         return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
     }
-    let tokenizer = Tokenizer::read(&base.join(TOKENIZER_FILE))?;
+    let tokenizer = Tokenizer::of_folder(pretrained::folder_of(&base))?;
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
-    let (mut model, _) = pretrained::open_as(&base, files.labels.head(), seed)?;
+    let (mut model, report) = pretrained::open_as(&base, files.labels.head(), seed)?;
+    // The heads of pretraining are left behind as a matter of course.
+    let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();
+    if !quiet {
+        say_unused(&base, &Report { unused, ..Report::default() });
+    }
     if settings.from_scratch {
         model = Model::new(model.config().clone(), files.labels.head(), seed)?;
     }
@@ -286,9 +299,15 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     if let Labels::Classes(names) = &files.labels {
         pretrained::set_labels(config, names);
     }
+    if settings.pad_to.is_some() {
+        config.padding = Padding::Fixed;
+    }
     settings.training.prepare(&mut model, quiet)?;
     let longest = model.config().max_position_embeddings;
     let longest = settings.max_length.map_or(longest, |n| n.min(longest));
+    if let Some(tokens) = settings.pad_to.filter(|tokens| *tokens > longest) {
+        return Err(Error::usage(format!("--pad-to {tokens}: the model's longest sequence is {longest}")));
+    }
     let encoding = Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
         let data = Dataset::read(path, columns, &files.labels, &encoding, quiet)?;

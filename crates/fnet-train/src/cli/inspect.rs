@@ -1,18 +1,17 @@
 use std::path::PathBuf;
 
-use fnet_encoder::pretrained::labels_of;
+use fnet_encoder::pretrained::{self, labels_of};
 use fnet_train::Result;
 use fnet_train::folder::RunFolder;
 use fnet_train::report::table;
 use serde_json::{Value, json};
 
 use super::common::say;
-use super::opened::Opened;
 
-/// Show what a model folder holds
+/// Show what a model folder, or a file of weights in it, holds
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder
+    /// The folder or file
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// List every tensor
@@ -25,16 +24,16 @@ pub struct Args {
 
 /// Runs `fnet inspect`.
 pub fn run(args: &Args) -> Result<()> {
-    let opened = Opened::open(&args.model)?;
-    let (config, parameters) = (opened.model.config(), opened.model.parameters());
-    let folder = RunFolder::new(&args.model, true)?;
+    let (model, report) = pretrained::inspect(&args.model)?;
+    let (config, parameters) = (model.config(), model.parameters());
+    let folder = RunFolder::new(pretrained::folder_of(&args.model), true)?;
     let results = folder.results();
     let mixers: Vec<String> =
         config.layer_mixers().iter().map(|m| json!(m).as_str().unwrap_or_default().to_string()).collect();
     let tensors: Vec<Value> =
         parameters.table().iter().map(|t| json!({"name": t.name, "shape": t.shape})).collect();
     let mut object = json!({
-        "head": format!("{:?}", opened.model.head()),
+        "head": format!("{:?}", model.head()),
         "labels": labels_of(config),
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
@@ -45,7 +44,9 @@ pub fn run(args: &Args) -> Result<()> {
         "padding": config.padding,
         "parameters": parameters.len(),
         "bytes": 4 * parameters.len(),
-        "flops_per_token": opened.model.flops_per_token(config.max_position_embeddings),
+        "flops_per_token": model.flops_per_token(config.max_position_embeddings),
+        "missing_tensors": report.missing,
+        "unused_tensors": report.unused,
         "results": results,
     });
     if args.tensors {
@@ -59,7 +60,8 @@ pub fn run(args: &Args) -> Result<()> {
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(key, v)| !v.is_null() && !["tensors", "results"].contains(&key.as_str()))
+        .filter(|(_, v)| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
+        .filter(|(key, _)| !["tensors", "results"].contains(&key.as_str()))
         .map(|(key, v)| (key.replace('_', " "), plain(v)))
         .collect();
     if let Some(results) = &results {

@@ -2,6 +2,7 @@
 
 mod common;
 mod compare;
+mod convert;
 mod embed;
 mod evaluate;
 mod fill_mask;
@@ -39,6 +40,7 @@ enum Command {
     Predict(predict::Args),
     FillMask(fill_mask::Args),
     Embed(embed::Args),
+    Convert(convert::Args),
     Inspect(inspect::Args),
 }
 
@@ -69,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::FillMask(args) => fill_mask::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     }
 }

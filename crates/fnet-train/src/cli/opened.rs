@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fnet_encoder::pretrained::{self, labels_of};
-use fnet_encoder::{Head, Model};
+use fnet_encoder::{Head, Model, Padding};
 use fnet_train::folder::RunFolder;
 use fnet_train::tasks::dataset::{Encoding, INFERENCE_TOKENS, Labels};
 use fnet_train::tasks::rows::Columns;
-use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use fnet_train::tokenizer::Tokenizer;
 use fnet_train::{Error, Result};
 
-use super::common::{ProductFlags, check_vocabulary};
+use super::common::{ProductFlags, check_vocabulary, say_unused};
 use super::finetune;
 use super::task::{find_task, own_columns};
 
@@ -34,6 +34,21 @@ pub struct InferenceFlags {
     /// Tokens that are run at once, in texts of similar length
     #[arg(long, default_value_t = INFERENCE_TOKENS)]
     pub batch_tokens: usize,
+    #[command(flatten)]
+    padding: PaddingFlags,
+}
+
+/// How long sequences are.
+#[derive(Args, Clone, Copy)]
+pub struct PaddingFlags {
+    /// Fill every text up to so many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
+    #[arg(long, value_name = "TOKENS")]
+    pad_to: Option<usize>,
+}
+
+/// Settings of the fine-tuning run that made a folder.
+fn trained(folder: &Path) -> Result<Option<finetune::Settings>> {
+    Ok(RunFolder::new(folder, true)?.settings::<finetune::Settings>().ok().filter(|s| s.model.is_some()))
 }
 
 /// A model folder.
@@ -43,34 +58,57 @@ pub struct Opened {
     pub tokenizer: Tokenizer,
     /// Settings of the fine-tuning run, where the folder has them.
     pub trained: Option<finetune::Settings>,
+    padding: Padding,
+    longest: usize,
 }
 
 impl Opened {
+    /// Opens a folder, or a file of weights in it; says which tensors have no place in the model.
     pub fn open(path: &Path) -> Result<Self> {
-        let model = pretrained::open(path)?;
-        let tokenizer = Tokenizer::read(&path.join(TOKENIZER_FILE))?;
-        check_vocabulary(path, &tokenizer, &model)?;
-        let trained =
-            RunFolder::new(path, true)?.settings::<finetune::Settings>().ok().filter(|s| s.model.is_some());
-        Ok(Self { path: path.into(), model, tokenizer, trained })
+        let (model, report) = pretrained::open_reported(path)?;
+        say_unused(path, &report);
+        let folder = pretrained::folder_of(path);
+        let tokenizer = Tokenizer::of_folder(folder)?;
+        check_vocabulary(folder, &tokenizer, &model)?;
+        let trained = trained(folder)?;
+        let cut = trained.as_ref().and_then(|t| t.max_length).unwrap_or(usize::MAX);
+        let config = model.config();
+        let (padding, longest) = (config.padding, cut.min(config.max_position_embeddings));
+        Ok(Self { path: folder.into(), model, tokenizer, trained, padding, longest })
     }
 
     /// Opens a folder to be run in a certain way.
     pub fn open_for(path: &Path, flags: &InferenceFlags) -> Result<Self> {
         let products = { flags.products }.resolve()?;
-        let mut opened = Self::open(path)?;
+        let mut opened = Self::open_padded(path, flags.padding)?;
         opened.model.set_products(products);
         Ok(opened)
     }
 
-    pub fn encoding(&self) -> Encoding<'_> {
-        let config = self.model.config();
-        let trained = self.trained.as_ref().and_then(|t| t.max_length).unwrap_or(usize::MAX);
-        Encoding {
-            tokenizer: &self.tokenizer,
-            longest: trained.min(config.max_position_embeddings),
-            padding: config.padding,
+    /// Opens a folder for sequences of a given length.
+    pub fn open_padded(path: &Path, flags: PaddingFlags) -> Result<Self> {
+        let mut opened = Self::open(path)?;
+        if let Some(tokens) = flags.pad_to {
+            let longest = opened.model.config().max_position_embeddings;
+            if !(3..=longest).contains(&tokens) {
+                return Err(Error::usage(format!(
+                    "--pad-to {tokens}: must be from 3 to the model's {longest}"
+                )));
+            }
+            (opened.padding, opened.longest) = (Padding::Fixed, tokens);
         }
+        Ok(opened)
+    }
+
+    pub fn encoding(&self) -> Encoding<'_> {
+        Encoding { tokenizer: &self.tokenizer, longest: self.longest, padding: self.padding }
+    }
+
+    /// Tokens of a sequence without those that fill it up.
+    pub fn own_length(&self, tokens: &[u32]) -> usize {
+        let pad = self.tokenizer.special().pad;
+        let filled = tokens.iter().rev().take_while(|t| **t == pad).count();
+        if self.padding == Padding::Fixed { tokens.len() - filled } else { tokens.len() }
     }
 
     /// The model's labels; an error for a model that was not fine-tuned.
@@ -83,7 +121,8 @@ impl Opened {
                     Error::file(&self.path.join("config.json"), "id2label does not name every class")
                 })
             }
-            Head::MaskedLm | Head::PreTraining => Err(Error::file(
+            Head::NextSentence => Ok(Labels::Classes(["is_next", "not_next"].map(String::from).to_vec())),
+            Head::Encoder | Head::MaskedLm | Head::PreTraining => Err(Error::file(
                 &self.path,
                 "is a pretrained model without a classifier; run `fnet finetune` first",
             )),

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range, say,
+    say_unused,
 };
 
 /// Pretrain an encoder by masked language modelling on text
@@ -240,6 +241,7 @@ impl Settings {
             let message = format!("{name} is missing: only a pretrained model can be gone on with");
             return Err(Error::file(path, message));
         }
+        say_unused(path, &report);
         check_vocabulary(path, tokenizer, &model)?;
         model.config_mut().hidden_dropout_prob = self.training.dropout.unwrap_or_default();
         Ok(model)
@@ -435,7 +437,7 @@ const VOCABULARY_VERSION: u32 = 2;
 /// The tokenizer of a new run: given, or trained before on the same files, or trained now.
 fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer> {
     if let Some(model) = &settings.model {
-        return Tokenizer::read(&model.join(TOKENIZER_FILE));
+        return Tokenizer::of_folder(pretrained::folder_of(model));
     }
     if let Some(path) = &settings.tokenizer {
         return Tokenizer::read(path);

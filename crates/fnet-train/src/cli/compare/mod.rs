@@ -1,24 +1,24 @@
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fnet_encoder::pretrained::write_whole;
 use fnet_encoder::{Head, Model};
-use fnet_train::comparison::{Comparison, Entry, Point};
-use fnet_train::folder::RunFolder;
+use fnet_train::comparison::Comparison;
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
 use fnet_train::speed::{LENGTHS, Speed};
 use fnet_train::stop::Stop;
 use fnet_train::{Error, Result, sample};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::common::{LoopFlags, absolute, existing_files, in_range, over_config, say, set_threads};
+use super::common::{
+    LoopFlags, ProductFlags, absolute, existing_files, in_range, over_config, say, set_threads,
+};
 use super::task::find_task;
 use super::{finetune, pretrain};
+use runs::Runs;
+
+mod runs;
 
 /// Pretrain and fine-tune with each of several mixers, and report what each costs and reaches
 ///
@@ -64,7 +64,7 @@ pub struct Settings {
     /// What is trained, with commas; each recipe is combined with each mixer
     #[arg(long, value_enum, value_delimiter = ',', value_name = "RECIPE")]
     recipes: Vec<Recipe>,
-    /// Minutes of pretraining each
+    /// Minutes of pretraining each: as many steps as these hold at a speed that is measured first, in turn
     #[arg(long, conflicts_with_all = ["steps", "flops"])]
     minutes: Option<f64>,
     /// Steps of pretraining each
@@ -97,6 +97,9 @@ pub struct Settings {
     /// Highest learning rate of fine-tuning
     #[arg(long)]
     task_learning_rate: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    products: ProductFlags,
     /// Longest sequence whose speed and memory are measured; 0 for none
     #[arg(long)]
     longest: Option<usize>,
@@ -155,7 +158,7 @@ impl Settings {
         }
         // A mistake in any entry is found before the first one runs.
         for (mixer, recipe) in self.entries() {
-            self.pretraining(&mixer, recipe, 1, Path::new("shards"))?;
+            self.pretraining(&mixer, recipe, 1, self.steps, Path::new("shards"))?;
             for task in &self.task {
                 self.fine_tuning(Path::new("model"), task, recipe, 1)?;
             }
@@ -173,6 +176,7 @@ impl Settings {
         mixer: &str,
         recipe: Recipe,
         seed: u64,
+        steps: Option<u64>,
         shards: &Path,
     ) -> Result<pretrain::Settings> {
         let mut settings = pretrain::Settings {
@@ -184,11 +188,11 @@ impl Settings {
             mixer: Some(mixer.into()),
             shards: Some(shards.into()),
             training: LoopFlags {
-                steps: self.steps,
-                minutes: self.minutes,
+                steps,
                 batch_size: self.batch_size,
                 learning_rate: self.learning_rate,
                 recipe: Some(recipe),
+                products: self.products,
                 seed: Some(seed),
                 ..LoopFlags::default()
             },
@@ -216,6 +220,7 @@ impl Settings {
                 epochs: self.epochs,
                 learning_rate: self.task_learning_rate,
                 recipe: Some(recipe),
+                products: self.products,
                 seed: Some(seed),
                 ..LoopFlags::default()
             },
@@ -258,10 +263,11 @@ pub fn run(args: Args) -> Result<()> {
         Err(_) => write_whole(&known, text.as_bytes())?,
     }
     stop.arm();
-    let mut runs = Runs { out: &out, settings: &settings, threads: args.threads, stop: &stop, done: 0 };
+    let mut runs = Runs::new(&out, &settings, args.threads, &stop);
     let mut comparison = Comparison::default();
+    let steps = runs.steps()?;
     for (mixer, recipe) in settings.entries() {
-        let entry = runs.entry(&mixer, recipe)?;
+        let entry = runs.entry(&mixer, recipe, &steps)?;
         comparison.entries.push(entry);
         comparison.write(&out, &text)?;
     }
@@ -314,151 +320,6 @@ fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Runs of the program in folders below the comparison's.
-struct Runs<'a> {
-    out: &'a Path,
-    settings: &'a Settings,
-    threads: Option<usize>,
-    stop: &'a Stop,
-    done: usize,
-}
-
-impl Runs<'_> {
-    /// Everything of one entry that is not done yet.
-    fn entry(&mut self, mixer: &str, recipe: Recipe) -> Result<Entry> {
-        let name =
-            if recipe == Recipe::Full { mixer.to_string() } else { format!("{mixer} {}", recipe.name()) };
-        let mut entry = Entry { name: name.clone(), ..Entry::default() };
-        let place = self.out.join("runs").join(name.replace(' ', "-"));
-        for seed in 1..=self.settings.seeds.unwrap_or(1) {
-            let place = place.join(format!("seed-{seed}"));
-            let pretrained = place.join("pretrained");
-            let settings = self.settings.pretraining(mixer, recipe, seed, &self.out.join("shards"))?;
-            let results =
-                match self.run("pretrain", &settings, &pretrained, &format!("{name}, seed {seed}"))? {
-                    Ok(results) => results,
-                    Err(failure) => {
-                        entry.failures.push(format!("pretraining, seed {seed}: {failure}"));
-                        self.done += self.settings.task.len();
-                        continue;
-                    }
-                };
-            if entry.curve.is_empty() {
-                entry.curve = curve(&pretrained, &results)?;
-            }
-            entry.pretraining.push(results);
-            for task in &self.settings.task {
-                let (task_name, _) = split_task(task)?;
-                let settings = self.settings.fine_tuning(&pretrained, task, recipe, seed)?;
-                let what = format!("{name}, seed {seed}, {task_name}");
-                match self.run("finetune", &settings, &place.join(task_name), &what)? {
-                    Ok(results) => {
-                        let values = results["values"].as_object();
-                        let values: Vec<f64> =
-                            values.into_iter().flat_map(|v| v.values()).filter_map(Value::as_f64).collect();
-                        let score = values.iter().sum::<f64>() / values.len().max(1) as f64;
-                        entry.tasks.entry(task_name.into()).or_default().push(score);
-                    }
-                    Err(failure) => entry.failures.push(format!("{task_name}, seed {seed}: {failure}")),
-                }
-            }
-        }
-        Ok(entry)
-    }
-
-    /// Results of a run: found, gone on with, or made now by the program itself, as a process of its own: so
-    /// its memory is measured alone and its failure ends nothing else. The inner error is its last line.
-    fn run(
-        &mut self,
-        command: &str,
-        settings: &impl Serialize,
-        place: &Path,
-        what: &str,
-    ) -> Result<std::result::Result<Value, String>> {
-        self.done += 1;
-        let entries = self.settings.entries().len() * self.settings.seeds.unwrap_or(1) as usize;
-        let all = entries * (1 + self.settings.task.len());
-        let run = RunFolder::new(place, true)?;
-        if let Some(results) = run.results() {
-            return Ok(Ok(results));
-        }
-        std::fs::create_dir_all(place).map_err(Error::io(place))?;
-        let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
-        let mut child = Command::new(program);
-        child.arg(command);
-        if run.has_checkpoint() && RunFolder::existing(place).is_ok() {
-            child.arg("--resume").arg(place);
-        } else {
-            let config = place.with_extension("toml");
-            let text = toml::to_string(settings).map_err(|e| Error::file(&config, e.to_string()))?;
-            write_whole(&config, text.as_bytes())?;
-            child.arg("--config").arg(&config).arg("--overwrite").arg("--out").arg(place);
-        }
-        if let Some(threads) = self.threads {
-            child.arg("--threads").arg(threads.to_string());
-        }
-        // A group of its own: Ctrl-C reaches this process alone, which passes it on once.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut child, 0);
-        let mut child = child
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::io(Path::new("this program")))?;
-        let (id, ended, mut last) = (child.id().to_string(), AtomicBool::new(false), String::new());
-        let errors = child.stderr.take();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !self.stop.is_set() && !ended.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                if !ended.load(Ordering::SeqCst) {
-                    // The child writes a checkpoint and ends.
-                    let _ = Command::new("kill").args(["-INT", &id]).status();
-                }
-            });
-            for line in errors.into_iter().flat_map(|e| BufReader::new(e).lines()).map_while(|l| l.ok()) {
-                if !line.trim().is_empty() {
-                    eprintln!("[{}/{all}] {what}: {line}", self.done);
-                    last = line;
-                }
-            }
-            ended.store(true, Ordering::SeqCst);
-        });
-        let status = child.wait().map_err(Error::io(Path::new("this program")))?;
-        if self.stop.is_set() || status.code() == Some(130) {
-            return Err(interrupted(self.out, self.done));
-        }
-        Ok(match run.results().filter(|_| status.success()) {
-            Some(results) => Ok(results),
-            None => Err(last.trim_start_matches("error: ").to_string()),
-        })
-    }
-}
-
-fn interrupted(out: &Path, step: usize) -> Error {
-    let resume = format!("the same command (fnet compare --out {} ..)", out.display());
-    Error::Interrupted { step: step as u64, resume }
-}
-
-/// Validation loss over a pretraining.
-fn curve(folder: &Path, results: &Value) -> Result<Vec<Point>> {
-    let flops_per_token = 3.0 * results["flops_per_token"].as_f64().unwrap_or(f64::NAN);
-    let mut tokens = 0.0;
-    let mut points = Vec::new();
-    for row in RunFolder::new(folder, true)?.read_metrics()? {
-        tokens += row["tokens"].as_f64().unwrap_or(0.0);
-        let number = |key: &str| row[key].as_f64();
-        if let (Some(loss), Some(step), Some(seconds)) =
-            (number("validation_loss"), number("step"), number("seconds"))
-        {
-            points.push(Point { step, seconds, flops: tokens * flops_per_token, loss });
-        }
-    }
-    Ok(points)
-}
-
 /// Speed and memory of each mixer at each length, kept in a file as they are found.
 fn speeds(out: &Path, settings: &Settings, stop: &Stop) -> Result<Vec<Speed>> {
     let path = out.join("speed.json");
@@ -486,4 +347,9 @@ fn speeds(out: &Path, settings: &Settings, stop: &Stop) -> Result<Vec<Speed>> {
         write_whole(&path, text.as_bytes())?;
     }
     Ok(found)
+}
+
+fn interrupted(out: &Path, step: usize) -> Error {
+    let resume = format!("the same command (fnet compare --out {} ..)", out.display());
+    Error::Interrupted { step: step as u64, resume }
 }

@@ -1,28 +1,28 @@
 //! Vocabularies trained and run by the `tokenizers` crate, and what the rest needs to know of them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ahash::AHashMap;
-use compact_str::CompactString;
-use rayon::prelude::*;
-use serde_json::json;
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::models::unigram::{Unigram, UnigramTrainer};
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::{BertNormalizer, Lowercase, NFKC, NormalizerWrapper, Sequence};
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use fnet_encoder::pretrained::write_whole;
+use serde_json::{Value, json};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{
-    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer, Tokenizer as Inner, decoders,
-};
+use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use crate::error::{Error, Result};
 
+use training::{train_unigram, train_wordpiece, untrained, word_counts};
+
+mod sentencepiece;
+mod training;
+mod vocab_txt;
+
+/// A SentencePiece model in a model folder, where there is no `tokenizer.json`.
+pub const SENTENCEPIECE_FILE: &str = "spiece.model";
+/// A WordPiece vocabulary in a model folder, where there is neither.
+pub const VOCAB_FILE: &str = "vocab.txt";
 /// The tokenizer in a model folder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// What Transformers' `AutoTokenizer` reads beside it.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// How a vocabulary is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -32,150 +32,6 @@ pub enum Kind {
     Wordpiece,
     /// Pieces by a unigram language model, spaces marked `▁` (SentencePiece, FNet).
     Unigram,
-}
-
-/// A tokenizer that splits and normalises, with no vocabulary yet.
-fn untrained(kind: Kind, cased: bool) -> Inner {
-    match kind {
-        Kind::Wordpiece => {
-            let mut inner = Inner::new(WordPiece::default());
-            inner.with_normalizer(Some(BertNormalizer::new(true, true, Some(!cased), !cased)));
-            inner.with_pre_tokenizer(Some(BertPreTokenizer));
-            inner.with_decoder(Some(decoders::wordpiece::WordPiece::default()));
-            inner
-        }
-        Kind::Unigram => {
-            let mut inner = Inner::new(Unigram::default());
-            let mut steps = vec![NormalizerWrapper::from(NFKC)];
-            if !cased {
-                steps.push(Lowercase.into());
-            }
-            inner.with_normalizer(Some(Sequence::new(steps)));
-            inner.with_pre_tokenizer(Some(Metaspace::new('▁', PrependScheme::Always, true)));
-            inner.with_decoder(Some(Metaspace::new('▁', PrependScheme::Always, true)));
-            inner
-        }
-    }
-}
-
-/// Words as the tokenizer splits them, with their counts. Words with a character outside the
-/// `alphabet` most frequent ones are left out: they will be unknown.
-///
-/// The library's trainers count for themselves, in hash maps whose order differs from run to run,
-/// and with it the vocabulary; so the counting, and everything that depends on an order, is here.
-fn word_counts(
-    tokenizer: &Inner,
-    mut lines: impl Iterator<Item = String>,
-    alphabet: usize,
-) -> std::result::Result<AHashMap<CompactString, u64>, tokenizers::Error> {
-    const BLOCK: usize = 1 << 14;
-    let mut counts: AHashMap<CompactString, u64> = AHashMap::new();
-    loop {
-        let block: Vec<String> = lines.by_ref().take(BLOCK).collect();
-        if block.is_empty() {
-            break;
-        }
-        let words: Vec<Vec<CompactString>> =
-            block.par_iter().map(|line| split(tokenizer, line)).collect::<std::result::Result<_, _>>()?;
-        for word in words.into_iter().flatten() {
-            *counts.entry(word).or_default() += 1;
-        }
-    }
-    let mut letters: BTreeMap<char, u64> = BTreeMap::new();
-    for (word, count) in &counts {
-        word.chars().for_each(|c| *letters.entry(c).or_default() += count);
-    }
-    let mut letters: Vec<(char, u64)> = letters.into_iter().collect();
-    letters.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let kept: BTreeSet<char> = letters.into_iter().take(alphabet).map(|l| l.0).collect();
-    counts.retain(|word, _| word.chars().all(|c| kept.contains(&c)));
-    Ok(counts)
-}
-
-fn split(tokenizer: &Inner, line: &str) -> std::result::Result<Vec<CompactString>, tokenizers::Error> {
-    let mut text = NormalizedString::from(line);
-    if let Some(normalizer) = tokenizer.get_normalizer() {
-        normalizer.normalize(&mut text)?;
-    }
-    let mut pieces = PreTokenizedString::from(text);
-    if let Some(splitter) = tokenizer.get_pre_tokenizer() {
-        splitter.pre_tokenize(&mut pieces)?;
-    }
-    let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
-    Ok(splits.into_iter().map(|(word, ..)| word.into()).collect())
-}
-
-fn train_wordpiece(
-    vocab_size: usize,
-    words: &AHashMap<CompactString, u64>,
-) -> std::result::Result<WordPiece, tokenizers::Error> {
-    let letters: BTreeSet<char> = words.keys().flat_map(|w| w.chars()).collect();
-    // Named beforehand, the later letters of words get their ids in order; see `word_counts`.
-    let continued = letters.iter().map(|c| format!("##{c}"));
-    let named: Vec<AddedToken> = SPECIAL_TOKENS
-        .iter()
-        .map(ToString::to_string)
-        .chain(continued)
-        .map(|t| AddedToken::from(t, true))
-        .collect();
-    let trainer = BpeTrainer::builder()
-        .vocab_size(vocab_size)
-        .special_tokens(named)
-        .continuing_subword_prefix("##".into())
-        .show_progress(false)
-        .build();
-    let mut pairs = BPE::default();
-    pairs.continuing_subword_prefix = Some("##".into());
-    trainer.do_train(words, &mut pairs)?;
-    let mut model = WordPiece::from_bpe(&pairs);
-    model.unk_token = "[UNK]".into();
-    model.continuing_subword_prefix = "##".into();
-    Ok(model)
-}
-
-/// Longer words are left out of training: the library's likelihoods underflow.
-const LONGEST_WORD: usize = 200;
-
-fn train_unigram(
-    vocab_size: usize,
-    words: &AHashMap<CompactString, u64>,
-) -> std::result::Result<Unigram, tokenizers::Error> {
-    let special = SPECIAL_TOKENS.map(|t| AddedToken::from(t, true)).to_vec();
-    let trainer = UnigramTrainer::builder()
-        .vocab_size(vocab_size as u32)
-        .special_tokens(special)
-        .unk_token(Some("[UNK]".into()))
-        .show_progress(false)
-        .build()?;
-    let mut sentences: Vec<(String, u32)> =
-        words.iter().map(|(w, n)| (w.to_string(), u32::try_from(*n).unwrap_or(u32::MAX))).collect();
-    sentences.retain(|s| s.0.chars().count() <= LONGEST_WORD);
-    sentences.sort_unstable();
-    let mut model = Unigram::default();
-    // On several threads the library adds floating-point counts in an order that depends on them.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    pool.install(|| trainer.do_train(sentences, &mut model))?;
-    in_fixed_order(&model)
-}
-
-/// The same model with its pieces in order: the library gives characters that no piece covers their
-/// scores, just above the lowest one, in the order of a hash map.
-fn in_fixed_order(model: &Unigram) -> std::result::Result<Unigram, tokenizers::Error> {
-    const STEP: f64 = 1e-4; // between the scores that the library hands out
-    let all: Vec<(String, f64)> = model.iter().cloned().collect();
-    let (special, pieces) = all.split_at(SPECIAL_TOKENS.len().min(all.len()));
-    let lowest = pieces.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
-    let single = |p: &&(String, f64)| p.0.chars().count() == 1;
-    let bound = lowest + STEP * (pieces.iter().filter(single).count() + 1) as f64;
-    let (late, mut ordered): (Vec<_>, Vec<_>) =
-        pieces.iter().cloned().partition(|p| single(&p) && p.1 <= bound);
-    let (mut letters, mut scores): (Vec<String>, Vec<f64>) = late.into_iter().unzip();
-    letters.sort_unstable();
-    scores.sort_by(f64::total_cmp);
-    ordered.extend(letters.into_iter().zip(scores));
-    ordered.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let unknown = special.iter().position(|t| t.0 == "[UNK]");
-    Unigram::from(special.iter().cloned().chain(ordered).collect(), unknown, false)
 }
 
 /// Ids of the tokens with a task of their own.
@@ -196,6 +52,25 @@ pub struct Tokenizer {
     inner: Inner,
     special: Special,
     vocab_size: usize,
+}
+
+/// `[CLS] a [SEP]`, and `[CLS] a [SEP] b [SEP]` with the second text in segment 1.
+fn template(cls: &str, sep: &str, inner: &Inner) -> std::result::Result<TemplateProcessing, String> {
+    let id = |token| inner.token_to_id(token).unwrap_or_default();
+    TemplateProcessing::builder()
+        .try_single(vec![format!("{cls}:0"), "$A:0".into(), format!("{sep}:0")])
+        .and_then(|b| {
+            let second = ["$B:1".into(), format!("{sep}:1")];
+            b.try_pair(
+                [format!("{cls}:0"), "$A:0".into(), format!("{sep}:0")]
+                    .into_iter()
+                    .chain(second)
+                    .collect::<Vec<_>>(),
+            )
+        })?
+        .special_tokens(vec![(cls.to_string(), id(cls)), (sep.to_string(), id(sep))])
+        .build()
+        .map_err(|e| e.to_string())
 }
 
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
@@ -231,30 +106,51 @@ impl Tokenizer {
             Kind::Unigram => inner.with_model(train_unigram(vocab_size, &words).map_err(failed)?),
         };
         inner.add_special_tokens(&special);
-        let id = |token| inner.token_to_id(token).unwrap_or_default();
-        let template = TemplateProcessing::builder()
-            .try_single("[CLS]:0 $A:0 [SEP]:0")
-            .and_then(|b| b.try_pair("[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"))
-            .map_err(Error::usage)?
-            .special_tokens(vec![("[CLS]", id("[CLS]")), ("[SEP]", id("[SEP]"))])
-            .build()
-            .map_err(|e| Error::usage(e.to_string()))?;
+        let template = template("[CLS]", "[SEP]", &inner).map_err(Error::usage)?;
         inner.with_post_processor(Some(template));
         let json = inner.to_string(false).map_err(failed)?;
         Self::from_json(json.as_bytes()).map_err(Error::usage)
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, a SentencePiece `.model`, or a WordPiece `.txt`.
     ///
     /// # Errors
     /// If the file cannot be read, is no tokenizer, or lacks a special token.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        Self::from_json(&bytes).map_err(|message| Error::file(path, message))
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        let read = if let Some(ending @ ("model" | "txt")) = ending {
+            let beside = path.with_file_name(TOKENIZER_CONFIG_FILE);
+            let config = std::fs::read_to_string(&beside).unwrap_or_else(|_| "{}".into());
+            let config: Value =
+                serde_json::from_str(&config).map_err(|e| Error::file(&beside, format!("not JSON: {e}")))?;
+            let read = if ending == "model" { sentencepiece::read } else { vocab_txt::read };
+            read(&bytes, &config).and_then(Self::from_inner)
+        } else {
+            Self::from_json(&bytes)
+        };
+        read.map_err(|message| Error::file(path, message))
+    }
+
+    /// Reads the tokenizer of a model folder: its `tokenizer.json`, or else its `spiece.model` or `vocab.txt`
+    /// with what `tokenizer_config.json` says of it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); if there is none.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        Self::read(&Self::file_of(folder))
+    }
+
+    fn file_of(folder: &Path) -> PathBuf {
+        let files = [TOKENIZER_FILE, SENTENCEPIECE_FILE, VOCAB_FILE].map(|name| folder.join(name));
+        files.iter().find(|file| file.exists()).unwrap_or(&files[0]).clone()
     }
 
     fn from_json(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let mut inner = Inner::from_bytes(bytes).map_err(|e| format!("not a tokenizer: {e}"))?;
+        Self::from_inner(Inner::from_bytes(bytes).map_err(|e| format!("not a tokenizer: {e}"))?)
+    }
+
+    fn from_inner(mut inner: Inner) -> std::result::Result<Self, String> {
         // Lengths are ours to choose: a tokenizer that pads or truncates would hide them.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
@@ -278,6 +174,16 @@ impl Tokenizer {
     /// If the tokenizer cannot be serialised.
     pub fn to_json(&self) -> Result<String> {
         self.inner.to_string(true).map_err(|e| Error::usage(format!("{TOKENIZER_FILE}: {e}")))
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn save(&self, folder: &Path, longest: usize) -> Result<()> {
+        write_whole(&folder.join(TOKENIZER_FILE), self.to_json()?.as_bytes())?;
+        let config = self.transformers_config(longest);
+        Ok(write_whole(&folder.join(TOKENIZER_CONFIG_FILE), config.as_bytes())?)
     }
 
     /// The text of `tokenizer_config.json`, by which Transformers' `AutoTokenizer` opens the folder.

@@ -1,0 +1,349 @@
+//! Activations after a linear layer's bias, by the names that Transformers' `hidden_act` has.
+//!
+//! GELU (Hendrycks and Gimpel 2016) is `x Φ(x)`; its tanh form, `gelu_new`, is `x/2 (1 + tanh(u))` with
+//! `u = sqrt(2/pi) (x + 0.044715 x³)`, which is `x sigmoid(2u)`.
+
+use rayon::prelude::*;
+
+use super::{SUM_ROWS, add_partial, clear_partial};
+use crate::arch::{exp, multiversion, normal_cdf, tanh};
+
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+const SQRT_2_PI: f32 = 2.506_628_3;
+
+/// What a feed-forward layer does to each of its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the field's standard names
+pub enum Activation {
+    Gelu,
+    GeluTanh,
+    /// GELU between -10 and 10.
+    Gelu10,
+    QuickGelu,
+    HardSwish,
+    Laplace,
+    LeakyRelu,
+    Linear,
+    Mish,
+    Relu,
+    ReluSquared,
+    Relu6,
+    Sigmoid,
+    Silu,
+    SqrtSoftplus,
+    Tanh,
+}
+
+/// All names, as Transformers' `ACT2FN` has them. Not among them: `prelu` and `xielu`, which have weights of
+/// their own.
+const NAMES: [(&str, Activation); 22] = [
+    ("gelu", Activation::Gelu),
+    ("gelu_python", Activation::Gelu),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_python_tanh", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu_accurate", Activation::GeluTanh),
+    ("gelu_10", Activation::Gelu10),
+    ("quick_gelu", Activation::QuickGelu),
+    ("hardswish", Activation::HardSwish),
+    ("laplace", Activation::Laplace),
+    ("leaky_relu", Activation::LeakyRelu),
+    ("linear", Activation::Linear),
+    ("mish", Activation::Mish),
+    ("relu", Activation::Relu),
+    ("relu2", Activation::ReluSquared),
+    ("relu6", Activation::Relu6),
+    ("sigmoid", Activation::Sigmoid),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("sqrtsoftplus", Activation::SqrtSoftplus),
+    ("tanh", Activation::Tanh),
+];
+
+impl Activation {
+    /// By its name in `hidden_act`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().find(|known| known.0 == name).map(|known| known.1)
+    }
+
+    /// All names that are known.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|known| known.0)
+    }
+}
+
+/// Evaluates `$run` with `$f`, from a value to the activation and its slope there, for the kind at hand: one
+/// loop each, so that every one is vectorised.
+macro_rules! with_formula {
+    ($kind:expr, $f:ident => $run:expr) => {
+        match $kind {
+            Activation::Gelu => {
+                let $f = gelu;
+                $run
+            }
+            Activation::GeluTanh => {
+                let $f = gelu_tanh;
+                $run
+            }
+            Activation::Gelu10 => {
+                let $f = |x| clipped(gelu(x), -10.0, 10.0);
+                $run
+            }
+            Activation::QuickGelu => {
+                let $f = quick_gelu;
+                $run
+            }
+            Activation::HardSwish => {
+                let $f = hard_swish;
+                $run
+            }
+            Activation::Laplace => {
+                let $f = laplace;
+                $run
+            }
+            Activation::LeakyRelu => {
+                let $f = |x| if x > 0.0 { (x, 1.0) } else { (0.01 * x, 0.01) };
+                $run
+            }
+            Activation::Linear => {
+                let $f = |x| (x, 1.0);
+                $run
+            }
+            Activation::Mish => {
+                let $f = mish;
+                $run
+            }
+            Activation::Relu => {
+                let $f = relu;
+                $run
+            }
+            Activation::ReluSquared => {
+                let $f = |x| (relu(x).0 * relu(x).0, 2.0 * relu(x).0);
+                $run
+            }
+            Activation::Relu6 => {
+                let $f = |x| clipped((x, 1.0), 0.0, 6.0);
+                $run
+            }
+            Activation::Sigmoid => {
+                let $f = |x| (sigmoid(x), sigmoid(x) * sigmoid(-x));
+                $run
+            }
+            Activation::Silu => {
+                let $f = |x| (x * sigmoid(x), sigmoid(x) * (1.0 + x * sigmoid(-x)));
+                $run
+            }
+            Activation::SqrtSoftplus => {
+                let $f = sqrt_softplus;
+                $run
+            }
+            Activation::Tanh => {
+                let $f = |x| (tanh(x), 1.0 - tanh(x) * tanh(x));
+                $run
+            }
+        }
+    };
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
+    let cdf = normal_cdf(x);
+    (x * cdf, cdf + x * exp(-0.5 * x * x) / SQRT_2_PI)
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    let u = SQRT_2_OVER_PI * (x + CUBIC * x * x * x);
+    let sigmoid = 1.0 / (1.0 + exp(-2.0 * u));
+    let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+    (x * sigmoid, sigmoid + 2.0 * x * sigmoid * (1.0 - sigmoid) * slope)
+}
+
+#[inline(always)]
+fn quick_gelu(x: f32) -> (f32, f32) {
+    let s = sigmoid(1.702 * x);
+    (x * s, s + 1.702 * x * s * (1.0 - s))
+}
+
+#[inline(always)]
+fn hard_swish(x: f32) -> (f32, f32) {
+    let (gate, slope) = clipped((x + 3.0, 1.0), 0.0, 6.0);
+    (x * gate / 6.0, (gate + x * slope) / 6.0)
+}
+
+/// With the mean and deviation of Ma et al. 2022 (Mega), as Transformers rounds them.
+#[inline(always)]
+fn laplace(x: f32) -> (f32, f32) {
+    let z = (x - 0.707_107) / 0.282_095;
+    (normal_cdf(z), exp(-0.5 * z * z) / SQRT_2_PI / 0.282_095)
+}
+
+#[inline(always)]
+fn relu(x: f32) -> (f32, f32) {
+    if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+}
+
+#[inline(always)]
+fn softplus(x: f32) -> f32 {
+    relu(x).0 + exp(-x.abs()).ln_1p()
+}
+
+#[inline(always)]
+fn mish(x: f32) -> (f32, f32) {
+    let t = tanh(softplus(x));
+    (x * t, t + x * (1.0 - t * t) * sigmoid(x))
+}
+
+#[inline(always)]
+fn sqrt_softplus(x: f32) -> (f32, f32) {
+    let root = softplus(x).sqrt();
+    (root, 0.5 * sigmoid(x) / root)
+}
+
+/// Held between bounds, beyond which the slope is zero.
+#[inline(always)]
+fn clipped((y, slope): (f32, f32), low: f32, high: f32) -> (f32, f32) {
+    if y <= low {
+        (low, 0.0)
+    } else if y >= high {
+        (high, 0.0)
+    } else {
+        (y, slope)
+    }
+}
+
+/// `y = activation(x + bias)`, with `x` `[rows, width]` before the bias of the linear layer.
+pub fn forward(kind: Activation, x: &[f32], bias: &[f32], y: &mut [f32]) {
+    let values = super::task_rows(bias.len()) * bias.len();
+    y.par_chunks_mut(values).zip(x.par_chunks(values)).for_each(|(y, x)| forward_rows(kind, x, bias, y));
+}
+
+multiversion! {
+    fn forward_rows(kind: Activation, x: &[f32], bias: &[f32], y: &mut [f32]) {
+        with_formula!(kind, f => {
+            for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
+                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
+                    *y = f(x + bias).0;
+                }
+            }
+        });
+    }
+}
+
+/// `dy = dy * activation'(x + bias)` in place, `d_bias += sum over rows of dy`, and
+/// `x = activation(x + bias)` again, which saves keeping it.
+pub fn backward(
+    kind: Activation,
+    x: &mut [f32],
+    bias: &[f32],
+    dy: &mut [f32],
+    d_bias: Option<&mut [f32]>,
+    partial: &mut Vec<f32>,
+) {
+    let width = bias.len();
+    let values = SUM_ROWS * width;
+    clear_partial(partial, x.len() / width, width);
+    (dy.par_chunks_mut(values), x.par_chunks_mut(values), partial.par_chunks_mut(width))
+        .into_par_iter()
+        .for_each(|(dy, x, sums)| backward_rows(kind, x, bias, dy, sums));
+    add_partial(partial, &mut [(width, d_bias)]);
+}
+
+multiversion! {
+    fn backward_rows(kind: Activation, x: &mut [f32], bias: &[f32], dy: &mut [f32], sums: &mut [f32]) {
+        let width = bias.len();
+        with_formula!(kind, f => {
+            for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact_mut(width)) {
+                for (((dy, y), bias), sum) in dy.iter_mut().zip(x).zip(bias).zip(sums.iter_mut()) {
+                    let slope;
+                    (*y, slope) = f(*y + bias);
+                    *dy *= slope;
+                    *sum += *dy;
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradient, noise};
+
+    #[test]
+    fn matches_the_formula() {
+        for i in -2000..=2000 {
+            let x = i as f32 * 0.01;
+            let mut y = [0.0];
+            forward(Activation::GeluTanh, &[x - 1.0], &[1.0], &mut y);
+            let exact = f64::from(x - 1.0) + 1.0;
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3));
+            let exact = 0.5 * exact * (1.0 + u.tanh());
+            assert!((f64::from(y[0]) - exact).abs() < 2e-6 * (1.0 + exact.abs()), "gelu({x})");
+        }
+    }
+
+    /// Values of PyTorch 2.9's float64 functions at -3, -0.7, 0.3 and 4, as Transformers names them.
+    const STORED: [(&str, [f64; 4]); 16] = [
+        ("gelu", [-0.004049694, -0.169374557, 0.185373427, 3.999873315]),
+        ("gelu_new", [-0.003637392, -0.169429865, 0.185370924, 3.999929754]),
+        ("gelu_10", [-0.004049694, -0.169374557, 0.185373427, 3.999873315]),
+        ("quick_gelu", [-0.018071310, -0.163106048, 0.187484135, 3.995585276]),
+        ("hardswish", [-0.000000000, -0.268333333, 0.165000000, 4.000000000]),
+        ("laplace", [0.000000000, 0.000000305, 0.074488311, 1.000000000]),
+        ("leaky_relu", [-0.030000000, -0.007000000, 0.300000000, 4.000000000]),
+        ("linear", [-3.000000000, -0.700000000, 0.300000000, 4.000000000]),
+        ("mish", [-0.145647461, -0.267870235, 0.208001372, 3.997412807]),
+        ("relu", [0.000000000, 0.000000000, 0.300000000, 4.000000000]),
+        ("relu2", [0.000000000, 0.000000000, 0.090000000, 16.000000000]),
+        ("relu6", [0.000000000, 0.000000000, 0.300000000, 4.000000000]),
+        ("sigmoid", [0.047425873, 0.331812228, 0.574442517, 0.982013790]),
+        ("silu", [-0.142277620, -0.232268559, 0.172332755, 3.928055160]),
+        ("sqrtsoftplus", [0.220425388, 0.634969329, 0.924313391, 2.004532346]),
+        ("tanh", [-0.995054754, -0.604367777, 0.291312612, 0.999329300]),
+    ];
+
+    #[test]
+    fn values_are_those_of_pytorch() {
+        let x = [-3.0, -0.7, 0.3, 4.0];
+        for (name, exact) in STORED {
+            let kind = Activation::from_name(name).unwrap();
+            let mut y = [0.0; 4];
+            forward(kind, &x, &[0.0; 4], &mut y);
+            for (y, exact) in y.iter().zip(exact) {
+                assert!((f64::from(*y) - exact).abs() < 1e-6 * (1.0 + exact.abs()), "{name}: {y} {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients() {
+        for name in Activation::names() {
+            let kind = Activation::from_name(name).unwrap();
+            for (rows, width) in [(1, 37), (150, 7)] {
+                // Away from the corners of those that have some.
+                let off =
+                    |v: &f32| if kind == Activation::Gelu10 { 3.0 * v } else { 3.0 * v + 0.3 * v.signum() };
+                let x: Vec<f32> = noise(rows * width, 1).iter().map(off).collect();
+                let (bias, dy) = (vec![0.0; width], noise(rows * width, 2));
+                let (mut dx, mut y, mut d_bias) = (dy.clone(), x.clone(), vec![0.0; width]);
+                backward(kind, &mut y, &bias, &mut dx, Some(&mut d_bias), &mut Vec::new());
+                let run = |x: &[f32], bias: &[f32]| {
+                    let mut y = vec![0.0; x.len()];
+                    forward(kind, x, bias, &mut y);
+                    y
+                };
+                assert!(y == run(&x, &bias), "{name}");
+                check_gradient(&format!("{name} input"), &x, &dx, &dy, |x| run(x, &bias));
+                check_gradient(&format!("{name} bias"), &bias, &d_bias, &dy, |bias| run(&x, bias));
+            }
+        }
+    }
+}

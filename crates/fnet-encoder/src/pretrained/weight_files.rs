@@ -1,0 +1,223 @@
+//! Weight files of any kind that Transformers writes, mapped into memory: one list of named tensors.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use super::{WEIGHTS_FILE, torch};
+use crate::{EncoderError, TensorInfo};
+
+/// Longest header or index that is believed: thousands of tensors fit in a megabyte.
+const LONGEST_HEADER: u64 = 16 << 20;
+const SHARDS_FILE: &str = "model.safetensors.index.json";
+const TORCH_FILE: &str = "pytorch_model.bin";
+const TORCH_SHARDS_FILE: &str = "pytorch_model.bin.index.json";
+
+/// How a tensor's values are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    F32,
+    F16,
+    Bf16,
+    F64,
+    /// No weights; a name for it, and bytes a value.
+    Other(&'static str, usize),
+}
+
+impl Kind {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::F64 => 8,
+            Self::Other(_, bytes) => bytes,
+        }
+    }
+}
+
+impl From<Dtype> for Kind {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            Dtype::F64 => Self::F64,
+            _ => Self::Other("whole numbers or a format that is not known", 1),
+        }
+    }
+}
+
+/// Where a tensor lies.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Place {
+    pub file: usize,
+    pub kind: Kind,
+    pub shape: Vec<usize>,
+    pub bytes: Range<usize>,
+}
+
+/// The tensors of a model folder or of a single file.
+pub(super) struct WeightFiles {
+    files: Vec<(PathBuf, Mmap)>,
+    places: BTreeMap<String, Place>,
+}
+
+impl WeightFiles {
+    /// Opens `model.safetensors`, its shards, or PyTorch's own files, whichever is there first.
+    pub fn open(path: &Path) -> Result<Self, EncoderError> {
+        let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
+        if path.is_file() {
+            files.add(path)?;
+            return Ok(files);
+        }
+        for (name, sharded) in
+            [(WEIGHTS_FILE, false), (SHARDS_FILE, true), (TORCH_FILE, false), (TORCH_SHARDS_FILE, true)]
+        {
+            let path = path.join(name);
+            if path.exists() {
+                if sharded {
+                    files.add_shards(&path)?
+                } else {
+                    files.add(&path)?
+                }
+                return Ok(files);
+            }
+        }
+        let message =
+            format!("holds no weights: neither {WEIGHTS_FILE} nor {TORCH_FILE}, whole or in shards");
+        Err(format_error(path, message))
+    }
+
+    /// The file that a message should name.
+    pub fn path(&self) -> &Path {
+        self.files.first().map_or(Path::new(WEIGHTS_FILE), |file| &file.0)
+    }
+
+    /// Bytes of all files.
+    pub fn len(&self) -> usize {
+        self.files.iter().map(|file| file.1.len()).sum()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(&self.places.get(name)?.shape)
+    }
+
+    /// Renames every tensor for which `rename` has another name.
+    pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+        let places = std::mem::take(&mut self.places);
+        self.places =
+            places.into_iter().map(|(name, place)| (rename(&name).unwrap_or(name), place)).collect();
+    }
+
+    /// Fills `values` with the tensor of that name.
+    pub fn read(&self, info: &TensorInfo, values: &mut [f32]) -> Result<(), EncoderError> {
+        let Some(place) = self.places.get(&info.name) else { return Ok(()) };
+        let (path, bytes) = &self.files[place.file];
+        let fail = |message: String| Err(format_error(path, format!("{} {message}", info.name)));
+        let bytes = &bytes[place.bytes.clone()];
+        match place.kind {
+            Kind::F32 => convert(bytes, values, f32::from_le_bytes),
+            Kind::F16 => convert(bytes, values, |b| f16::from_le_bytes(b).to_f32()),
+            Kind::Bf16 => convert(bytes, values, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+            Kind::F64 => convert(bytes, values, |b| f64::from_le_bytes(b) as f32),
+            Kind::Other(kind, _) => {
+                return fail(format!("holds {kind}; float32, float16, bfloat16 and float64 are weights"));
+            }
+        }
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(i) => fail(format!("holds {} at {i}: the weights are broken", values[i])),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), EncoderError> {
+        let mapped = map(path)?;
+        let is_torch = path.extension().is_some_and(|ending| ending != "safetensors");
+        let found = if is_torch { torch::tensors(&mapped) } else { safetensors(&mapped) };
+        let file = self.files.len();
+        for (name, place) in found.map_err(|message| format_error(path, message))? {
+            self.places.insert(name, Place { file, ..place });
+        }
+        self.files.push((path.into(), mapped));
+        Ok(())
+    }
+
+    /// Opens the files that an index names, which lie beside it.
+    fn add_shards(&mut self, index: &Path) -> Result<(), EncoderError> {
+        let io = |source| EncoderError::Io { path: index.into(), source };
+        let fail = |message: String| Err(format_error(index, message));
+        let bytes = std::fs::metadata(index).map_err(io)?.len();
+        if bytes > LONGEST_HEADER {
+            return fail(format!("is {bytes} bytes long, which no index of tensors is"));
+        }
+        let text = std::fs::read_to_string(index).map_err(io)?;
+        let Ok(Value::Object(index_map)) = serde_json::from_str(&text) else {
+            return fail("is no JSON object".into());
+        };
+        let Some(map) = index_map.get("weight_map").and_then(Value::as_object) else {
+            return fail("has no weight_map".into());
+        };
+        let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            if name.is_empty() || Path::new(name).file_name().is_none_or(|plain| plain != name) {
+                return fail(format!("names the file `{name}`, which does not lie beside it"));
+            }
+            self.add(&index.with_file_name(name))?;
+        }
+        match map.keys().find(|name| !self.places.contains_key(name.as_str())) {
+            Some(name) => fail(format!("names {name}, which its file lacks")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn format_error(path: &Path, message: String) -> EncoderError {
+    EncoderError::Format { path: path.into(), message }
+}
+
+fn convert<const N: usize>(bytes: &[u8], values: &mut [f32], from: impl Fn([u8; N]) -> f32) {
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *value = from(*bytes);
+    }
+}
+
+fn map(path: &Path) -> Result<Mmap, EncoderError> {
+    let io = |source| EncoderError::Io { path: path.into(), source };
+    let file = File::open(path).map_err(io)?;
+    // SAFETY: a mapped file that is changed while it is read gives other values; every value is
+    // checked after it has been copied out. Files are replaced by renaming, never written in
+    // place. Covered by `hostile_files_are_refused`.
+    unsafe { Mmap::map(&file) }.map_err(io)
+}
+
+/// The tensors of a safetensors file, by name.
+fn safetensors(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
+    // A header that is longer than the file, or absurd, is refused before it is parsed.
+    let Some(head) = bytes.first_chunk::<8>() else {
+        return Err(format!("holds {} bytes, which is no safetensors file", bytes.len()));
+    };
+    let header = u64::from_le_bytes(*head);
+    if header > LONGEST_HEADER || header > bytes.len() as u64 - 8 {
+        return Err(format!("names a header of {header} bytes, the file has {}", bytes.len()));
+    }
+    let tensors =
+        SafeTensors::deserialize(bytes).map_err(|e| format!("not a whole safetensors file: {e}"))?;
+    let place = |view: &safetensors::tensor::TensorView| {
+        let first = view.data().as_ptr().addr() - bytes.as_ptr().addr();
+        let bytes = first..first + view.data().len();
+        Place { file: 0, kind: view.dtype().into(), shape: view.shape().to_vec(), bytes }
+    };
+    Ok(tensors.iter().map(|(name, view)| (name.to_string(), place(&view))).collect())
+}
