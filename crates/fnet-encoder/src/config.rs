@@ -66,8 +66,8 @@ pub struct ModelConfig {
     pub pad_token_id: Option<u32>,
     /// The token that starts a sequence.
     pub bos_token_id: Option<u32>,
-    /// The token that ends a sequence.
-    pub eos_token_id: Option<u32>,
+    /// The token that ends a sequence, or several.
+    pub eos_token_id: Option<TokenIds>,
     /// Whether the MLM head's output matrix is the word embedding.
     pub tie_word_embeddings: bool,
     /// At which length sequences are mixed (ours).
@@ -84,6 +84,28 @@ pub struct ModelConfig {
     /// Everything else in the file: `id2label`, `problem_type` and more.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// One token or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIds {
+    /// One.
+    One(u32),
+    /// Several.
+    Many(Vec<u32>),
+}
+
+/// What Transformers' `BertConfig` has where it differs from `FNetConfig`, for keys that a file leaves out.
+fn bert_defaults() -> [(&'static str, Value); 6] {
+    [
+        ("vocab_size", 30_522.into()),
+        ("hidden_act", "gelu".into()),
+        ("type_vocab_size", 2.into()),
+        ("pad_token_id", 0.into()),
+        ("bos_token_id", Value::Null),
+        ("eos_token_id", Value::Null),
+    ]
 }
 
 impl Default for ModelConfig {
@@ -103,7 +125,7 @@ impl Default for ModelConfig {
             layer_norm_eps: 1e-12,
             pad_token_id: Some(3),
             bos_token_id: Some(1),
-            eos_token_id: Some(2),
+            eos_token_id: Some(TokenIds::One(2)),
             tie_word_embeddings: true,
             padding: Padding::Own,
             mixers: Vec::new(),
@@ -134,8 +156,14 @@ impl ModelConfig {
         let format = |message: String| EncoderError::Format { path: path.into(), message };
         let text =
             std::fs::read_to_string(path).map_err(|source| EncoderError::Io { path: path.into(), source })?;
-        let config: Self =
-            serde_json::from_str(&text).map_err(|e| format(format!("not a model configuration: {e}")))?;
+        let not = |e: serde_json::Error| format(format!("not a model configuration: {e}"));
+        let mut keys: Map<String, Value> = serde_json::from_str(&text).map_err(not)?;
+        if keys.get("model_type") == Some(&"bert".into()) {
+            for (key, value) in bert_defaults() {
+                keys.entry(key).or_insert(value);
+            }
+        }
+        let config: Self = serde_json::from_value(keys.into()).map_err(not)?;
         config.check().map_err(|e| format(e.to_string()))?;
         Ok(config)
     }
@@ -266,6 +294,17 @@ impl ModelConfig {
                 self.mixers.len(),
                 self.num_hidden_layers
             ));
+        }
+        // What would change the result and is not computed here must not be passed over.
+        let other = |key: &str| self.other.get(key).unwrap_or(&Value::Null);
+        let positions = other("position_embedding_type").as_str().unwrap_or("absolute");
+        if positions != "absolute" {
+            return fail(format!("position_embedding_type is `{positions}`; only `absolute` is computed"));
+        }
+        for key in ["is_decoder", "add_cross_attention"] {
+            if other(key) == &Value::Bool(true) {
+                return fail(format!("{key} is true; only encoders can be opened"));
+            }
         }
         let mixers = self.layer_mixers();
         if self.is_bert() && mixers.iter().any(|m| *m != MixerKind::Attention) {

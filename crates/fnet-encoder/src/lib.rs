@@ -44,7 +44,7 @@ mod testing;
 mod workspace;
 
 pub use batch::Batch;
-pub use config::{ModelConfig, PRESETS, Padding};
+pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;
 pub use gemm::{Level, Precision, Products};
 pub use heads::{ClassTargets, Head, MlmTargets};

@@ -199,7 +199,7 @@ fn bad_configurations_are_refused() {
         (ModelConfig { vocab_size: usize::MAX, ..config() }, "vocab_size"),
         (ModelConfig { vocab_size: 1 << 31, hidden_size: 1 << 31, ..config() }, "weights"),
         (ModelConfig { num_hidden_layers: 1 << 20, ..config() }, "weights"),
-        (ModelConfig { hidden_act: "relu6".into(), ..config() }, "hidden_act"),
+        (ModelConfig { hidden_act: "prelu".into(), ..config() }, "hidden_act"),
         (ModelConfig { hidden_dropout_prob: f32::NAN, ..config() }, "hidden_dropout_prob"),
         (ModelConfig { layer_norm_eps: 0.0, ..config() }, "layer_norm_eps"),
         (ModelConfig { model_type: "gpt".into(), ..config() }, "model_type"),

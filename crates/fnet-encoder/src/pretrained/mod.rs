@@ -267,9 +267,12 @@ impl safetensors::View for View<'_> {
 /// If the tensors cannot be serialised.
 pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
     let parameters = model.parameters();
+    // Transformers' BertForMaskedLM has no pooler, its FNetForMaskedLM has one.
+    let is_bare_bert = !model.config().has_projection() && model.head() == Head::MaskedLm;
     let views = parameters
         .table()
         .iter()
+        .filter(|info| !(is_bare_bert && info.name.contains(".pooler.")))
         .map(|info| (info.name.as_str(), View { info, values: &parameters.values()[info.range()] }));
     // Transformers looks for both biases.
     let table = parameters.table();

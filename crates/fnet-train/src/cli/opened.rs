@@ -113,6 +113,12 @@ impl Opened {
 
     /// The model's labels; an error for a model that was not fine-tuned.
     pub fn labels(&self) -> Result<Labels> {
+        let problem = self.model.config().other.get("problem_type").and_then(|p| p.as_str());
+        if problem == Some("multi_label_classification") {
+            let message =
+                "problem_type is multi_label_classification; one class or one number is predicted here";
+            return Err(Error::file(&self.path.join("config.json"), message));
+        }
         match self.model.head() {
             Head::Regression => Ok(Labels::Number),
             Head::Classification { labels } => {

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
-use fnet_encoder::{Model, ModelConfig, PRESETS, Padding, pretrained};
+use fnet_encoder::{Model, ModelConfig, PRESETS, Padding, TokenIds, pretrained};
 use fnet_train::corpus::documents::paragraphs;
 use fnet_train::corpus::sequences::{Layout, Sequences};
 use fnet_train::corpus::shards::{self, Shards};
@@ -286,7 +286,7 @@ impl Settings {
         config.vocab_size = tokenizer.vocab_size();
         config.pad_token_id = Some(special.pad);
         config.bos_token_id = Some(special.cls);
-        config.eos_token_id = Some(special.sep);
+        config.eos_token_id = Some(TokenIds::One(special.sep));
         config.check()?;
         Ok(config)
     }

@@ -259,7 +259,7 @@ impl Tokenizer {
     }
 
     /// Joins one or two texts' ids as the model reads them: `[CLS] a [SEP]` or `[CLS] a [SEP] b
-    /// [SEP]`, with segment ids, in at most `longest` tokens. The longer text is cut first. Returns
+    /// [SEP]`, with segment ids, in at most `longest` tokens. The longer text is cut first, as Transformers does. Returns
     /// whether anything was cut.
     pub fn assemble(
         &self,
@@ -273,8 +273,11 @@ impl Tokenizer {
         let room = longest.saturating_sub(if second.is_some() { 3 } else { 2 });
         let (mut a, mut b) = (first.len(), second.map_or(0, <[u32]>::len));
         let cut = a + b > room;
-        while a + b > room {
-            if a >= b { a -= 1 } else { b -= 1 }
+        if cut {
+            // The longer one is cut to what the shorter leaves, both to halves where that is more; of an odd
+            // room the longer one has the odd token.
+            let shorter = a.min(b).min(room / 2);
+            (a, b) = if a > b { (room - shorter, shorter) } else { (shorter, room - shorter) };
         }
         tokens.clear();
         segments.clear();

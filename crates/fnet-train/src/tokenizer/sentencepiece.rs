@@ -77,10 +77,10 @@ pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
     let flag = |key: &str, usual: bool| config.get(key).and_then(Value::as_bool).unwrap_or(usual);
     let replace = |from: &str, to: &str| Replace::new(from, to).map_err(|e| e.to_string());
     let mut steps: Vec<NormalizerWrapper> = vec![replace("``", "\"")?.into(), replace("''", "\"")?.into()];
-    if !flag("keep_accents", false) {
+    if !flag("keep_accents", true) {
         steps.extend([NFKD.into(), StripAccents.into()]);
     }
-    if flag("do_lower_case", true) {
+    if flag("do_lower_case", false) {
         steps.push(Lowercase.into());
     }
     steps.extend(map.map(NormalizerWrapper::from));

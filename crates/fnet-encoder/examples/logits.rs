@@ -1,0 +1,34 @@
+//! The encoder as a library, below any text: reads sequences of token ids, a JSON object a line, and answers with
+//! what the model's head says of each.
+//!
+//!     echo '{"tokens": [2, 17, 3], "segments": [0, 0, 0]}' | cargo run --release -p fnet-encoder --example logits -- DIR
+
+use std::error::Error;
+use std::io::BufRead;
+use std::path::Path;
+
+use fnet_encoder::{Batch, Workspace, pretrained};
+use serde_json::{Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args().nth(1).ok_or("name a model folder")?;
+    let model = pretrained::open(Path::new(&folder))?;
+    let (mut batch, mut w) = (Batch::new(), Workspace::new());
+    for line in std::io::stdin().lock().lines() {
+        let line: Value = serde_json::from_str(&line?)?;
+        let ids =
+            |key: &str| -> Result<Vec<u32>, serde_json::Error> { serde_json::from_value(line[key].clone()) };
+        let (tokens, segments) = (ids("tokens")?, ids("segments")?);
+        batch.clear();
+        batch.push(&tokens, &segments);
+        model.forward(&batch, None, &mut w)?;
+        let places: Vec<u32> = (0..tokens.len() as u32).collect();
+        let answer = json!({
+            "hidden": model.hidden(&batch, &mut w),
+            "tokens": model.mlm_logits(&batch, &places, &mut w),
+            "classes": model.classify(&batch, None, &mut w),
+        });
+        println!("{answer}");
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+"""Round trips between this program and the installed Transformers, both ways, with random weights.
+
+Every folder that Transformers saves is opened here, compared, saved again by `fnet convert`, opened there and
+compared; so are the tokenizers, and the scores of models that were trained here. Run by run.sh, which builds the
+programs and passes their folder.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers as tf
+from transformers.activations import ACT2FN
+
+TOLERANCE = 1e-4
+# prelu and xielu have weights of their own, which the configuration does not hold.
+ACTIVATIONS = sorted(set(ACT2FN) - {"prelu", "xielu"})
+SHAPES = [  # layers, hidden, feed-forward, segments
+    (1, 20, 24, 1),
+    (2, 36, 50, 2),
+    (3, 64, 96, 4),
+    (5, 100, 130, 3),
+    (12, 48, 64, 4),
+]
+HEADS = {
+    "Model": {},
+    "ForMaskedLM": {},
+    "ForPreTraining": {},
+    "ForNextSentencePrediction": {},
+    "ForSequenceClassification": {"num_labels": 3, "problem_type": "single_label_classification"},
+    "regression": {"num_labels": 1, "problem_type": "regression"},
+}
+FORMATS = ["safetensors", "shards", "bin", "bin shards", "float16", "bfloat16", "single file"]
+
+failures = []
+
+
+def check(what, ok, detail=""):
+    if not ok:
+        failures.append(what)
+        print(f"FAILED {what} {detail}", flush=True)
+
+
+class Programs:
+    def __init__(self, folder):
+        self.fnet = folder / "fnet"
+        self.logits = folder / "examples/logits"
+        self.encode = folder / "examples/encode"
+
+    def run(self, *arguments):
+        done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{arguments}: {done.stderr.strip()[-400:]}")
+        return done.stdout
+
+    def lines(self, program, folder, objects):
+        text = "".join(json.dumps(o) + "\n" for o in objects)
+        done = subprocess.run([str(program), str(folder)], input=text, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{program}: {done.stderr.strip()[-400:]}")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def random_model(family, head, layers, hidden, wide, segments, activation, tied, seed):
+    keys = dict(
+        vocab_size=67,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        intermediate_size=wide,
+        max_position_embeddings=24,
+        type_vocab_size=segments,
+        hidden_act=activation,
+        initializer_range=0.2,
+        tie_word_embeddings=tied,
+        pad_token_id=0,
+        **HEADS[head],
+    )
+    if family == "Bert":
+        config = tf.BertConfig(num_attention_heads=4, **keys)
+    else:
+        config = tf.FNetConfig(bos_token_id=1, eos_token_id=[2, 3] if seed % 2 else 2, **keys)
+    name = "ForSequenceClassification" if head == "regression" else head
+    torch.manual_seed(seed)
+    model = getattr(tf, family + name)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # biases and norms too
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def batches(segments, seed):
+    random = np.random.default_rng(seed)
+    found = []
+    for length in [1, 2, 7, 24]:
+        tokens = random.integers(1, 67, length).tolist()
+        found.append({"tokens": tokens, "segments": sorted(random.integers(0, segments, length).tolist())})
+    return found
+
+
+def theirs(model, batch):
+    with torch.no_grad():
+        out = model(
+            input_ids=torch.tensor([batch["tokens"]]),
+            token_type_ids=torch.tensor([batch["segments"]]),
+            output_hidden_states=True,
+        )
+    found = {}
+    if "hidden_states" in out and out.hidden_states is not None:
+        found["hidden"] = out.hidden_states[-1]
+    name = type(model).__name__
+    if name.endswith("MaskedLM"):
+        found["tokens"] = out.logits
+    elif name.endswith("PreTraining"):
+        found["tokens"], found["classes"] = out.prediction_logits, out.seq_relationship_logits
+    elif not name.endswith("Model"):
+        found["classes"] = out.logits
+    return {key: value.float().numpy().ravel() for key, value in found.items()}
+
+
+def compare(what, ours, model, tests):
+    for mine, batch in zip(ours, tests):
+        for key, exact in theirs(model, batch).items():
+            found = np.array(mine[key])
+            if found.shape != exact.shape:
+                return check(what, False, f"{key}: {found.shape} for {exact.shape}")
+            worst = np.abs(found - exact).max()
+            check(what, worst <= TOLERANCE * max(1, np.abs(exact).max()), f"{key} differs by {worst:.1e}")
+
+
+def save(model, folder, form):
+    """Returns what is to be opened."""
+    if form == "shards":
+        model.save_pretrained(folder, max_shard_size="5KB")
+        assert (folder / "model.safetensors.index.json").exists()
+        return folder
+    if form in ("float16", "bfloat16"):
+        model.to(getattr(torch, form))
+        model.save_pretrained(folder)
+        model.float()
+        return folder
+    model.save_pretrained(folder)
+    if form.startswith("bin"):
+        (folder / "model.safetensors").unlink()
+        state = model.state_dict()
+        if form == "bin":
+            torch.save(state, folder / "pytorch_model.bin")
+        else:
+            names, half = list(state), len(state) // 2
+            shards = {"pytorch_model-00001-of-00002.bin": names[:half], "pytorch_model-00002-of-00002.bin": names[half:]}
+            for file, part in shards.items():
+                torch.save({name: state[name] for name in part}, folder / file)
+            index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
+            (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder / "model.safetensors" if form == "single file" else folder
+
+
+def write_tokenizer(folder):
+    """Any tokenizer with the right size: `convert` wants one."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (folder / "vocab.txt").write_text("\n".join(special + [f"w{i}" for i in range(62)]) + "\n")
+
+
+def models(programs):
+    count = 0
+    cases = []
+    for i, activation in enumerate(ACTIVATIONS):  # every activation, shapes and heads in turn
+        cases.append((*SHAPES[i % len(SHAPES)], activation, list(HEADS)[i % len(HEADS)], i % 3 != 0, FORMATS[i % len(FORMATS)]))
+    for i, head in enumerate(HEADS):  # every head with every shape
+        for j, shape in enumerate(SHAPES):
+            cases.append((*shape, "gelu_new", head, (i + j) % 2 == 0, FORMATS[(i + j) % len(FORMATS)]))
+    for seed, (layers, hidden, wide, segments, activation, head, tied, form) in enumerate(cases):
+        for family in ["FNet", "Bert"]:
+            what = f"{family} {head}, {layers} x {hidden}, {activation}, {'tied' if tied else 'untied'}, {form}"
+            with tempfile.TemporaryDirectory() as place:
+                folder, again = Path(place) / "theirs", Path(place) / "ours"
+                try:
+                    model = random_model(family, head, layers, hidden, wide, segments, activation, tied, seed)
+                    path = save(model, folder, form)
+                    write_tokenizer(folder)
+                    tests = batches(segments, seed)
+                    if form in ("float16", "bfloat16"):  # the rounded weights are the model now
+                        model = type(model).from_pretrained(folder, dtype=torch.float32).eval()
+                    compare(f"open {what}", programs.lines(programs.logits, path, tests), model, tests)
+                    programs.run(programs.fnet, "convert", "--model", path, "--out", again)
+                    opened, info = type(model).from_pretrained(again, output_loading_info=True, dtype=torch.float32)
+                    lost = [n for n in info["missing_keys"] if "pooler" not in n] + list(info["unexpected_keys"])
+                    check(f"save {what}", not lost, f"missing or unexpected: {lost}")
+                    check(f"save {what}", opened.config.architectures == [type(model).__name__], opened.config.architectures)
+                    compare(f"save {what}", programs.lines(programs.logits, again, tests), opened.eval(), tests)
+                except Exception as error:
+                    check(what, False, repr(error))
+            count += 1
+    print(f"{count} models, both ways", flush=True)
+
+
+HOSTILE = [
+    "", " ", "\t\n", "a", "\u00a0", "\u200b\u200d", "e\u0301 \u00e9", "\ufb01 \u2460 \u33a5", "\u4f60\u597d\u4e16\u754c",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\u0645\u0631\u062d\u0628\u0627",
+    "\u2028\u2029\u0085", "a\u0000b", "[MASK] [CLS] [SEP] [PAD] [UNK]", "<unk> <pad> \u2581\u2581 \u2581x", "``quoted'' \"x\"",
+    "I\u0307 \u0130 \u1e9e \u01c5", "1,000,000.5 9, 12,", "x" * 500, "\u0301" * 50, "\ud7ff\ue000\ufffd", "##ing ##",
+    "tab\tand  two   spaces ", "\u1100\u1161\u11a8 \uac01", "\U00010348\U0001d11e", "\u202eabc\u202c", "don't can\u2019t",
+]
+
+
+def tokenizer_texts(path):
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    if len(lines) < 10_000:
+        print(f"{path}: only {len(lines)} lines", flush=True)
+    texts = lines[:10_000] + HOSTILE
+    return texts, [[a, b] for a, b in zip(texts[:200] + HOSTILE, texts[200:400] + HOSTILE[::-1])]
+
+
+def compare_tokenizers(what, programs, folder, tokenizer, texts, pairs):
+    ours = programs.lines(programs.encode, folder, texts + pairs)
+    wrong = 0
+    for text, mine in zip(texts + pairs, ours):
+        # Called directly, it would take an empty second text for none.
+        exact = tokenizer.backend_tokenizer.encode(*(text if isinstance(text, list) else [text]))
+        if exact.ids != mine["tokens"] or exact.type_ids != mine["segments"]:
+            wrong += 1
+            if wrong <= 3:
+                print(f"  {text!r}\n  theirs {exact.ids[:40]}\n  ours   {mine['tokens'][:40]}", flush=True)
+    check(f"tokenizer {what}", wrong == 0, f"{wrong} of {len(ours)} texts differ")
+    print(f"tokenizer {what}: {len(ours)} texts", flush=True)
+
+
+def tokenizers(programs, text_file):
+    import sentencepiece
+
+    texts, pairs = tokenizer_texts(text_file)
+    corpus = "\n".join(text for text in texts[:4_000] if "\0" not in text)
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        (place / "corpus.txt").write_text(corpus)
+        for kind in ["wordpiece", "unigram"]:
+            for cased in [[], ["--cased"]]:
+                out = place / f"{kind}{len(cased)}"
+                programs.run(
+                    programs.fnet, "pretrain", "--corpus", place / "corpus.txt", "--vocab-size", 700, "--kind", kind,
+                    "--preset", "tiny", "--steps", 1, "--quiet", "--out", out, *cased,
+                )
+                tokenizer = tf.AutoTokenizer.from_pretrained(out)
+                compare_tokenizers(f"{kind} {' '.join(cased)}", programs, out, tokenizer, texts, pairs)
+        for lower, accents in [(True, False), (False, True)]:
+            out = place / f"spm{lower}"
+            out.mkdir()
+            sentencepiece.SentencePieceTrainer.train(
+                input=str(place / "corpus.txt"), model_prefix=str(out / "spiece"), vocab_size=700, model_type="unigram",
+                pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="<pad>", unk_piece="<unk>", bos_piece="[CLS]",
+                eos_piece="[SEP]", user_defined_symbols=["[MASK]"], minloglevel=2,
+            )
+            (out / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower, "keep_accents": accents}))
+            # FNetTokenizer is this one under another name, but release 5 runs it without [CLS] and [SEP].
+            tokenizer = tf.AlbertTokenizer.from_pretrained(out)
+            compare_tokenizers(f"spiece.model, lower {lower}", programs, out, tokenizer, texts, pairs)
+        out = place / "vocab"
+        out.mkdir()
+        words = sorted({w for line in texts[:500] for w in line.lower().split() if w.isascii() and w.isalpha()})
+        letters = [chr(c) for c in range(33, 127)] + [f"##{chr(c)}" for c in range(97, 123)]
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        (out / "vocab.txt").write_text("\n".join(dict.fromkeys(special + letters + words)) + "\n")
+        compare_tokenizers("vocab.txt", programs, out, tf.BertTokenizer.from_pretrained(out), texts, pairs)
+
+
+def read_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def scores(programs, data):
+    """After fine-tuning here, a plain evaluation there gives the same metric."""
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        quick = ["--quiet", "--preset", "tiny", "--vocab-size", 600, "--seq-len", 64]
+        for objective, name in [("mlm", "ForMaskedLM"), ("mlm-nsp", "ForPreTraining")]:
+            programs.run(
+                programs.fnet, "pretrain", "--corpus", data / "corpus/valid.txt", "--objective", objective,
+                "--steps", 60, *quick, "--out", place / objective,
+            )
+            auto = tf.AutoModelForMaskedLM if objective == "mlm" else tf.AutoModelForPreTraining
+            opened = auto.from_pretrained(place / objective)
+            check(f"{objective} opens", type(opened).__name__ == "FNet" + name, type(opened).__name__)
+        programs.run(
+            programs.fnet, "convert", "--model", place / "mlm-nsp", "--head", "next-sentence", "--out", place / "nsp"
+        )
+        opened = tf.AutoModelForNextSentencePrediction.from_pretrained(place / "nsp")
+        tests = [{"tokens": [2, 9, 3, 11, 3], "segments": [0, 0, 0, 1, 1]}]
+        compare("next sentence", programs.lines(programs.logits, place / "nsp", tests), opened.eval(), tests)
+        for task, folder, columns, metric in [
+            ("sst2", "sentiment", ["sentence"], "accuracy"),
+            ("stsb", "similarity", ["sentence1", "sentence2"], "pearson"),
+        ]:
+            programs.run(
+                programs.fnet, "finetune", "--model", place / "mlm", "--task", task, "--data", data / folder,
+                "--epochs", 4, "--learning-rate", 1e-3, "--quiet", "--out", place / task,
+            )
+            ours = json.loads(programs.run(programs.fnet, "evaluate", "--model", place / task, "--json"))
+            model = tf.AutoModelForSequenceClassification.from_pretrained(place / task).eval()
+            tokenizer = tf.AutoTokenizer.from_pretrained(place / task)
+            rows = read_rows(data / folder / "dev.tsv")
+            with torch.no_grad():
+                outputs = [
+                    model(**tokenizer(*[row[c] for c in columns], truncation=True, return_tensors="pt")).logits[0].numpy()
+                    for row in rows
+                ]
+            if task == "sst2":
+                exact = np.mean([model.config.id2label[int(o.argmax())] == row["label"] for o, row in zip(outputs, rows)])
+            else:
+                exact = np.corrcoef([float(o[0]) for o in outputs], [float(row["score"]) for row in rows])[0, 1]
+                check("problem_type", model.config.problem_type == "regression")
+            check(f"{task} {metric}", abs(ours[metric] - exact) < 5e-5, f"{ours[metric]:.6f} here, {exact:.6f} there")
+            print(f"{task}: {metric} {ours[metric]:.4f} here, {exact:.4f} there", flush=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("programs", type=Path, help="folder of the built programs")
+    arguments.add_argument("--data", type=Path, required=True, help="the sample data")
+    arguments.add_argument("--text", type=Path, help="10,000 lines for the tokenizers; by default the sample's")
+    given = arguments.parse_args()
+    tf.logging.set_verbosity_error()
+    tf.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    programs = Programs(given.programs)
+    tokenizers(programs, given.text or given.data / "corpus/train.txt")
+    scores(programs, given.data)
+    models(programs)
+    print("FAILED: " + ", ".join(sorted(set(failures))) if failures else "all round trips hold")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
