@@ -223,3 +223,47 @@ for name in MIXERS:
         make(name, FNetForMaskedLM, 9, [9, 5], masked, mixers=2 * [(name, MIXERS[name])], hidden_size=15, **small)
 make("bert", BertForMaskedLM, 70, [70, 70], masked, vocab_size=40, num_hidden_layers=2, intermediate_size=28,
      hidden_size=18, num_attention_heads=3, hidden_act="gelu_new", attention_probs_dropout_prob=0.0)
+
+
+def make_files():
+    """Files that only Python writes: PyTorch's own, whole and in shards, and a SentencePiece model."""
+    if sys.argv[1:] and "files" not in sys.argv[1:]:
+        return
+    import sentencepiece
+    import transformers
+
+    folder = HERE / "files"
+    folder.mkdir(exist_ok=True)
+    model = FNetForMaskedLM.from_pretrained(HERE / "mlm_odd")
+    model.config.save_pretrained(folder)
+    state = model.state_dict()
+    torch.save(state, folder / "pytorch_model.bin")
+    torch.save({name: value.half() for name, value in state.items()}, folder / "half.bin")
+    torch.save(state, folder / "old.bin", _use_new_zipfile_serialization=False)
+    torch.save({"weight": torch.nn.Linear(2, 2)}, folder / "object.bin")
+    model.save_pretrained(folder / "shards", max_shard_size="5KB")
+
+    # Rules of our own, as SentencePiece's are a quarter of a megabyte: a few letters, ligatures and spaces.
+    rules = {"\uff21": "A", "\ufb01": "fi", "\u00e9": "e", "e\u0301": "e", "\u3000": " ", "\u00a0": " ", "\u2122": "TM"}
+    code = lambda text: " ".join(f"{ord(c):X}" for c in text)
+    (folder / "rules.tsv").write_text("".join(f"{code(a)}\t{code(b)}\n" for a, b in sorted(rules.items())))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(HERE.parents[2] / "data/corpus/valid.txt"), model_prefix=str(folder / "spiece"), vocab_size=120,
+        model_type="unigram", pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="<pad>", unk_piece="<unk>",
+        bos_piece="[CLS]", eos_piece="[SEP]", user_defined_symbols=["[MASK]"], minloglevel=2,
+        normalization_rule_tsv=str(folder / "rules.tsv"),
+    )
+    (folder / "spiece.vocab").unlink()
+    (folder / "rules.tsv").unlink()
+    settings = {"do_lower_case": False, "keep_accents": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = transformers.AlbertTokenizer.from_pretrained(folder)
+    texts = [
+        "The fox saw the tired farmer.", "", "  two  spaces\tand a tab ", "\ufb01ne caf\u00e9 cafe\u0301 \uff21\u3000b\u00a0c \u2122",
+        "``quoted'' [MASK] [SEP]", "\u4f60\u597d \U0001f600", "\u2581\u2581x", "don't \u2028 stop",
+    ]
+    examples = [{"text": text, "tokens": tokenizer(text)["input_ids"]} for text in texts]
+    (folder / "spiece.json").write_text(json.dumps(examples, indent=1) + "\n")
+
+
+make_files()

@@ -50,11 +50,12 @@ impl Model {
         make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
     ) -> Result<Self, EncoderError> {
         let mut model = Self::shaped_with(config, head, make)?;
+        model.parameters.allocate();
         model.parameters.start_where(seed, |_| true);
         Ok(model)
     }
 
-    /// A model whose weights are all zero, to be filled.
+    /// A model whose weights are not there yet.
     pub(crate) fn shaped(config: ModelConfig, head: Head) -> Result<Self, EncoderError> {
         Self::shaped_with(config, head, mixers::build)
     }
@@ -83,7 +84,6 @@ impl Model {
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
-        parameters.allocate();
         let (products, recompute) = (Products::new(Precision::F32), false);
         Ok(Self {
             config,

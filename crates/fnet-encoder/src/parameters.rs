@@ -129,7 +129,7 @@ pub enum Init {
 }
 
 impl Parameters {
-    /// Appends a tensor, which is zero until [`start_where`](Self::start_where).
+    /// Appends a tensor to the table; see [`allocate`](Self::allocate).
     pub(crate) fn add(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
         let offset = self.table.last().map_or(0, |last| last.range().end);
         self.table.push(TensorInfo {
@@ -150,7 +150,7 @@ impl Parameters {
 
     /// Allocates all values, zero: pages that the system gives when they are first touched.
     pub(crate) fn allocate(&mut self) {
-        self.values = vec![0.0; self.table.last().map_or(0, |last| last.range().end)];
+        self.values = vec![0.0; self.len()];
     }
 
     /// Gives the chosen tensors their first values. They depend on a tensor's name and the seed alone, so
@@ -205,12 +205,12 @@ impl Parameters {
 
     /// Number of weights.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.table.last().map_or(0, |last| last.range().end)
     }
 
     /// Whether there are no weights.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.len() == 0
     }
 
     /// Number of weights that the optimiser changes.

@@ -31,6 +31,8 @@ pub struct Report {
     pub missing: Vec<String>,
     /// Tensors of the file that the model has no place for.
     pub unused: Vec<String>,
+    /// Tensors of another shape than the configuration's, with both shapes. No model is opened with these.
+    pub misshapen: Vec<String>,
 }
 
 /// Opens a model folder, or one file of weights with `config.json` beside it, with the head it was saved
@@ -50,7 +52,7 @@ pub fn open_reported(path: &Path) -> Result<(Model, Report), EncoderError> {
     let files = Files::open(path)?;
     let (model, report) = files.shape(files.head())?;
     match report.missing.as_slice() {
-        [] => Ok((files.fill(model, 0)?, report)),
+        [] => Ok((files.fill(model, &report, 0)?, report)),
         missing => Err(files.error(format!("lacks {}", some_of(missing)))),
     }
 }
@@ -69,16 +71,38 @@ pub fn folder_of(path: &Path) -> &Path {
 pub fn open_as(path: &Path, head: Head, seed: u64) -> Result<(Model, Report), EncoderError> {
     let files = Files::open(path)?;
     let (model, report) = files.shape(head)?;
-    Ok((files.fill(model, seed)?, report))
+    Ok((files.fill(model, &report, seed)?, report))
 }
 
 /// What a model folder holds, from the headers of its files: no weight is read.
 ///
 /// # Errors
 /// If a file is missing or broken, or the weights are not those of the configuration.
-pub fn inspect(path: &Path) -> Result<(Model, Report), EncoderError> {
+pub fn inspect(path: &Path) -> Result<Inspection, EncoderError> {
     let files = Files::open(path)?;
-    files.shape(files.head())
+    let (model, report) = files.shape(files.head())?;
+    Ok(Inspection {
+        head: model.head(),
+        tensors: model.parameters().table().to_vec(),
+        flops_per_token: model.flops_per_token(model.config().max_position_embeddings),
+        config: files.config,
+        report,
+    })
+}
+
+/// What a model folder holds.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Shape and settings.
+    pub config: ModelConfig,
+    /// The head that it was saved with.
+    pub head: Head,
+    /// The model's tensors.
+    pub tensors: Vec<TensorInfo>,
+    /// Floating-point operations a token, at the longest sequence.
+    pub flops_per_token: f64,
+    /// Tensors that the files lack, and those that have no place.
+    pub report: Report,
 }
 
 /// A model's configuration, with its weight files mapped.
@@ -156,27 +180,21 @@ impl Files {
             )));
         }
         let model = Model::shaped(config.clone(), head)?;
-        let prefixes = ["", "pooler."].map(|part| format!("{}.{part}", config.prefix()));
-        let of_encoder = |name: &str| name.starts_with(&prefixes[0]) && !name.starts_with(&prefixes[1]);
-        let (mut report, mut lacking, mut misshapen) = (Report::default(), Vec::new(), Vec::new());
+        let pooler = format!("{}.pooler.", config.prefix());
+        let mut report = Report::default();
         let table = model.parameters().table();
         for TensorInfo { name, shape, .. } in table {
             match self.weights.shape(name) {
                 Some(found) if found == shape => {}
                 // Another task's classifier.
                 Some(_) if name.starts_with("classifier.") => report.missing.push(name.clone()),
-                Some(found) => misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}")),
-                None if of_encoder(name) => lacking.push(name.clone()),
+                Some(found) => {
+                    report.misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}"));
+                }
                 // A pooler that nothing reads need not be there: Transformers' BertForMaskedLM has none.
-                None if head.outputs() == 0 && name.starts_with(&prefixes[1]) => {}
+                None if head.outputs() == 0 && name.starts_with(&pooler) => {}
                 None => report.missing.push(name.clone()),
             }
-        }
-        if !misshapen.is_empty() {
-            return Err(self.error(some_of(&misshapen)));
-        }
-        if !lacking.is_empty() {
-            return Err(self.error(format!("lacks {}", some_of(&lacking))));
         }
         let known: HashSet<&str> = table.iter().map(|t| t.name.as_str()).collect();
         // The output of a tied head repeats what is there; positions are counted, not read.
@@ -190,9 +208,19 @@ impl Files {
         Ok((model, report))
     }
 
-    /// Reads the weights; those that are not there start fresh.
-    fn fill(&self, mut model: Model, seed: u64) -> Result<Model, EncoderError> {
+    /// Reads the weights; those of a head that are not there start fresh.
+    fn fill(&self, mut model: Model, report: &Report, seed: u64) -> Result<Model, EncoderError> {
+        if !report.misshapen.is_empty() {
+            return Err(self.error(some_of(&report.misshapen)));
+        }
+        let [encoder, pooler] = ["", "pooler."].map(|part| format!("{}.{part}", self.config.prefix()));
+        let of_encoder = |name: &&String| name.starts_with(&encoder) && !name.starts_with(&pooler);
+        let lacking: Vec<String> = report.missing.iter().filter(of_encoder).cloned().collect();
+        if !lacking.is_empty() {
+            return Err(self.error(format!("lacks {}", some_of(&lacking))));
+        }
         let parameters = model.parameters_mut();
+        parameters.allocate();
         parameters.start_where(seed, |info| self.weights.shape(&info.name) != Some(info.shape.as_slice()));
         let table = parameters.table().to_vec();
         let mut rest = parameters.values_mut();

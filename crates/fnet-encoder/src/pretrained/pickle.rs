@@ -312,3 +312,56 @@ impl Machine<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_python_writes() {
+        // pickle.dumps({"a": (1, [300, -2], None)}, protocol=2)
+        let bytes = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01]q\x02(M,\x01J\xfe\xff\xff\xffeN\x87q\x03s.";
+        let pickle = Pickle::read(bytes).unwrap();
+        let [(key, value)] = pickle.entries(pickle.top()).unwrap().collect::<Vec<_>>()[..] else { panic!() };
+        assert_eq!(pickle.text(key), Some("a"));
+        let [first, list, none] = *pickle.items(value).unwrap() else { panic!() };
+        assert_eq!((first, none), (Value::Int(1), Value::Other));
+        assert_eq!(pickle.items(list).unwrap(), [Value::Int(300), Value::Int(-2)]);
+    }
+
+    #[test]
+    fn nothing_is_called() {
+        // os.system("true"), as an attacker would write it.
+        let error = Pickle::read(b"cos\nsystem\n(X\x04\x00\x00\x00truetR.").map(|_| ()).unwrap_err();
+        assert!(error.contains("wants to call os.system"), "{error}");
+    }
+
+    #[test]
+    fn any_sequence_of_opcodes_is_read_or_refused() {
+        const OPCODES: &[u8] = b"()]}NKMJXUcQRSTabdeuslqrhjtG0.\x80\x85\x86\x87\x88\x8a\x8c\x93\x94\x95\n";
+        let mut read = 0;
+        for seed in 0..50_000 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let len = random.random_range(0..24);
+            let mut bytes: Vec<u8> = Vec::new();
+            for _ in 0..len {
+                match random.random_range(0..8) {
+                    0 => bytes.push(random.random_range(0..4)),
+                    1 => bytes.extend(b"ccollections\nOrderedDict\n)R"),
+                    _ => bytes.push(OPCODES[random.random_range(0..OPCODES.len())]),
+                }
+            }
+            bytes.push(b'.');
+            if let Ok(pickle) = Pickle::read(&bytes) {
+                read += 1;
+                let top = pickle.top();
+                (pickle.text(top), pickle.items(top), pickle.call(top), pickle.global(top));
+                pickle.entries(top).into_iter().flatten().for_each(drop);
+            }
+        }
+        assert!(read > 1_000, "{read} were read");
+    }
+}

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use fnet_encoder::TensorInfo;
 use fnet_encoder::pretrained::{self, labels_of};
 use fnet_train::Result;
 use fnet_train::folder::RunFolder;
@@ -24,16 +25,17 @@ pub struct Args {
 
 /// Runs `fnet inspect`.
 pub fn run(args: &Args) -> Result<()> {
-    let (model, report) = pretrained::inspect(&args.model)?;
-    let (config, parameters) = (model.config(), model.parameters());
+    let inspection = pretrained::inspect(&args.model)?;
+    let (config, report) = (&inspection.config, &inspection.report);
+    let parameters: usize = inspection.tensors.iter().map(TensorInfo::len).sum();
     let folder = RunFolder::new(pretrained::folder_of(&args.model), true)?;
     let results = folder.results();
     let mixers: Vec<String> =
         config.layer_mixers().iter().map(|m| json!(m).as_str().unwrap_or_default().to_string()).collect();
     let tensors: Vec<Value> =
-        parameters.table().iter().map(|t| json!({"name": t.name, "shape": t.shape})).collect();
+        inspection.tensors.iter().map(|t| json!({"name": t.name, "shape": t.shape})).collect();
     let mut object = json!({
-        "head": format!("{:?}", model.head()),
+        "head": format!("{:?}", inspection.head),
         "labels": labels_of(config),
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
@@ -42,11 +44,12 @@ pub fn run(args: &Args) -> Result<()> {
         "longest_sequence": config.max_position_embeddings,
         "mixers": mixers,
         "padding": config.padding,
-        "parameters": parameters.len(),
-        "bytes": 4 * parameters.len(),
-        "flops_per_token": model.flops_per_token(config.max_position_embeddings),
+        "parameters": parameters,
+        "bytes": 4 * parameters,
+        "flops_per_token": inspection.flops_per_token,
         "missing_tensors": report.missing,
         "unused_tensors": report.unused,
+        "misshapen_tensors": report.misshapen,
         "results": results,
     });
     if args.tensors {
