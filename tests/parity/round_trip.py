@@ -274,6 +274,23 @@ def read_rows(path):
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+def check_padded(programs, folder, model, tokenizer, text):
+    """Padding that is mixed in: `--pad-to` and `padding="max_length"` give one vector of the first token."""
+    path = folder / "text.csv"
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([[f"text{i}" for i in range(len(text))], text])
+    columns = ",".join(f"text{i}" for i in range(len(text)))
+    programs.run(
+        programs.fnet, "embed", "--model", folder, "--input", path, "--text", columns, "--pool", "first", "--pad-to", 48,
+        "--quiet", "--output", folder / "padded.npy",
+    )
+    padded = tokenizer(*text, padding="max_length", max_length=48, return_tensors="pt")
+    with torch.no_grad():
+        exact = model.fnet(**padded).last_hidden_state[0, 0].numpy()
+    worst = np.abs(np.load(folder / "padded.npy")[0] - exact).max()
+    check(f"{folder.name} padded to 48", worst <= TOLERANCE, f"differs by {worst:.1e}")
+
+
 def scores(programs, data):
     """After fine-tuning here, a plain evaluation there gives the same metric."""
     with tempfile.TemporaryDirectory() as place:
@@ -305,10 +322,11 @@ def scores(programs, data):
             model = tf.AutoModelForSequenceClassification.from_pretrained(place / task).eval()
             tokenizer = tf.AutoTokenizer.from_pretrained(place / task)
             rows = read_rows(data / folder / "dev.tsv")
+            texts = [[row[c] for c in columns] for row in rows]
+            check_padded(programs, place / task, model, tokenizer, texts[0])
             with torch.no_grad():
                 outputs = [
-                    model(**tokenizer(*[row[c] for c in columns], truncation=True, return_tensors="pt")).logits[0].numpy()
-                    for row in rows
+                    model(**tokenizer(*text, truncation=True, return_tensors="pt")).logits[0].numpy() for text in texts
                 ]
             if task == "sst2":
                 exact = np.mean([model.config.id2label[int(o.argmax())] == row["label"] for o, row in zip(outputs, rows)])
