@@ -56,6 +56,31 @@ fn a_comparison_goes_on_where_it_was() {
 }
 
 #[test]
+fn minutes_become_steps_that_stay() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, out) = (place.path(), place.path().join("compared"));
+    let command = command("").replace("--steps 6", "--minutes 0.002 --precision bf16 --products library");
+    let first = json(&run(folder, &format!("{command} --json")));
+    let steps: Value = serde_json::from_slice(&std::fs::read(out.join("steps.json")).unwrap()).unwrap();
+    for entry in first["entries"].as_array().unwrap() {
+        let name = entry["name"].as_str().unwrap();
+        assert_eq!(entry["pretraining"][0]["steps"], steps[name]["Ok"], "{name}");
+    }
+    assert!(!out.join("trials").exists());
+    let settings = std::fs::read_to_string(out.join("runs/none/seed-1/pretrained/training.toml")).unwrap();
+    assert!(
+        settings.contains("precision = \"bf16\"") && settings.contains("products = \"library\""),
+        "{settings}"
+    );
+    // Run again after a loss, it has the same steps, and so the same bytes.
+    let weights = out.join("runs/none/seed-1/pretrained/model.safetensors");
+    let before = std::fs::read(&weights).unwrap();
+    std::fs::remove_dir_all(out.join("runs/none")).unwrap();
+    run(folder, &command);
+    assert!(std::fs::read(&weights).unwrap() == before);
+}
+
+#[test]
 fn stopped_it_writes_a_checkpoint_and_goes_on() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();

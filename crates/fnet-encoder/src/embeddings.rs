@@ -1,3 +1,4 @@
+use crate::dropout_sites;
 use crate::gemm::Out;
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops::{embedding, layer_norm};
@@ -14,8 +15,6 @@ pub(crate) struct Embeddings {
     width: usize,
     pad: Option<u32>,
 }
-
-const EMBEDDING_SITE: u32 = 0;
 
 impl Embeddings {
     pub fn new(b: &mut Builder) -> Self {
@@ -56,7 +55,7 @@ impl Embeddings {
             projection.forward(p, &w.normed, &mut w.hidden);
         }
         if let Some(dropout) = p.dropout {
-            dropout.apply(EMBEDDING_SITE, &mut w.hidden);
+            dropout.apply(dropout_sites::EMBEDDINGS, &mut w.hidden);
         }
     }
 
@@ -64,7 +63,7 @@ impl Embeddings {
     pub fn backward(&self, p: Pass, gradients: &mut Gradients, w: &mut Workspace) {
         let (batch, partial) = (p.batch, &mut w.scratch.partial);
         if let Some(dropout) = p.dropout {
-            dropout.apply(EMBEDDING_SITE, &mut w.d_hidden);
+            dropout.apply(dropout_sites::EMBEDDINGS, &mut w.d_hidden);
         }
         set_len(&mut w.d_sum, w.d_hidden.len());
         let e = &w.embedded;

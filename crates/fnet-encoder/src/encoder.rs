@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::EncoderError;
+use crate::dropout_sites;
 use crate::gemm::Out;
 use crate::mixers::{Mixer, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
@@ -49,7 +50,7 @@ impl Layer {
             activation: c.activation()?,
             hidden,
             wide,
-            site: dropout_site(index),
+            site: dropout_sites::feed_forward(index),
             tensors: 0..0,
         };
         layer.tensors = first..b.parameters.table().len();
@@ -212,14 +213,4 @@ fn scatter(rows: &[f32], places: &[u32], width: usize, to: &mut [f32]) {
     for (row, place) in rows.chunks_exact(width).zip(places) {
         ops::add(&mut to[*place as usize * width..][..width], row);
     }
-}
-
-/// Dropout after the feed-forward layer of layer `index`; the embeddings have site 0.
-fn dropout_site(index: usize) -> u32 {
-    index as u32 + 1
-}
-
-/// Dropout after the mixing of layer `index`.
-pub(crate) fn mixing_dropout_site(index: usize) -> u32 {
-    1 << 16 | dropout_site(index)
 }

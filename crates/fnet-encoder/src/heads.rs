@@ -1,6 +1,7 @@
 //! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
 use crate::EncoderError;
+use crate::dropout_sites;
 use crate::gemm::Out;
 use crate::loss::Loss;
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
@@ -9,8 +10,6 @@ use crate::ops::dropout::Dropout;
 use crate::ops::{layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::{Gradients, Tensor};
 use crate::workspace::{HeadActivations, set_len};
-
-const CLASSIFIER_SITE: u32 = u32::MAX;
 
 /// Masked tokens whose logits are held at once.
 pub(crate) const LOGIT_ROWS: usize = 256;
@@ -245,7 +244,7 @@ impl Classifier {
         active.clear();
         active.extend_from_slice(&head.dense);
         if let Some(dropout) = self.dropout(p) {
-            dropout.apply(CLASSIFIER_SITE, active);
+            dropout.apply(dropout_sites::CLASSIFIER, active);
         }
         set_len(&mut head.logits, p.batch.len() * self.output.outputs());
         self.output.forward(p, active, &mut head.logits);
@@ -276,7 +275,7 @@ impl Classifier {
         self.output.backward_parameters(p, gradients, &head.logits, &head.active, partial);
         self.output.backward_input(p, &head.logits, &mut head.d_active, Out::Set);
         if let Some(dropout) = self.dropout(p) {
-            dropout.apply(CLASSIFIER_SITE, &mut head.d_active);
+            dropout.apply(dropout_sites::CLASSIFIER, &mut head.d_active);
         }
         tanh::backward(&head.dense, &mut head.d_active);
         pooler.dense.backward_parameters(p, gradients, &head.d_active, rows, partial);

@@ -27,6 +27,7 @@ mod arch;
 mod batch;
 mod config;
 mod cost;
+mod dropout_sites;
 mod embeddings;
 mod encoder;
 mod error;

@@ -5,7 +5,6 @@ use fnet_encoder::Model;
 use fnet_encoder::pretrained::write_whole;
 use serde_json::{Value, json};
 
-use crate::card;
 use crate::error::{Error, Result};
 pub use crate::folder::{REPORT_FILE, RESULTS_FILE};
 use crate::folder::{RunFolder, SETTINGS_FILE};
@@ -70,7 +69,7 @@ pub fn table(rows: &[(String, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// Writes `results.json`, `report.html` and the model card into a run's folder.
+/// Writes `results.json` and `report.html` into a run's folder.
 ///
 /// # Errors
 /// If the folder cannot be read or written.
@@ -80,8 +79,7 @@ pub fn write(folder: &RunFolder, title: &str, results: &Value) -> Result<()> {
     let path = folder.file(SETTINGS_FILE);
     let settings = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
     let page = page(title, results, &folder.read_metrics()?, &settings);
-    write_whole(&folder.file(REPORT_FILE), page.as_bytes())?;
-    card::write(folder, results)
+    Ok(write_whole(&folder.file(REPORT_FILE), page.as_bytes())?)
 }
 
 fn page(title: &str, results: &Value, metrics: &[Value], settings: &str) -> String {

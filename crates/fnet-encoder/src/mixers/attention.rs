@@ -3,7 +3,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::{Mixer, sequences};
-use crate::encoder::mixing_dropout_site;
+use crate::dropout_sites;
 use crate::gemm::{Out, matmul_nn, matmul_tn};
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops::attention::{self, Rows, Scores};
@@ -51,7 +51,7 @@ impl Attention {
             output: b.linear(&format!("{name}.output.dense"), hidden, hidden),
             heads: b.config.attention_heads(),
             hidden,
-            site: mixing_dropout_site(layer),
+            site: dropout_sites::mixing(layer),
         }
     }
 

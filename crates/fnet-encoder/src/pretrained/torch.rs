@@ -6,7 +6,7 @@ use std::io::Cursor;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{Pickle, Value};
-use super::weight_files::{Kind, Place};
+use super::stored::{Kind, Place};
 
 /// Longest pickle that is believed: it holds names and shapes, thousands of which fit in a megabyte.
 const LONGEST_PICKLE: u64 = 4 << 20;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::f16;
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::SafeTensors;
 use serde_json::Value;
 
+use super::stored::{Kind, Place};
 use super::{WEIGHTS_FILE, torch};
 use crate::{EncoderError, TensorInfo};
 
@@ -18,49 +18,6 @@ const LONGEST_HEADER: u64 = 16 << 20;
 const SHARDS_FILE: &str = "model.safetensors.index.json";
 const TORCH_FILE: &str = "pytorch_model.bin";
 const TORCH_SHARDS_FILE: &str = "pytorch_model.bin.index.json";
-
-/// How a tensor's values are stored.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
-    F32,
-    F16,
-    Bf16,
-    F64,
-    /// No weights; a name for it, and bytes a value.
-    Other(&'static str, usize),
-}
-
-impl Kind {
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::F64 => 8,
-            Self::Other(_, bytes) => bytes,
-        }
-    }
-}
-
-impl From<Dtype> for Kind {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::F16 => Self::F16,
-            Dtype::BF16 => Self::Bf16,
-            Dtype::F64 => Self::F64,
-            _ => Self::Other("whole numbers or a format that is not known", 1),
-        }
-    }
-}
-
-/// Where a tensor lies.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Place {
-    pub file: usize,
-    pub kind: Kind,
-    pub shape: Vec<usize>,
-    pub bytes: Range<usize>,
-}
 
 /// The tensors of a model folder or of a single file.
 pub(super) struct WeightFiles {

@@ -10,7 +10,7 @@ use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
-use fnet_train::{Error, Result, report};
+use fnet_train::{Error, Result, card, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -222,6 +222,7 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
     }
     let results = summary(&all, first, best);
     report::write(folder, "Fine-tuning, several seeds", &results)?;
+    card::write(folder, &results)?;
     Ok(results)
 }
 
@@ -263,6 +264,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     .run(&running.stop)?;
     let results = report::results(&state, &model);
     report::write(folder, "Fine-tuning", &results)?;
+    card::write(folder, &results)?;
     Ok(results)
 }
 

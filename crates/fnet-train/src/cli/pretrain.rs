@@ -12,7 +12,7 @@ use fnet_train::progress::Progress;
 use fnet_train::random::fingerprint;
 use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
-use fnet_train::{Error, Result, report};
+use fnet_train::{Error, Result, card, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -428,6 +428,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     .run(&running.stop)?;
     let results = report::results(&state, &model);
     report::write(folder, "Pretraining", &results)?;
+    card::write(folder, &results)?;
     Ok(results)
 }
 

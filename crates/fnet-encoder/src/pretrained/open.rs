@@ -1,0 +1,254 @@
+//! Opening a model folder: which head it has, which tensors there are, and reading them.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+use super::weight_files::WeightFiles;
+use super::{CONFIG_FILE, TIED_BIAS};
+use crate::heads::UNTIED_BIAS;
+use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
+
+/// What opening a folder found beside the tensors it wanted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Tensors of the model that the file lacks; they keep their fresh values.
+    pub missing: Vec<String>,
+    /// Tensors of the file that the model has no place for.
+    pub unused: Vec<String>,
+    /// Tensors of another shape than the configuration's, with both shapes. No model is opened with these.
+    pub misshapen: Vec<String>,
+}
+
+/// Opens a model folder, or one file of weights with `config.json` beside it, with the head it was saved
+/// with.
+///
+/// # Errors
+/// If a file is missing, broken or does not fit the configuration; if a weight is missing.
+pub fn open(path: &Path) -> Result<Model, EncoderError> {
+    Ok(open_reported(path)?.0)
+}
+
+/// As [`open`], with the tensors of the file that the model has no place for.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_reported(path: &Path) -> Result<(Model, Report), EncoderError> {
+    let files = Files::open(path)?;
+    let (model, report) = files.shape(files.head())?;
+    match report.missing.as_slice() {
+        [] => Ok((files.fill(model, &report, 0)?, report)),
+        missing => Err(files.error(format!("lacks {}", some_of(missing)))),
+    }
+}
+
+/// The folder that a model is opened from: itself, or that of a file of weights.
+pub fn folder_of(path: &Path) -> &Path {
+    let folder = if path.is_file() { path.parent() } else { None };
+    folder.unwrap_or(path)
+}
+
+/// Opens a model under another head: tensors that the file lacks start fresh from `seed`.
+///
+/// # Errors
+/// If a file is missing or broken, a tensor has another shape than the configuration says, a
+/// weight is not finite, or the encoder's own tensors are missing.
+pub fn open_as(path: &Path, head: Head, seed: u64) -> Result<(Model, Report), EncoderError> {
+    let files = Files::open(path)?;
+    let (model, report) = files.shape(head)?;
+    Ok((files.fill(model, &report, seed)?, report))
+}
+
+/// What a model folder holds, from the headers of its files: no weight is read.
+///
+/// # Errors
+/// If a file is missing or broken, or the weights are not those of the configuration.
+pub fn inspect(path: &Path) -> Result<Inspection, EncoderError> {
+    let files = Files::open(path)?;
+    let (model, report) = files.shape(files.head())?;
+    Ok(Inspection {
+        head: model.head(),
+        tensors: model.parameters().table().to_vec(),
+        flops_per_token: model.flops_per_token(model.config().max_position_embeddings),
+        config: files.config,
+        report,
+    })
+}
+
+/// What a model folder holds.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Shape and settings.
+    pub config: ModelConfig,
+    /// The head that it was saved with.
+    pub head: Head,
+    /// The model's tensors.
+    pub tensors: Vec<TensorInfo>,
+    /// Floating-point operations a token, at the longest sequence.
+    pub flops_per_token: f64,
+    /// Tensors that the files lack, and those that have no place.
+    pub report: Report,
+}
+
+/// A model's configuration, with its weight files mapped.
+struct Files {
+    config: ModelConfig,
+    weights: WeightFiles,
+}
+
+impl Files {
+    fn open(path: &Path) -> Result<Self, EncoderError> {
+        let config = ModelConfig::read(&folder_of(path).join(CONFIG_FILE))?;
+        let mut weights = WeightFiles::open(path)?;
+        let names: HashSet<String> = weights.names().map(ToString::to_string).collect();
+        let bias =
+            if !config.tie_word_embeddings && !names.contains(UNTIED_BIAS) { UNTIED_BIAS } else { TIED_BIAS };
+        // A bare encoder is saved without its prefix; old files name a norm's weights as in its paper.
+        let prefix = format!("{}.", config.prefix());
+        let bare = !weights.names().any(|name| name.starts_with(&prefix));
+        weights.rename(|name| {
+            let part = name.split('.').next().unwrap_or("");
+            let prefix =
+                if bare && ["embeddings", "encoder", "pooler"].contains(&part) { &prefix } else { "" };
+            let modern = match name.rsplit_once("LayerNorm.") {
+                Some((place, "gamma")) => format!("{place}LayerNorm.weight"),
+                Some((place, "beta")) => format!("{place}LayerNorm.bias"),
+                _ if name == TIED_BIAS => bias.to_string(),
+                _ => name.to_string(),
+            };
+            Some(format!("{prefix}{modern}"))
+        });
+        Ok(Self { config, weights })
+    }
+
+    fn error(&self, message: String) -> EncoderError {
+        EncoderError::Format { path: self.weights.path().into(), message }
+    }
+
+    /// The head by `architectures`, or without it by the heads whose weights are there.
+    fn head(&self) -> Head {
+        if let Some(head) = head_of(&self.config) {
+            return head;
+        }
+        let has = |name| self.weights.shape(name).is_some();
+        match (has("cls.predictions.bias"), has("cls.seq_relationship.weight"), has("classifier.weight")) {
+            (true, true, _) => Head::PreTraining,
+            (true, false, _) => Head::MaskedLm,
+            (false, true, _) => Head::NextSentence,
+            (false, false, true) => classification(&self.config),
+            (false, false, false) => Head::Encoder,
+        }
+    }
+
+    /// The model without its weights, and which of them there are.
+    fn shape(&self, head: Head) -> Result<(Model, Report), EncoderError> {
+        let config = &self.config;
+        let words = &format!("{}.embeddings.word_embeddings.weight", config.prefix());
+        let Some(shape) = self.weights.shape(words) else { return Err(self.error(format!("lacks {words}"))) };
+        let expected = [config.vocab_size, config.hidden_size];
+        if shape != expected {
+            return Err(self.error(format!("{words} is {shape:?}, config.json says {expected:?}")));
+        }
+        let lacks = |layer: &usize| {
+            self.weights.shape(&format!("{}.output.dense.weight", config.layer_name(*layer))).is_none()
+        };
+        if let Some(layer) = (0..config.num_hidden_layers).find(lacks) {
+            let layers = config.num_hidden_layers;
+            return Err(self.error(format!("lacks layer {layer} of the {layers} that config.json names")));
+        }
+        // Two bytes a weight at least: a false size is refused before it is allocated.
+        if config.encoder_weights() * 2 > self.weights.len() as u128 {
+            return Err(self.error(format!(
+                "holds {} bytes, too few for the {} weights that config.json names",
+                self.weights.len(),
+                config.encoder_weights()
+            )));
+        }
+        let model = Model::shaped(config.clone(), head)?;
+        let pooler = format!("{}.pooler.", config.prefix());
+        let mut report = Report::default();
+        let table = model.parameters().table();
+        for TensorInfo { name, shape, .. } in table {
+            match self.weights.shape(name) {
+                Some(found) if found == shape => {}
+                // Another task's classifier.
+                Some(_) if name.starts_with("classifier.") => report.missing.push(name.clone()),
+                Some(found) => {
+                    report.misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}"));
+                }
+                // A pooler that nothing reads need not be there: Transformers' BertForMaskedLM has none.
+                None if head.outputs() == 0 && name.starts_with(&pooler) => {}
+                None => report.missing.push(name.clone()),
+            }
+        }
+        let known: HashSet<&str> = table.iter().map(|t| t.name.as_str()).collect();
+        // The output of a tied head repeats what is there; positions are counted, not read.
+        let repeated = |name: &str| {
+            name.starts_with("cls.predictions.decoder.")
+                || name == TIED_BIAS
+                || name.ends_with("embeddings.position_ids")
+        };
+        let unused = self.weights.names().filter(|name| !known.contains(name) && !repeated(name));
+        report.unused = unused.map(ToString::to_string).collect();
+        Ok((model, report))
+    }
+
+    /// Reads the weights; those of a head that are not there start fresh.
+    fn fill(&self, mut model: Model, report: &Report, seed: u64) -> Result<Model, EncoderError> {
+        if !report.misshapen.is_empty() {
+            return Err(self.error(some_of(&report.misshapen)));
+        }
+        let [encoder, pooler] = ["", "pooler."].map(|part| format!("{}.{part}", self.config.prefix()));
+        let of_encoder = |name: &&String| name.starts_with(&encoder) && !name.starts_with(&pooler);
+        let lacking: Vec<String> = report.missing.iter().filter(of_encoder).cloned().collect();
+        if !lacking.is_empty() {
+            return Err(self.error(format!("lacks {}", some_of(&lacking))));
+        }
+        let parameters = model.parameters_mut();
+        parameters.allocate();
+        parameters.start_where(seed, |info| self.weights.shape(&info.name) != Some(info.shape.as_slice()));
+        let table = parameters.table().to_vec();
+        let mut rest = parameters.values_mut();
+        let mut tensors = Vec::with_capacity(table.len());
+        for info in &table {
+            let (values, after) = std::mem::take(&mut rest).split_at_mut(info.len());
+            rest = after;
+            if self.weights.shape(&info.name) == Some(info.shape.as_slice()) {
+                tensors.push((info, values));
+            }
+        }
+        tensors.into_par_iter().try_for_each(|(info, values)| self.weights.read(info, values))?;
+        Ok(model)
+    }
+}
+
+/// The first few of a list, and how many more there are.
+pub fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() <= SHOWN { shown } else { format!("{shown}, and {} more", names.len() - SHOWN) }
+}
+
+/// The head that a configuration was saved with, by its `architectures`; `None` where there are none.
+fn head_of(config: &ModelConfig) -> Option<Head> {
+    let architecture = config.other.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str)?;
+    let task = architecture.strip_prefix("FNet").or(architecture.strip_prefix("Bert")).unwrap_or("");
+    Some(match task {
+        "ForSequenceClassification" => classification(config),
+        "ForPreTraining" => Head::PreTraining,
+        "ForNextSentencePrediction" => Head::NextSentence,
+        "ForMaskedLM" => Head::MaskedLm,
+        _ => Head::Encoder,
+    })
+}
+
+fn classification(config: &ModelConfig) -> Head {
+    if config.other.get("problem_type").and_then(Value::as_str) == Some("regression") {
+        return Head::Regression;
+    }
+    let named = config.other.get("id2label").and_then(Value::as_object).map(Map::len);
+    let counted = || config.other.get("num_labels").and_then(Value::as_u64).map(|n| n as usize);
+    Head::Classification { labels: named.or_else(counted).unwrap_or(2).max(1) }
+}

@@ -1,0 +1,129 @@
+//! Writing a model folder that Transformers opens.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+use serde_json::{Map, Value, json};
+
+use super::{CONFIG_FILE, TIED_BIAS, WEIGHTS_FILE};
+use crate::heads::UNTIED_BIAS;
+use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
+
+struct View<'a> {
+    info: &'a TensorInfo,
+    values: &'a [f32],
+}
+
+impl safetensors::View for View<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.info.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * 4
+    }
+}
+
+/// The bytes of `model.safetensors`.
+///
+/// # Errors
+/// If the tensors cannot be serialised.
+pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
+    let parameters = model.parameters();
+    // Transformers' BertForMaskedLM has no pooler, its FNetForMaskedLM has one.
+    let is_bare_bert = !model.config().has_projection() && model.head() == Head::MaskedLm;
+    let views = parameters
+        .table()
+        .iter()
+        .filter(|info| !(is_bare_bert && info.name.contains(".pooler.")))
+        .map(|info| (info.name.as_str(), View { info, values: &parameters.values()[info.range()] }));
+    // Transformers looks for both biases.
+    let table = parameters.table();
+    let repeated = table.iter().find(|info| info.name == UNTIED_BIAS);
+    let repeated =
+        repeated.map(|info| (TIED_BIAS, View { info, values: &parameters.values()[info.range()] }));
+    let views = views.chain(repeated);
+    let metadata = [("format".to_string(), "pt".to_string())].into();
+    safetensors::serialize(views, Some(metadata))
+        .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
+}
+
+/// The text of `config.json`, with the head's architecture.
+pub fn config_to_json(model: &Model) -> String {
+    let mut config = model.config().clone();
+    let family = if config.has_projection() { "FNet" } else { "Bert" };
+    let task = match model.head() {
+        Head::Encoder => "Model",
+        Head::MaskedLm => "ForMaskedLM",
+        Head::PreTraining => "ForPreTraining",
+        Head::NextSentence => "ForNextSentencePrediction",
+        Head::Classification { .. } | Head::Regression => "ForSequenceClassification",
+    };
+    let architecture = format!("{family}{task}");
+    config.other.insert("architectures".into(), json!([architecture]));
+    if model.head() == Head::Regression {
+        config.other.insert("problem_type".into(), json!("regression"));
+        config.other.insert("id2label".into(), json!({"0": "LABEL_0"}));
+        config.other.insert("label2id".into(), json!({"LABEL_0": 0}));
+    } else if let Head::Classification { labels } = model.head() {
+        config.other.insert("problem_type".into(), json!("single_label_classification"));
+        let named = config.other.get("id2label").and_then(Value::as_object).map(Map::len);
+        if named != Some(labels) {
+            set_labels(&mut config, &(0..labels).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>());
+        }
+    }
+    serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
+}
+
+/// Names a classifier's labels in the configuration, as Transformers does.
+pub fn set_labels(config: &mut ModelConfig, labels: &[String]) {
+    let ids = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l)));
+    config.other.insert("id2label".into(), Value::Object(ids.collect()));
+    let names = labels.iter().enumerate().map(|(i, l)| (l.clone(), json!(i)));
+    config.other.insert("label2id".into(), Value::Object(names.collect()));
+}
+
+/// A classifier's labels in the order of its outputs, where the configuration names them.
+pub fn labels_of(config: &ModelConfig) -> Option<Vec<String>> {
+    let ids = config.other.get("id2label")?.as_object()?;
+    (0..ids.len()).map(|i| Some(ids.get(&i.to_string())?.as_str()?.to_string())).collect()
+}
+
+/// Writes `config.json` and `model.safetensors` into an existing folder.
+///
+/// # Errors
+/// If a file cannot be written; what was there before is then still whole.
+pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
+    write_whole(&folder.join(CONFIG_FILE), config_to_json(model).as_bytes())?;
+    write_whole(&folder.join(WEIGHTS_FILE), &weights_to_bytes(model)?)
+}
+
+/// Writes a file aside, syncs it and renames it: at any moment either the old or the new one is there.
+///
+/// # Errors
+/// If the folder cannot be written to; the file is then as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError> {
+    let io = |source| EncoderError::Io { path: path.into(), source };
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.part", std::process::id())); // two programs may write the same cache
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&aside, path));
+    if renamed.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    renamed.map_err(io)
+}
