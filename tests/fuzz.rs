@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -100,6 +101,47 @@ fn model(path: &Path) -> Result<(), String> {
     pretrained::inspect(path).map(drop).map_err(|e| e.to_string())
 }
 
+/// An archive as PyTorch writes it.
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[0; 64][..])] {
+        archive.start_file(name, stored).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// Pickles of a few megabytes that recall one large thing hundreds of thousands of times.
+fn swelling_pickles() -> [Vec<u8>; 2] {
+    let tensor = |shape: &[u8]| {
+        let storage =
+            b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ";
+        [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage[..], b"K\x00", shape, shape, b"\x89NtR"].concat()
+    };
+    // A name of a megabyte for every entry of the dictionary.
+    let mut names = b"\x80\x02X\x00\x00\x10\x00".to_vec();
+    names.resize(names.len() + (1 << 20), b'a');
+    names.extend(b"q\x00");
+    names.extend(tensor(b"K\x01\x85"));
+    names.extend(b"q\x01}(");
+    names.extend(b"h\x00h\x01".repeat(500_000));
+    names.extend(b"u.");
+    // A tensor of half a million axes for every entry.
+    let mut axes = b"\x80\x02(".to_vec();
+    axes.extend(b"K\x01".repeat(500_000));
+    axes.extend(b"tq\x00");
+    axes.extend(tensor(b"h\x00"));
+    axes.extend(b"q\x01}(");
+    for i in 0..50_000_u32 {
+        axes.extend(b"X\x04\x00\x00\x00");
+        axes.extend(i.to_be_bytes().map(|b| b % 100 + b'!'));
+        axes.extend(b"h\x01");
+    }
+    axes.extend(b"u.");
+    [names, axes]
+}
+
 /// One test, as it measures the memory of the whole process.
 #[test]
 fn damaged_files_are_opened_or_refused() {
@@ -119,6 +161,14 @@ fn damaged_files_are_opened_or_refused() {
     std::fs::remove_file(folder.join("model.safetensors")).unwrap();
     let archives = ["pytorch_model", "half", "object", "old"].map(|name| read(&format!("files/{name}.bin")));
     fuzz("pytorch_model.bin", &archives, folder, model);
+    for (pickle, says) in swelling_pickles().iter().zip(["a name of 1048576 bytes", "is no tensor"]) {
+        std::fs::write(folder.join("pytorch_model.bin"), archive(pickle)).unwrap();
+        MEMORY.reset_peak_usage();
+        let message = model(folder).unwrap_err();
+        assert!(message.contains(says), "{message}");
+        let megabytes = MEMORY.peak_usage_as_mb();
+        assert!(megabytes < 8.0 * MOST_MEGABYTES, "{megabytes} MB for {} kB", pickle.len() / 1000);
+    }
     std::fs::remove_file(folder.join("pytorch_model.bin")).unwrap();
     for shard in 1..=4 {
         let name = format!("model-0000{shard}-of-00004.safetensors");

@@ -254,7 +254,7 @@ def tokenizers(programs, text_file):
             sentencepiece.SentencePieceTrainer.train(
                 input=str(place / "corpus.txt"), model_prefix=str(out / "spiece"), vocab_size=700, model_type="unigram",
                 pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="<pad>", unk_piece="<unk>", bos_piece="[CLS]",
-                eos_piece="[SEP]", user_defined_symbols=["[MASK]"], minloglevel=2,
+                eos_piece="[SEP]", user_defined_symbols=["[MASK]"], minloglevel=2, hard_vocab_limit=False,
             )
             (out / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower, "keep_accents": accents}))
             # FNetTokenizer is this one under another name, but release 5 runs it without [CLS] and [SEP].

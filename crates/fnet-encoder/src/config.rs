@@ -97,11 +97,12 @@ pub enum TokenIds {
 }
 
 /// What Transformers' `BertConfig` has where it differs from `FNetConfig`, for keys that a file leaves out.
-fn bert_defaults() -> [(&'static str, Value); 6] {
+fn bert_defaults() -> [(&'static str, Value); 7] {
     [
         ("vocab_size", 30_522.into()),
         ("hidden_act", "gelu".into()),
         ("type_vocab_size", 2.into()),
+        ("num_attention_heads", 12.into()),
         ("pad_token_id", 0.into()),
         ("bos_token_id", Value::Null),
         ("eos_token_id", Value::Null),
@@ -239,7 +240,8 @@ impl ModelConfig {
             _ => 0,
         };
         let mixing: u128 = self.layer_mixers().iter().map(mixing).sum();
-        h * rows + h * h + mixing + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
+        let projection = if self.has_projection() { h * h } else { 0 };
+        h * rows + projection + mixing + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
     }
 
     /// Refuses what cannot be built, before anything is allocated.
@@ -305,6 +307,14 @@ impl ModelConfig {
             if other(key) == &Value::Bool(true) {
                 return fail(format!("{key} is true; only encoders can be opened"));
             }
+        }
+        // In Transformers that takes the leading part of a longer sequence's transform.
+        if other("use_tpu_fourier_optimizations") == &Value::Bool(true)
+            && self.max_position_embeddings <= 4_096
+        {
+            return fail(
+                "use_tpu_fourier_optimizations is true, which changes the mixing; set it to false".into(),
+            );
         }
         let mixers = self.layer_mixers();
         if self.is_bert() && mixers.iter().any(|m| *m != MixerKind::Attention) {

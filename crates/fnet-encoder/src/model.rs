@@ -11,6 +11,9 @@ use crate::parameters::Gradients;
 use crate::workspace::{Workspace, set_len};
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
 
+/// More labels than this are a mistake or an attack.
+const MOST_LABELS: usize = 1 << 16;
+
 /// An FNet encoder with one head.
 ///
 /// A training step is [`forward`](Self::forward), then [`mlm_loss`](Self::mlm_loss) or
@@ -68,6 +71,10 @@ impl Model {
         config.check()?;
         if head == (Head::Classification { labels: 0 }) {
             return Err(EncoderError::Config("a classifier needs at least one label".into()));
+        }
+        if head.outputs() > MOST_LABELS {
+            let message = format!("{} labels are more than {MOST_LABELS}", head.outputs());
+            return Err(EncoderError::Config(message));
         }
         let mut parameters = Parameters::default();
         let mut b = Builder { parameters: &mut parameters, config: &config };

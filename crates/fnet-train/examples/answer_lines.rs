@@ -62,7 +62,7 @@ impl Program {
     fn classify(&mut self, text: &str) -> Result<Value, Box<dyn Error>> {
         self.run(text)?;
         let outputs = self.model.classify(&self.batch, None, &mut self.workspace);
-        let names = labels_of(self.model.config()).unwrap_or_default();
+        let names = labels_of(self.model.config(), self.model.head()).unwrap_or_default();
         Ok(match outputs {
             [number] => json!({"value": number}),
             _ => json!({"label": names.get(largest(outputs)), "logits": outputs}),

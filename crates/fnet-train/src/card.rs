@@ -22,8 +22,10 @@ const MARK: &str = "<!-- written by fnet; a file without this line is left as it
 /// If the folder cannot be read or written.
 pub fn write(folder: &RunFolder, results: &Value) -> Result<()> {
     let path = folder.file(CARD_FILE);
-    if std::fs::read_to_string(&path).is_ok_and(|card| !card.contains(MARK)) || path.is_dir() {
-        return Ok(());
+    match std::fs::read(&path) {
+        Ok(bytes) if String::from_utf8_lossy(&bytes).contains(MARK) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        _ => return Ok(()),
     }
     let settings = folder.file(SETTINGS_FILE);
     let text = std::fs::read_to_string(&settings).map_err(Error::io(&settings))?;

@@ -102,9 +102,11 @@ impl Files {
     fn open(path: &Path) -> Result<Self, EncoderError> {
         let config = ModelConfig::read(&folder_of(path).join(CONFIG_FILE))?;
         let mut weights = WeightFiles::open(path)?;
-        let names: HashSet<String> = weights.names().map(ToString::to_string).collect();
-        let bias =
-            if !config.tie_word_embeddings && !names.contains(UNTIED_BIAS) { UNTIED_BIAS } else { TIED_BIAS };
+        let bias = if !config.tie_word_embeddings && weights.shape(UNTIED_BIAS).is_none() {
+            UNTIED_BIAS
+        } else {
+            TIED_BIAS
+        };
         // A bare encoder is saved without its prefix; old files name a norm's weights as in its paper.
         let prefix = format!("{}.", config.prefix());
         let bare = !weights.names().any(|name| name.starts_with(&prefix));
@@ -118,7 +120,7 @@ impl Files {
                 _ if name == TIED_BIAS => bias.to_string(),
                 _ => name.to_string(),
             };
-            Some(format!("{prefix}{modern}"))
+            format!("{prefix}{modern}")
         });
         Ok(Self { config, weights })
     }
@@ -133,7 +135,11 @@ impl Files {
             return head;
         }
         let has = |name| self.weights.shape(name).is_some();
-        match (has("cls.predictions.bias"), has("cls.seq_relationship.weight"), has("classifier.weight")) {
+        match (
+            has("cls.predictions.transform.dense.weight"),
+            has("cls.seq_relationship.weight"),
+            has("classifier.weight"),
+        ) {
             (true, true, _) => Head::PreTraining,
             (true, false, _) => Head::MaskedLm,
             (false, true, _) => Head::NextSentence,
@@ -245,10 +251,13 @@ fn head_of(config: &ModelConfig) -> Option<Head> {
 }
 
 fn classification(config: &ModelConfig) -> Head {
-    if config.other.get("problem_type").and_then(Value::as_str) == Some("regression") {
-        return Head::Regression;
-    }
+    let problem = config.other.get("problem_type").and_then(Value::as_str);
     let named = config.other.get("id2label").and_then(Value::as_object).map(Map::len);
     let counted = || config.other.get("num_labels").and_then(Value::as_u64).map(|n| n as usize);
-    Head::Classification { labels: named.or_else(counted).unwrap_or(2).max(1) }
+    let labels = named.or_else(counted).unwrap_or(2).max(1);
+    // As Transformers decides where it is not told.
+    if problem == Some("regression") || (problem.is_none() && labels == 1) {
+        return Head::Regression;
+    }
+    Head::Classification { labels }
 }

@@ -59,6 +59,9 @@ pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
         .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
 }
 
+/// The problem type of a model with several labels an example, which are not predicted here.
+const MULTI_LABEL: &str = "multi_label_classification";
+
 /// The text of `config.json`, with the head's architecture.
 pub fn config_to_json(model: &Model) -> String {
     let mut config = model.config().clone();
@@ -72,16 +75,22 @@ pub fn config_to_json(model: &Model) -> String {
     };
     let architecture = format!("{family}{task}");
     config.other.insert("architectures".into(), json!([architecture]));
-    if model.head() == Head::Regression {
-        config.other.insert("problem_type".into(), json!("regression"));
-        config.other.insert("id2label".into(), json!({"0": "LABEL_0"}));
-        config.other.insert("label2id".into(), json!({"LABEL_0": 0}));
-    } else if let Head::Classification { labels } = model.head() {
-        config.other.insert("problem_type".into(), json!("single_label_classification"));
-        let named = config.other.get("id2label").and_then(Value::as_object).map(Map::len);
-        if named != Some(labels) {
-            set_labels(&mut config, &(0..labels).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>());
-        }
+    // Whatever the file had that was opened, this one holds float32.
+    config.other.remove("torch_dtype");
+    config.other.insert("dtype".into(), json!("float32"));
+    if config.model_type == "bert" {
+        config.num_attention_heads = Some(config.attention_heads());
+    }
+    let several = config.other.get("problem_type").and_then(Value::as_str) == Some(MULTI_LABEL);
+    let (problem, labels) = match model.head() {
+        Head::Regression => ("regression", 1),
+        Head::Classification { labels } if several => (MULTI_LABEL, labels),
+        Head::Classification { labels } => ("single_label_classification", labels),
+        _ => return serde_json::to_string_pretty(&config).unwrap_or_default() + "\n",
+    };
+    config.other.insert("problem_type".into(), json!(problem));
+    if config.other.get("id2label").and_then(Value::as_object).map(Map::len) != Some(labels) {
+        set_labels(&mut config, &usual_labels(labels));
     }
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
 }
@@ -94,9 +103,15 @@ pub fn set_labels(config: &mut ModelConfig, labels: &[String]) {
     config.other.insert("label2id".into(), Value::Object(names.collect()));
 }
 
-/// A classifier's labels in the order of its outputs, where the configuration names them.
-pub fn labels_of(config: &ModelConfig) -> Option<Vec<String>> {
-    let ids = config.other.get("id2label")?.as_object()?;
+/// The names that Transformers gives to labels without one, and leaves out of its files.
+fn usual_labels(labels: usize) -> Vec<String> {
+    (0..labels).map(|i| format!("LABEL_{i}")).collect()
+}
+
+/// A classifier's labels in the order of its outputs; `None` where some are named and others not.
+pub fn labels_of(config: &ModelConfig, head: Head) -> Option<Vec<String>> {
+    let Some(ids) = config.other.get("id2label") else { return Some(usual_labels(head.outputs())) };
+    let ids = ids.as_object().filter(|ids| ids.len() == head.outputs())?;
     (0..ids.len()).map(|i| Some(ids.get(&i.to_string())?.as_str()?.to_string())).collect()
 }
 

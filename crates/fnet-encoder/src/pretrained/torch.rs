@@ -1,6 +1,6 @@
 //! `pytorch_model.bin`: a zip archive with a pickle that names tensors, and a file for each storage.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 
 use zip::{CompressionMethod, ZipArchive};
@@ -9,7 +9,9 @@ use super::pickle::{Pickle, Value};
 use super::stored::{Kind, Place};
 
 /// Longest pickle that is believed: it holds names and shapes, thousands of which fit in a megabyte.
-const LONGEST_PICKLE: u64 = 4 << 20;
+const LONGEST_PICKLE: usize = 4 << 20;
+const LONGEST_NAME: usize = 1 << 10;
+const MOST_AXES: usize = 8;
 
 /// The tensors of a `.bin` file, by name.
 pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
@@ -39,8 +41,9 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
             return Err(format!("{name} is compressed, which PyTorch never does"));
         }
         if is_pickle {
-            if file.size() > LONGEST_PICKLE {
-                return Err(format!("{name} is {} bytes long, which no list of tensors is", file.size()));
+            let len = range.1 - range.0;
+            if len > LONGEST_PICKLE {
+                return Err(format!("{name} is {len} bytes long, which no list of tensors is"));
             }
             pickle = Some(range);
         } else if inner == "byteorder" && &bytes[range.0..range.1] != b"little" {
@@ -52,12 +55,17 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
     let (start, end) = pickle.ok_or("holds no data.pkl: it is no file of PyTorch's")?;
     let pickle = Pickle::read(&bytes[start..end]).map_err(|e| format!("its pickle {e}"))?;
     let entries = pickle.entries(pickle.top()).ok_or("its pickle is no dictionary of tensors")?;
-    let mut found = Vec::new();
+    // One value a name, the last, as in Python: repeated names cost nothing.
+    let mut found = BTreeMap::new();
     for (key, value) in entries {
         let name = pickle.text(key).ok_or("its pickle is no dictionary of tensors")?;
+        if name.len() > LONGEST_NAME || name.contains(char::is_control) {
+            return Err(format!("its pickle has a name of {} bytes that is no tensor's", name.len()));
+        }
         let place = tensor(&pickle, value, &storages).map_err(|e| format!("{name} {e}"))?;
-        found.push((name.to_string(), place));
+        found.insert(name, place);
     }
+    let found = found.into_iter().map(|(name, place)| (name.to_string(), place)).collect();
     Ok(found)
 }
 
@@ -78,8 +86,8 @@ fn tensor(
         return Err(no_tensor());
     };
     let sizes = |value: &Value| -> Option<Vec<usize>> {
-        let items = pickle.items(*value)?.iter();
-        items.map(|n| if let Value::Int(n) = n { usize::try_from(*n).ok() } else { None }).collect()
+        let items = pickle.items(*value).filter(|items| items.len() <= MOST_AXES)?;
+        items.iter().map(|n| if let Value::Int(n) = n { usize::try_from(*n).ok() } else { None }).collect()
     };
     let shape = sizes(size).ok_or_else(no_tensor)?;
     let stride = sizes(stride).ok_or_else(no_tensor)?;

@@ -30,7 +30,12 @@ impl WeightFiles {
     pub fn open(path: &Path) -> Result<Self, EncoderError> {
         let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
         if path.is_file() {
-            files.add(path)?;
+            let is_index = path.extension().is_some_and(|ending| ending == "json");
+            if is_index {
+                files.add_shards(path)?
+            } else {
+                files.add(path)?
+            }
             return Ok(files);
         }
         for (name, sharded) in
@@ -69,11 +74,10 @@ impl WeightFiles {
         Some(&self.places.get(name)?.shape)
     }
 
-    /// Renames every tensor for which `rename` has another name.
-    pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+    /// Gives every tensor the name that `rename` makes of its own.
+    pub fn rename(&mut self, rename: impl Fn(&str) -> String) {
         let places = std::mem::take(&mut self.places);
-        self.places =
-            places.into_iter().map(|(name, place)| (rename(&name).unwrap_or(name), place)).collect();
+        self.places = places.into_iter().map(|(name, place)| (rename(&name), place)).collect();
     }
 
     /// Fills `values` with the tensor of that name.

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fnet_encoder::pretrained::{Report, some_of};
+use fnet_encoder::pretrained::{Report, folder_of, some_of};
 use fnet_encoder::{Level, Model, Precision, Products};
 use fnet_train::folder::RunFolder;
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
 use fnet_train::recipe::{Part, Recipe, train_only};
 use fnet_train::stop::Stop;
-use fnet_train::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use fnet_train::tokenizer::Tokenizer;
 use fnet_train::trainer::{Budget, LoopSettings};
 use fnet_train::{Error, Result, report};
 use serde::de::DeserializeOwned;
@@ -234,6 +234,7 @@ const RIVALS: &[&[&[&str]]] = &[
     &[&["batch_size"], &["batch_tokens"]],
     &[&["steps"], &["epochs"], &["minutes"]],
     &[&["mixer"], &["mixers"]],
+    &[&["max_length"], &["pad_to"]],
     &[&["recipe"], &["parts"]],
     &[&["tokenizer"], &["vocab_size", "kind", "cased"]],
     &[&["task", "data"], &["train", "dev", "text", "label", "regression"]],
@@ -326,13 +327,23 @@ pub fn say(text: impl std::fmt::Display) -> Result<()> {
     }
 }
 
+/// Refuses to write a run into the folder of the model that it starts from.
+pub fn refuse_own_folder(model: &Path, out: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let model = real(folder_of(model));
+    if model.is_some() && model == real(out) {
+        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+    }
+    Ok(())
+}
+
 /// Refuses a tokenizer with ids that the model does not have.
 pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<()> {
     if tokenizer.vocab_size() <= model.config().vocab_size {
         return Ok(());
     }
     Err(Error::file(
-        &path.join(TOKENIZER_FILE),
+        &Tokenizer::file_of(folder_of(path)),
         format!(
             "has {} tokens, the model {}: they do not belong together",
             tokenizer.vocab_size(),

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use fnet_encoder::{Head, pretrained};
@@ -21,8 +21,8 @@ pub struct Args {
     #[arg(long, value_enum)]
     head: Option<HeadName>,
     /// Seed of weights that the new head needs and the model does not have
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    #[arg(long, requires = "head")]
+    seed: Option<u64>,
     /// New folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
                 HeadName::PreTraining => Head::PreTraining,
                 HeadName::NextSentence => Head::NextSentence,
             };
-            pretrained::open_as(&args.model, head, args.seed)?
+            pretrained::open_as(&args.model, head, args.seed.unwrap_or(1))?
         }
     };
     say_unused(&args.model, &report);
@@ -64,7 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
     let tokenizer = Tokenizer::of_folder(from)?;
     check_vocabulary(from, &tokenizer, &model)?;
     std::fs::create_dir_all(folder.path()).map_err(Error::io(folder.path()))?;
-    tokenizer.save(Path::new(folder.path()), model.config().max_position_embeddings)?;
+    let longest = Tokenizer::longest_of(from).unwrap_or(model.config().max_position_embeddings);
+    tokenizer.save(folder.path(), longest)?;
     folder.save_model(&model)?;
     say(format!("wrote {} weights to {}", model.parameters().len(), args.out.display()))
 }

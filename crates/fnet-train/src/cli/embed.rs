@@ -96,6 +96,9 @@ pub fn run(args: &Args) -> Result<()> {
         if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
     };
     if format_ending(&args.input) == "txt" {
+        if args.columns.task.is_some() || !args.columns.text.is_empty() {
+            return Err(Error::usage("--text, --task: a .txt file has no columns"));
+        }
         let mut lines = Lines::open(&args.input)?;
         while let Some((line, text)) = lines.next_line()? {
             take(Row { line, first: text.into(), second: None, label: None })?;

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, say_unused,
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, refuse_own_folder,
+    say_unused,
 };
 use super::task::{find_task, own_columns, task_labels};
 
@@ -279,9 +280,8 @@ struct Prepared {
 fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -> Result<Prepared> {
     // A run that goes on has its own copy of everything but the rows.
     let base = if resume { folder.path().into() } else { settings.model.clone().unwrap_or_default() };
-    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    if !resume && same(&base, folder.path()) {
-        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+    if !resume {
+        refuse_own_folder(&base, folder.path())?;
     }
     let tokenizer = Tokenizer::of_folder(pretrained::folder_of(&base))?;
     let files = settings.task_files()?;
@@ -298,6 +298,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     check_vocabulary(&base, &tokenizer, &model)?;
     let config = model.config_mut();
     config.hidden_dropout_prob = settings.training.dropout.unwrap_or(0.1);
+    config.other.remove("problem_type"); // another head's
     if let Labels::Classes(names) = &files.labels {
         pretrained::set_labels(config, names);
     }

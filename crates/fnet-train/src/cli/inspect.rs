@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use fnet_encoder::TensorInfo;
 use fnet_encoder::pretrained::{self, labels_of};
+use fnet_encoder::{Head, TensorInfo};
 use fnet_train::Result;
 use fnet_train::folder::RunFolder;
 use fnet_train::report::table;
@@ -30,13 +30,14 @@ pub fn run(args: &Args) -> Result<()> {
     let parameters: usize = inspection.tensors.iter().map(TensorInfo::len).sum();
     let folder = RunFolder::new(pretrained::folder_of(&args.model), true)?;
     let results = folder.results();
+    let classifies = matches!(inspection.head, Head::Classification { .. });
     let mixers: Vec<String> =
         config.layer_mixers().iter().map(|m| json!(m).as_str().unwrap_or_default().to_string()).collect();
     let tensors: Vec<Value> =
         inspection.tensors.iter().map(|t| json!({"name": t.name, "shape": t.shape})).collect();
     let mut object = json!({
         "head": format!("{:?}", inspection.head),
-        "labels": labels_of(config),
+        "labels": classifies.then(|| labels_of(config, inspection.head)),
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "feed_forward": config.intermediate_size,

@@ -71,9 +71,10 @@ impl Opened {
         let tokenizer = Tokenizer::of_folder(folder)?;
         check_vocabulary(folder, &tokenizer, &model)?;
         let trained = trained(folder)?;
-        let cut = trained.as_ref().and_then(|t| t.max_length).unwrap_or(usize::MAX);
         let config = model.config();
-        let (padding, longest) = (config.padding, cut.min(config.max_position_embeddings));
+        let longest = config.max_position_embeddings;
+        let longest = Tokenizer::longest_of(folder).filter(|n| (3..longest).contains(n)).unwrap_or(longest);
+        let padding = config.padding;
         Ok(Self { path: folder.into(), model, tokenizer, trained, padding, longest })
     }
 
@@ -121,8 +122,8 @@ impl Opened {
         }
         match self.model.head() {
             Head::Regression => Ok(Labels::Number),
-            Head::Classification { labels } => {
-                let names = labels_of(self.model.config()).filter(|names| names.len() == labels);
+            Head::Classification { .. } => {
+                let names = labels_of(self.model.config(), self.model.head());
                 names.map(Labels::Classes).ok_or_else(|| {
                     Error::file(&self.path.join("config.json"), "id2label does not name every class")
                 })

@@ -236,8 +236,8 @@ impl Settings {
         let Some(path) = open else { return Ok(Model::new(self.config(tokenizer)?, head, seed)?) };
         let (mut model, report) = pretrained::open_as(path, head, seed)?;
         // What tells pairs apart may start fresh on a model of masked tokens alone.
-        let needed = |name: &&String| !name.starts_with("cls.seq_relationship.");
-        if let Some(name) = report.missing.iter().find(needed) {
+        let fresh = |name: &&String| name.starts_with("cls.seq_relationship.") || name.contains(".pooler.");
+        if let Some(name) = report.missing.iter().find(|name| !fresh(name)) {
             let message = format!("{name} is missing: only a pretrained model can be gone on with");
             return Err(Error::file(path, message));
         }

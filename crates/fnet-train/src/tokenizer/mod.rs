@@ -121,7 +121,10 @@ impl Tokenizer {
         let ending = path.extension().and_then(|ending| ending.to_str());
         let read = if let Some(ending @ ("model" | "txt")) = ending {
             let beside = path.with_file_name(TOKENIZER_CONFIG_FILE);
-            let config = std::fs::read_to_string(&beside).unwrap_or_else(|_| "{}".into());
+            let config = match std::fs::read_to_string(&beside) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => "{}".into(),
+                read => read.map_err(Error::io(&beside))?,
+            };
             let config: Value =
                 serde_json::from_str(&config).map_err(|e| Error::file(&beside, format!("not JSON: {e}")))?;
             let read = if ending == "model" { sentencepiece::read } else { vocab_txt::read };
@@ -141,7 +144,8 @@ impl Tokenizer {
         Self::read(&Self::file_of(folder))
     }
 
-    fn file_of(folder: &Path) -> PathBuf {
+    /// The file that the tokenizer of a folder is in.
+    pub fn file_of(folder: &Path) -> PathBuf {
         let files = [TOKENIZER_FILE, SENTENCEPIECE_FILE, VOCAB_FILE].map(|name| folder.join(name));
         files.iter().find(|file| file.exists()).unwrap_or(&files[0]).clone()
     }
@@ -184,6 +188,13 @@ impl Tokenizer {
         write_whole(&folder.join(TOKENIZER_FILE), self.to_json()?.as_bytes())?;
         let config = self.transformers_config(longest);
         Ok(write_whole(&folder.join(TOKENIZER_CONFIG_FILE), config.as_bytes())?)
+    }
+
+    /// The longest sequence that a folder's `tokenizer_config.json` names: where Transformers cuts texts.
+    pub fn longest_of(folder: &Path) -> Option<usize> {
+        let config = std::fs::read_to_string(folder.join(TOKENIZER_CONFIG_FILE)).ok()?;
+        let config: Value = serde_json::from_str(&config).ok()?;
+        config.get("model_max_length")?.as_u64().map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
     /// The text of `tokenizer_config.json`, by which Transformers' `AutoTokenizer` opens the folder.

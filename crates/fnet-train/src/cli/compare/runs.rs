@@ -44,13 +44,15 @@ impl<'a> Runs<'a> {
     pub fn steps(&mut self) -> Result<Steps> {
         let Some(minutes) = self.settings.minutes else { return Ok(Steps::new()) };
         let path = self.out.join(STEPS_FILE);
-        if let Some(known) = std::fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str(&t).ok()) {
-            return Ok(known);
-        }
+        let known = std::fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str(&t).ok());
+        let known: BTreeMap<String, u64> = known.unwrap_or_default();
         let (mut found, trials) = (Steps::new(), self.out.join("trials"));
         for round in 1..=TRIAL.1 {
             for (mixer, recipe) in self.settings.entries() {
                 let name = entry_name(&mixer, recipe);
+                if known.contains_key(&name) {
+                    continue;
+                }
                 let place = trials.join(name.replace(' ', "-")).join(round.to_string());
                 let shards = self.out.join("shards");
                 let mut settings = self.settings.pretraining(&mixer, recipe, 1, Some(TRIAL.0), &shards)?;
@@ -66,11 +68,13 @@ impl<'a> Runs<'a> {
                 found.insert(name, best);
             }
         }
-        if found.values().all(|steps| steps.is_ok()) {
-            let text = serde_json::to_string_pretty(&found).unwrap_or_default();
-            write_whole(&path, text.as_bytes())?;
+        found.extend(known.into_iter().map(|(name, steps)| (name, Ok(steps))));
+        let measured: BTreeMap<_, _> =
+            found.iter().filter_map(|(name, s)| Some((name, s.as_ref().ok()?))).collect();
+        write_whole(&path, serde_json::to_string_pretty(&measured).unwrap_or_default().as_bytes())?;
+        if trials.exists() {
+            std::fs::remove_dir_all(&trials).map_err(Error::io(&trials))?;
         }
-        std::fs::remove_dir_all(&trials).map_err(Error::io(&trials))?;
         Ok(found)
     }
 
