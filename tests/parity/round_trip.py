@@ -296,7 +296,7 @@ def scores(programs, data):
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         quick = ["--quiet", "--preset", "tiny", "--vocab-size", 600, "--seq-len", 64]
-        for objective, name in [("mlm", "ForMaskedLM"), ("mlm-nsp", "ForPreTraining")]:
+        for objective, name in [("mlm", "ForMaskedLM"), ("mlm-nsp", "ForPreTraining"), ("mlm-sop", "ForPreTraining")]:
             programs.run(
                 programs.fnet, "pretrain", "--corpus", data / "corpus/valid.txt", "--objective", objective,
                 "--steps", 60, *quick, "--out", place / objective,
