@@ -101,10 +101,10 @@ fn plain(path: &str) -> String {
 /// The settings with plain names for absolute paths: a card is made to be shared.
 fn without_folders(mut settings: toml::Table) -> String {
     let shorten = |value: &mut toml::Value| {
-        if let toml::Value::String(text) = value {
-            if Path::new(&*text).is_absolute() {
-                *text = plain(text);
-            }
+        if let toml::Value::String(text) = value
+            && Path::new(&*text).is_absolute()
+        {
+            *text = plain(text);
         }
     };
     for (_, value) in settings.iter_mut() {

@@ -179,6 +179,7 @@ fn hard_swish(x: f32) -> (f32, f32) {
 }
 
 /// With the mean and deviation of Ma et al. 2022 (Mega), as Transformers rounds them.
+#[allow(clippy::approx_constant)] // the root of a half, rounded
 #[inline(always)]
 fn laplace(x: f32) -> (f32, f32) {
     let z = (x - 0.707_107) / 0.282_095;

@@ -358,7 +358,7 @@ mod tests {
             if let Ok(pickle) = Pickle::read(&bytes) {
                 read += 1;
                 let top = pickle.top();
-                (pickle.text(top), pickle.items(top), pickle.call(top), pickle.global(top));
+                let _ = (pickle.text(top), pickle.items(top), pickle.call(top), pickle.global(top));
                 pickle.entries(top).into_iter().flatten().for_each(drop);
             }
         }
