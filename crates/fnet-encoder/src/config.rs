@@ -198,6 +198,11 @@ impl ModelConfig {
         })
     }
 
+    /// What Transformers calls a classifier's problem, where the file says.
+    pub fn problem_type(&self) -> Option<&str> {
+        self.other.get("problem_type")?.as_str()
+    }
+
     /// Heads of attention layers.
     pub fn attention_heads(&self) -> usize {
         self.num_attention_heads.unwrap_or((self.hidden_size / 64).max(1))

@@ -125,7 +125,7 @@ mod tests {
         let mut config = ModelConfig::preset("tiny").unwrap();
         config.other.insert("architectures".into(), json!(["FNetForSequenceClassification"]));
         let settings =
-            "model = \"/home/me/pretrained\"\ntask = \"sst2\"\ndata = \"/home/me/glue/SST-2\"\nseed = 1\n";
+            "model = \"/mine/pretrained\"\ntask = \"sst2\"\ndata = \"/mine/glue/SST-2\"\nseed = 1\n";
         let results = json!({"parameters": 9, "steps": 3, "values": {"accuracy": 0.8125}});
         let card = card("mine", &config, settings, &results);
         for expected in
@@ -133,6 +133,6 @@ mod tests {
         {
             assert!(card.contains(expected), "{expected} in {card}");
         }
-        assert!(card.starts_with("---\n") && !card.contains("/home"), "{card}");
+        assert!(card.starts_with("---\n") && !card.contains("/mine"), "{card}");
     }
 }

@@ -129,6 +129,15 @@ impl Files {
         EncoderError::Format { path: self.weights.path().into(), message }
     }
 
+    /// Whether the tensor is there in its shape.
+    fn has(&self, info: &TensorInfo) -> bool {
+        self.weights.shape(&info.name) == Some(info.shape.as_slice())
+    }
+
+    fn is_pooler(&self, name: &str) -> bool {
+        name.strip_prefix(self.config.prefix()).is_some_and(|part| part.starts_with(".pooler."))
+    }
+
     /// The head by `architectures`, or without it by the heads whose weights are there.
     fn head(&self) -> Head {
         if let Some(head) = head_of(&self.config) {
@@ -173,19 +182,18 @@ impl Files {
             )));
         }
         let model = Model::shaped(config.clone(), head)?;
-        let pooler = format!("{}.pooler.", config.prefix());
         let mut report = Report::default();
         let table = model.parameters().table();
-        for TensorInfo { name, shape, .. } in table {
+        for info @ TensorInfo { name, shape, .. } in table {
             match self.weights.shape(name) {
-                Some(found) if found == shape => {}
+                _ if self.has(info) => {}
                 // Another task's classifier.
                 Some(_) if name.starts_with("classifier.") => report.missing.push(name.clone()),
                 Some(found) => {
                     report.misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}"));
                 }
                 // A pooler that nothing reads need not be there: Transformers' BertForMaskedLM has none.
-                None if head.outputs() == 0 && name.starts_with(&pooler) => {}
+                None if head.outputs() == 0 && self.is_pooler(name) => {}
                 None => report.missing.push(name.clone()),
             }
         }
@@ -206,22 +214,22 @@ impl Files {
         if !report.misshapen.is_empty() {
             return Err(self.error(some_of(&report.misshapen)));
         }
-        let [encoder, pooler] = ["", "pooler."].map(|part| format!("{}.{part}", self.config.prefix()));
-        let of_encoder = |name: &&String| name.starts_with(&encoder) && !name.starts_with(&pooler);
+        let encoder = format!("{}.", self.config.prefix());
+        let of_encoder = |name: &&String| name.starts_with(&encoder) && !self.is_pooler(name);
         let lacking: Vec<String> = report.missing.iter().filter(of_encoder).cloned().collect();
         if !lacking.is_empty() {
             return Err(self.error(format!("lacks {}", some_of(&lacking))));
         }
         let parameters = model.parameters_mut();
         parameters.allocate();
-        parameters.start_where(seed, |info| self.weights.shape(&info.name) != Some(info.shape.as_slice()));
+        parameters.start_where(seed, |info| !self.has(info));
         let table = parameters.table().to_vec();
         let mut rest = parameters.values_mut();
         let mut tensors = Vec::with_capacity(table.len());
         for info in &table {
             let (values, after) = std::mem::take(&mut rest).split_at_mut(info.len());
             rest = after;
-            if self.weights.shape(&info.name) == Some(info.shape.as_slice()) {
+            if self.has(info) {
                 tensors.push((info, values));
             }
         }
@@ -251,7 +259,7 @@ fn head_of(config: &ModelConfig) -> Option<Head> {
 }
 
 fn classification(config: &ModelConfig) -> Head {
-    let problem = config.other.get("problem_type").and_then(Value::as_str);
+    let problem = config.problem_type();
     let named = config.other.get("id2label").and_then(Value::as_object).map(Map::len);
     let counted = || config.other.get("num_labels").and_then(Value::as_u64).map(|n| n as usize);
     let labels = named.or_else(counted).unwrap_or(2).max(1);

@@ -43,24 +43,21 @@ pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
     let parameters = model.parameters();
     // Transformers' BertForMaskedLM has no pooler, its FNetForMaskedLM has one.
     let is_bare_bert = !model.config().has_projection() && model.head() == Head::MaskedLm;
-    let views = parameters
-        .table()
-        .iter()
-        .filter(|info| !(is_bare_bert && info.name.contains(".pooler.")))
-        .map(|info| (info.name.as_str(), View { info, values: &parameters.values()[info.range()] }));
-    // Transformers looks for both biases.
     let table = parameters.table();
+    let view = |info| View { info, values: &parameters.values()[TensorInfo::range(info)] };
+    let saved = table.iter().filter(|info| !(is_bare_bert && info.name.contains(".pooler.")));
+    // Transformers looks for both biases.
     let repeated = table.iter().find(|info| info.name == UNTIED_BIAS);
-    let repeated =
-        repeated.map(|info| (TIED_BIAS, View { info, values: &parameters.values()[info.range()] }));
-    let views = views.chain(repeated);
+    let views = saved
+        .map(|info| (info.name.as_str(), view(info)))
+        .chain(repeated.map(|info| (TIED_BIAS, view(info))));
     let metadata = [("format".to_string(), "pt".to_string())].into();
     safetensors::serialize(views, Some(metadata))
         .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
 }
 
 /// The problem type of a model with several labels an example, which are not predicted here.
-const MULTI_LABEL: &str = "multi_label_classification";
+pub const MULTI_LABEL: &str = "multi_label_classification";
 
 /// The text of `config.json`, with the head's architecture.
 pub fn config_to_json(model: &Model) -> String {
@@ -81,16 +78,18 @@ pub fn config_to_json(model: &Model) -> String {
     if config.model_type == "bert" {
         config.num_attention_heads = Some(config.attention_heads());
     }
-    let several = config.other.get("problem_type").and_then(Value::as_str) == Some(MULTI_LABEL);
-    let (problem, labels) = match model.head() {
-        Head::Regression => ("regression", 1),
-        Head::Classification { labels } if several => (MULTI_LABEL, labels),
-        Head::Classification { labels } => ("single_label_classification", labels),
-        _ => return serde_json::to_string_pretty(&config).unwrap_or_default() + "\n",
+    let problem = match model.head() {
+        Head::Regression => Some("regression"),
+        Head::Classification { .. } if config.problem_type() == Some(MULTI_LABEL) => Some(MULTI_LABEL),
+        Head::Classification { .. } => Some("single_label_classification"),
+        _ => None,
     };
-    config.other.insert("problem_type".into(), json!(problem));
-    if config.other.get("id2label").and_then(Value::as_object).map(Map::len) != Some(labels) {
-        set_labels(&mut config, &usual_labels(labels));
+    if let Some(problem) = problem {
+        config.other.insert("problem_type".into(), json!(problem));
+        let labels = model.head().outputs();
+        if config.other.get("id2label").and_then(Value::as_object).map(Map::len) != Some(labels) {
+            set_labels(&mut config, &usual_labels(labels));
+        }
     }
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
 }

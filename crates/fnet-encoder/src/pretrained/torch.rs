@@ -65,8 +65,7 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
         let place = tensor(&pickle, value, &storages).map_err(|e| format!("{name} {e}"))?;
         found.insert(name, place);
     }
-    let found = found.into_iter().map(|(name, place)| (name.to_string(), place)).collect();
-    Ok(found)
+    Ok(found.into_iter().map(|(name, place)| (name.to_string(), place)).collect())
 }
 
 /// `_rebuild_tensor_v2(storage, offset, size, stride, ..)`, or `_rebuild_parameter(tensor, ..)` around it.

@@ -29,31 +29,25 @@ impl WeightFiles {
     /// Opens `model.safetensors`, its shards, or PyTorch's own files, whichever is there first.
     pub fn open(path: &Path) -> Result<Self, EncoderError> {
         let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
-        if path.is_file() {
-            let is_index = path.extension().is_some_and(|ending| ending == "json");
-            if is_index {
-                files.add_shards(path)?
-            } else {
-                files.add(path)?
-            }
-            return Ok(files);
+        let in_folder =
+            [WEIGHTS_FILE, SHARDS_FILE, TORCH_FILE, TORCH_SHARDS_FILE].map(|name| path.join(name));
+        let file = if path.is_file() {
+            Some(path)
+        } else {
+            in_folder.iter().map(PathBuf::as_path).find(|f| f.exists())
+        };
+        let Some(file) = file else {
+            let message =
+                format!("holds no weights: neither {WEIGHTS_FILE} nor {TORCH_FILE}, whole or in shards");
+            return Err(format_error(path, message));
+        };
+        let is_index = file.extension().is_some_and(|ending| ending == "json");
+        if is_index {
+            files.add_shards(file)?
+        } else {
+            files.add(file)?
         }
-        for (name, sharded) in
-            [(WEIGHTS_FILE, false), (SHARDS_FILE, true), (TORCH_FILE, false), (TORCH_SHARDS_FILE, true)]
-        {
-            let path = path.join(name);
-            if path.exists() {
-                if sharded {
-                    files.add_shards(&path)?
-                } else {
-                    files.add(&path)?
-                }
-                return Ok(files);
-            }
-        }
-        let message =
-            format!("holds no weights: neither {WEIGHTS_FILE} nor {TORCH_FILE}, whole or in shards");
-        Err(format_error(path, message))
+        Ok(files)
     }
 
     /// The file that a message should name.

@@ -327,16 +327,6 @@ pub fn say(text: impl std::fmt::Display) -> Result<()> {
     }
 }
 
-/// Refuses to write a run into the folder of the model that it starts from.
-pub fn refuse_own_folder(model: &Path, out: &Path) -> Result<()> {
-    let real = |path: &Path| path.canonicalize().ok();
-    let model = real(folder_of(model));
-    if model.is_some() && model == real(out) {
-        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
-    }
-    Ok(())
-}
-
 /// Refuses a tokenizer with ids that the model does not have.
 pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<()> {
     if tokenizer.vocab_size() <= model.config().vocab_size {

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let tokenizer = Tokenizer::of_folder(from)?;
     check_vocabulary(from, &tokenizer, &model)?;
     std::fs::create_dir_all(folder.path()).map_err(Error::io(folder.path()))?;
-    let longest = Tokenizer::longest_of(from).unwrap_or(model.config().max_position_embeddings);
+    let longest = Tokenizer::longest_of(from, model.config().max_position_embeddings);
     tokenizer.save(folder.path(), longest)?;
     folder.save_model(&model)?;
     say(format!("wrote {} weights to {}", model.parameters().len(), args.out.display()))

@@ -51,6 +51,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.output.extension().is_none_or(|e| e != "npy") {
         return Err(Error::file(&args.output, "--output: expected .npy"));
     }
+    let is_text = format_ending(&args.input) == "txt";
+    if is_text && (args.columns.task.is_some() || !args.columns.text.is_empty()) {
+        return Err(Error::usage("--text, --task: a .txt file has no columns"));
+    }
     let opened = Opened::open_for(&args.model, &args.out.inference)?;
     let hidden = opened.model.config().hidden_size;
     let mut writer = NpyWriter::create(&args.output, hidden)?;
@@ -95,10 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
         block.push(row);
         if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
     };
-    if format_ending(&args.input) == "txt" {
-        if args.columns.task.is_some() || !args.columns.text.is_empty() {
-            return Err(Error::usage("--text, --task: a .txt file has no columns"));
-        }
+    if is_text {
         let mut lines = Lines::open(&args.input)?;
         while let Some((line, text)) = lines.next_line()? {
             take(Row { line, first: text.into(), second: None, label: None })?;

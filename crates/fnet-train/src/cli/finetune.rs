@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, refuse_own_folder,
-    say_unused,
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, say_unused,
 };
 use super::task::{find_task, own_columns, task_labels};
 
@@ -281,10 +280,12 @@ struct Prepared {
 fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -> Result<Prepared> {
     // A run that goes on has its own copy of everything but the rows.
     let base = if resume { folder.path().into() } else { settings.model.clone().unwrap_or_default() };
-    if !resume {
-        refuse_own_folder(&base, folder.path())?;
+    let base_folder = pretrained::folder_of(&base);
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if !resume && same(base_folder, folder.path()) {
+        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
     }
-    let tokenizer = Tokenizer::of_folder(pretrained::folder_of(&base))?;
+    let tokenizer = Tokenizer::of_folder(base_folder)?;
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
     let (mut model, report) = pretrained::open_as(&base, files.labels.head(), seed)?;

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::pretrained::{self, labels_of};
 use fnet_encoder::{Head, TensorInfo};
 use fnet_train::Result;
@@ -31,8 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     let folder = RunFolder::new(pretrained::folder_of(&args.model), true)?;
     let results = folder.results();
     let classifies = matches!(inspection.head, Head::Classification { .. });
-    let mixers: Vec<String> =
-        config.layer_mixers().iter().map(|m| json!(m).as_str().unwrap_or_default().to_string()).collect();
+    let mixers: Vec<&str> = config.layer_mixers().into_iter().map(MixerKind::name).collect();
     let tensors: Vec<Value> =
         inspection.tensors.iter().map(|t| json!({"name": t.name, "shape": t.shape})).collect();
     let mut object = json!({

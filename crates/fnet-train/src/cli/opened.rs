@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fnet_encoder::pretrained::{self, labels_of};
+use fnet_encoder::pretrained::{self, MULTI_LABEL, labels_of};
 use fnet_encoder::{Head, Model, Padding};
 use fnet_train::folder::RunFolder;
 use fnet_train::tasks::dataset::{Encoding, INFERENCE_TOKENS, Labels};
@@ -72,9 +72,8 @@ impl Opened {
         check_vocabulary(folder, &tokenizer, &model)?;
         let trained = trained(folder)?;
         let config = model.config();
-        let longest = config.max_position_embeddings;
-        let longest = Tokenizer::longest_of(folder).filter(|n| (3..longest).contains(n)).unwrap_or(longest);
-        let padding = config.padding;
+        let (padding, longest) =
+            (config.padding, Tokenizer::longest_of(folder, config.max_position_embeddings));
         Ok(Self { path: folder.into(), model, tokenizer, trained, padding, longest })
     }
 
@@ -114,10 +113,8 @@ impl Opened {
 
     /// The model's labels; an error for a model that was not fine-tuned.
     pub fn labels(&self) -> Result<Labels> {
-        let problem = self.model.config().other.get("problem_type").and_then(|p| p.as_str());
-        if problem == Some("multi_label_classification") {
-            let message =
-                "problem_type is multi_label_classification; one class or one number is predicted here";
+        if self.model.config().problem_type() == Some(MULTI_LABEL) {
+            let message = format!("problem_type is {MULTI_LABEL}; one class or one number is predicted here");
             return Err(Error::file(&self.path.join("config.json"), message));
         }
         match self.model.head() {

@@ -54,6 +54,17 @@ pub struct Tokenizer {
     vocab_size: usize,
 }
 
+/// A `tokenizer_config.json`; an empty object where there is none.
+fn read_config(path: &Path) -> Result<Value> {
+    match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(json!({})),
+        read => {
+            let text = read.map_err(Error::io(path))?;
+            serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not JSON: {e}")))
+        }
+    }
+}
+
 /// `[CLS] a [SEP]`, and `[CLS] a [SEP] b [SEP]` with the second text in segment 1.
 fn template(cls: &str, sep: &str, inner: &Inner) -> std::result::Result<TemplateProcessing, String> {
     let id = |token| inner.token_to_id(token).unwrap_or_default();
@@ -120,13 +131,7 @@ impl Tokenizer {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let ending = path.extension().and_then(|ending| ending.to_str());
         let read = if let Some(ending @ ("model" | "txt")) = ending {
-            let beside = path.with_file_name(TOKENIZER_CONFIG_FILE);
-            let config = match std::fs::read_to_string(&beside) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => "{}".into(),
-                read => read.map_err(Error::io(&beside))?,
-            };
-            let config: Value =
-                serde_json::from_str(&config).map_err(|e| Error::file(&beside, format!("not JSON: {e}")))?;
+            let config = read_config(&path.with_file_name(TOKENIZER_CONFIG_FILE))?;
             let read = if ending == "model" { sentencepiece::read } else { vocab_txt::read };
             read(&bytes, &config).and_then(Self::from_inner)
         } else {
@@ -190,11 +195,12 @@ impl Tokenizer {
         Ok(write_whole(&folder.join(TOKENIZER_CONFIG_FILE), config.as_bytes())?)
     }
 
-    /// The longest sequence that a folder's `tokenizer_config.json` names: where Transformers cuts texts.
-    pub fn longest_of(folder: &Path) -> Option<usize> {
-        let config = std::fs::read_to_string(folder.join(TOKENIZER_CONFIG_FILE)).ok()?;
-        let config: Value = serde_json::from_str(&config).ok()?;
-        config.get("model_max_length")?.as_u64().map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    /// Where a folder's texts are cut: the length in its `tokenizer_config.json`, as Transformers cuts them, or the
+    /// model's `longest` where that is shorter or nothing is said.
+    pub fn longest_of(folder: &Path, longest: usize) -> usize {
+        let config = read_config(&folder.join(TOKENIZER_CONFIG_FILE)).unwrap_or_default();
+        let said = config.get("model_max_length").and_then(Value::as_u64);
+        said.and_then(|n| usize::try_from(n).ok()).filter(|n| (3..longest).contains(n)).unwrap_or(longest)
     }
 
     /// The text of `tokenizer_config.json`, by which Transformers' `AutoTokenizer` opens the folder.
@@ -270,8 +276,8 @@ impl Tokenizer {
     }
 
     /// Joins one or two texts' ids as the model reads them: `[CLS] a [SEP]` or `[CLS] a [SEP] b
-    /// [SEP]`, with segment ids, in at most `longest` tokens. The longer text is cut first, as Transformers does. Returns
-    /// whether anything was cut.
+    /// [SEP]`, with segment ids, in at most `longest` tokens. The longer text is cut first, as
+    /// Transformers does. Returns whether anything was cut.
     pub fn assemble(
         &self,
         first: &[u32],

@@ -21,8 +21,9 @@ use super::{Settings, interrupted, split_task};
 /// Steps of an entry's pretraining, or why its speed could not be measured; `None` where the settings say.
 type Steps = BTreeMap<String, std::result::Result<u64, String>>;
 const STEPS_FILE: &str = "steps.json";
-/// Steps that are timed, in so many rounds.
-const TRIAL: (u64, usize) = (40, 3);
+/// Steps that are timed in a round.
+const TRIAL_STEPS: u64 = 40;
+const TRIAL_ROUNDS: usize = 3;
 
 /// Runs of the program in folders below the comparison's.
 pub(super) struct Runs<'a> {
@@ -46,16 +47,20 @@ impl<'a> Runs<'a> {
         let path = self.out.join(STEPS_FILE);
         let known = std::fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str(&t).ok());
         let known: BTreeMap<String, u64> = known.unwrap_or_default();
-        let (mut found, trials) = (Steps::new(), self.out.join("trials"));
-        for round in 1..=TRIAL.1 {
-            for (mixer, recipe) in self.settings.entries() {
-                let name = entry_name(&mixer, recipe);
-                if known.contains_key(&name) {
-                    continue;
-                }
+        let mut found: Steps = known.into_iter().map(|(name, steps)| (name, Ok(steps))).collect();
+        let mut unknown = self.settings.entries();
+        unknown.retain(|(mixer, recipe)| !found.contains_key(&entry_name(mixer, *recipe)));
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let trials = self.out.join("trials");
+        for round in 1..=TRIAL_ROUNDS {
+            for (mixer, recipe) in &unknown {
+                let name = entry_name(mixer, *recipe);
                 let place = trials.join(name.replace(' ', "-")).join(round.to_string());
                 let shards = self.out.join("shards");
-                let mut settings = self.settings.pretraining(&mixer, recipe, 1, Some(TRIAL.0), &shards)?;
+                let mut settings =
+                    self.settings.pretraining(mixer, *recipe, 1, Some(TRIAL_STEPS), &shards)?;
                 settings.training.evaluations = Some(1);
                 let steps = self.run("pretrain", &settings, &place, &format!("speed of {name}"))?.map(|r| {
                     let rate = r["steps"].as_f64().unwrap_or(0.0) / r["seconds"].as_f64().unwrap_or(1.0);
@@ -68,13 +73,10 @@ impl<'a> Runs<'a> {
                 found.insert(name, best);
             }
         }
-        found.extend(known.into_iter().map(|(name, steps)| (name, Ok(steps))));
         let measured: BTreeMap<_, _> =
             found.iter().filter_map(|(name, s)| Some((name, s.as_ref().ok()?))).collect();
         write_whole(&path, serde_json::to_string_pretty(&measured).unwrap_or_default().as_bytes())?;
-        if trials.exists() {
-            std::fs::remove_dir_all(&trials).map_err(Error::io(&trials))?;
-        }
+        std::fs::remove_dir_all(&trials).map_err(Error::io(&trials))?;
         Ok(found)
     }
 
