@@ -108,6 +108,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 fn check(name: &str) {
     let (mut model, example) = load(name);
+    model.parameters_mut().freeze("*.alpha_*"); // xIELU's, as in the example
     let (batch, mut w) = (example.batch(), Workspace::new());
     model.forward(&batch, None, &mut w).unwrap();
     let difference = largest_difference(model.hidden(&batch, &mut w), &example.floats("hidden"));
@@ -197,6 +198,12 @@ fn other_mixers_match_pytorch() {
             check(kind.name());
         }
     }
+}
+
+#[test]
+fn activations_with_weights_match_pytorch() {
+    check("prelu");
+    check("xielu");
 }
 
 #[test]

@@ -43,6 +43,8 @@ def make(name, cls, seq_len, lengths, labels, mixers=None, **settings):
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
+    for parameter in model.parameters():  # of xielu: their gradients are no better than their bfloat16
+        parameter.requires_grad_(parameter.dtype == torch.float32)
     ids, segments = batch(config, lengths, seq_len)
     targets = {"labels": labels(ids, lengths, config)}
     if cls is FNetForPreTraining:
@@ -223,6 +225,8 @@ for name in MIXERS:
         make(name, FNetForMaskedLM, 9, [9, 5], masked, mixers=2 * [(name, MIXERS[name])], hidden_size=15, **small)
 make("bert", BertForMaskedLM, 70, [70, 70], masked, vocab_size=40, num_hidden_layers=2, intermediate_size=28,
      hidden_size=18, num_attention_heads=3, hidden_act="gelu_new", attention_probs_dropout_prob=0.0)
+for activation in ["prelu", "xielu"]:  # those with weights
+    make(activation, FNetForMaskedLM, 9, [9, 5], masked, hidden_size=15, hidden_act=activation, **small)
 
 
 def make_files():

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use crate::EncoderError;
+use crate::activated::Activated;
 use crate::dropout_sites;
 use crate::gemm::Out;
 use crate::mixers::{Mixer, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops;
-use crate::ops::activation::{self, Activation};
 use crate::ops::layer_norm::{self, Sum};
 use crate::parameters::Gradients;
 use crate::workspace::{LayerActivations, Workspace, set_len};
@@ -20,7 +20,7 @@ pub(crate) struct Layer {
     intermediate: Linear,
     output: Linear,
     output_norm: Norm,
-    activation: Activation,
+    activation: Activated,
     hidden: usize,
     wide: usize,
     site: u32,
@@ -45,9 +45,9 @@ impl Layer {
             mixer,
             mixing_norm: b.norm(&format!("{name}.{mixing}.output.LayerNorm")),
             intermediate: b.linear(&format!("{name}.intermediate.dense"), hidden, wide),
+            activation: Activated::new(b, &format!("{name}.intermediate.intermediate_act_fn"))?,
             output: b.linear(&format!("{name}.output.dense"), wide, hidden),
             output_norm: b.norm(&format!("{name}.output.LayerNorm")),
-            activation: c.activation()?,
             hidden,
             wide,
             site: dropout_sites::feed_forward(index),
@@ -106,7 +106,7 @@ impl Layer {
         layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
         self.intermediate.forward_without_bias(p, &w.normed, wide);
-        activation::forward(self.activation, wide, self.intermediate.bias.of(p.values), &mut w.wide);
+        self.activation.forward(p, wide, self.intermediate.bias, &mut w.wide);
         self.output.forward_without_bias(p, &w.wide, &mut sum.input);
         let feed_forward = Sum {
             bias: self.output.bias.of(p.values),
@@ -190,8 +190,7 @@ impl Layer {
             wide
         };
         self.output.backward_input(p, d, d_wide, Out::Set);
-        let bias = self.intermediate.bias;
-        activation::backward(self.activation, wide, bias.of(p.values), d_wide, gradients.of(bias), partial);
+        self.activation.backward(p, gradients, wide, self.intermediate.bias, d_wide, partial);
         self.output.backward_weight(p, gradients, d, wide);
         self.intermediate.backward_weight(p, gradients, d_wide, &w.normed);
         self.intermediate.backward_input(p, d_wide, d_sum, Out::Add);

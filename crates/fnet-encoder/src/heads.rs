@@ -1,11 +1,11 @@
 //! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
 use crate::EncoderError;
+use crate::activated::Activated;
 use crate::dropout_sites;
 use crate::gemm::Out;
 use crate::loss::Loss;
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
-use crate::ops::activation::{self, Activation};
 use crate::ops::dropout::Dropout;
 use crate::ops::{layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::{Gradients, Tensor};
@@ -76,7 +76,7 @@ pub enum ClassTargets<'a> {
 /// Dense, activation, layer norm, then an output matrix over the vocabulary with a bias.
 pub(crate) struct MlmHead {
     transform: Linear,
-    activation: Activation,
+    activation: Activated,
     norm: Norm,
     bias: Tensor,
     /// The word embeddings, where they are tied.
@@ -91,7 +91,7 @@ impl MlmHead {
         Ok(Self {
             bias: b.zeros(bias, c.vocab_size),
             transform: b.linear("cls.predictions.transform.dense", hidden, hidden),
-            activation: c.activation()?,
+            activation: Activated::new(b, "cls.predictions.transform.transform_act_fn")?,
             norm: b.norm("cls.predictions.transform.LayerNorm"),
             output: if c.tie_word_embeddings {
                 words
@@ -109,12 +109,7 @@ impl MlmHead {
         set_len(&mut head.dense, len);
         self.transform.forward_without_bias(p, rows, &mut head.dense);
         let activated = &mut head.activated;
-        activation::forward(
-            self.activation,
-            &head.dense,
-            self.transform.bias.of(p.values),
-            &mut activated.input,
-        );
+        self.activation.forward(p, &head.dense, self.transform.bias, &mut activated.input);
         let scale = self.norm.scale(p.values);
         layer_norm::forward(&activated.input, scale, &mut head.active, &mut activated.stats);
     }
@@ -176,15 +171,7 @@ impl MlmHead {
         let d_dense = &mut head.scratch;
         let before = Before::default();
         self.norm.backward(p, gradients, before, &mut head.d_active, &head.activated, d_dense, partial);
-        let bias = self.transform.bias;
-        activation::backward(
-            self.activation,
-            &mut head.dense,
-            bias.of(p.values),
-            d_dense,
-            gradients.of(bias),
-            partial,
-        );
+        self.activation.backward(p, gradients, &mut head.dense, self.transform.bias, d_dense, partial);
         self.transform.backward_weight(p, gradients, d_dense, rows);
         self.transform.backward_input(p, d_dense, d_rows, Out::Set);
     }

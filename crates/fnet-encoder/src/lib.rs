@@ -23,6 +23,7 @@
 //! # Ok::<(), fnet_encoder::EncoderError>(())
 //! ```
 
+mod activated;
 mod arch;
 mod batch;
 mod config;

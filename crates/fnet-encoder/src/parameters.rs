@@ -124,6 +124,8 @@ pub enum Init {
     Zeros,
     /// All one.
     Ones,
+    /// All this value.
+    All(f32),
     /// Normal with this standard deviation; decays.
     Normal(f32),
 }
@@ -164,6 +166,7 @@ impl Parameters {
             match init {
                 Init::Zeros => values.fill(0.0),
                 Init::Ones => values.fill(1.0),
+                Init::All(value) => values.fill(*value),
                 Init::Normal(deviation) => {
                     let mut random = ChaCha8Rng::seed_from_u64(hash(&info.name) ^ seed);
                     let mut normal = || -> f32 { StandardNormal.sample(&mut random) };

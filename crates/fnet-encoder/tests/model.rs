@@ -146,6 +146,40 @@ fn whole_model_gradients() {
     });
 }
 
+/// With wide steps for xIELU, whose weights act through bfloat16.
+#[test]
+fn gradients_of_weights_of_activations() {
+    let batch = batch_of(&[sequence(1, 7), sequence(2, 13)]);
+    let targets = MlmTargets { places: vec![0, 6, 7, 19], labels: vec![8, 9, 10, 11] };
+    let no_dropout = Dropout { rate: 0.0, key: 0 };
+    for (hidden_act, weights, step, tolerance) in [("prelu", 1, 0.01, 0.01), ("xielu", 2, 0.1, 0.1)] {
+        let config = ModelConfig { hidden_act: hidden_act.into(), ..config() };
+        let mut model = Model::new(config, Head::MaskedLm, 5).unwrap();
+        let mut w = Workspace::new();
+        let mut run = |model: &Model, gradients: &mut [f32]| {
+            model.forward(&batch, Some(no_dropout), &mut w).unwrap();
+            model.mlm_loss(&batch, &targets, 1.0, no_dropout, gradients, &mut w).unwrap().sum
+        };
+        let mut gradients = vec![0.0; model.parameters().len()];
+        run(&model, &mut gradients);
+        let learnt = model.parameters().table().iter().filter(|t| t.name.contains("act_fn") && t.trainable);
+        let learnt: Vec<_> = learnt.cloned().collect();
+        assert_eq!(learnt.len(), 3 * weights); // two layers and the head
+        for tensor in learnt {
+            let mut moved = |by: f32| {
+                model.parameters_mut().values_mut()[tensor.offset] += by;
+                let loss = run(&model, &mut vec![0.0; gradients.len()]);
+                model.parameters_mut().values_mut()[tensor.offset] -= by;
+                loss
+            };
+            let measured = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+            let expected = f64::from(gradients[tensor.offset]);
+            let error = (measured - expected).abs();
+            assert!(error < tolerance * expected.abs() + 0.01, "{}: {measured}, {expected}", tensor.name);
+        }
+    }
+}
+
 #[test]
 fn a_workspace_is_not_reallocated_once_it_has_seen_its_largest_batch() {
     let model = Model::new(config(), Head::MaskedLm, 1).unwrap();
@@ -199,7 +233,7 @@ fn bad_configurations_are_refused() {
         (ModelConfig { vocab_size: usize::MAX, ..config() }, "vocab_size"),
         (ModelConfig { vocab_size: 1 << 31, hidden_size: 1 << 31, ..config() }, "weights"),
         (ModelConfig { num_hidden_layers: 1 << 20, ..config() }, "weights"),
-        (ModelConfig { hidden_act: "prelu".into(), ..config() }, "hidden_act"),
+        (ModelConfig { hidden_act: "snake".into(), ..config() }, "hidden_act"),
         (ModelConfig { hidden_dropout_prob: f32::NAN, ..config() }, "hidden_dropout_prob"),
         (ModelConfig { layer_norm_eps: 0.0, ..config() }, "layer_norm_eps"),
         (ModelConfig { model_type: "gpt".into(), ..config() }, "model_type"),

@@ -76,7 +76,7 @@ impl Mixer for Mlp {
                 fill_rows(inner, b1, width);
                 let (w1, x) = (Matrix::new(w1, self.longest), Matrix::new(x, width));
                 multiply(p.products, [self.inside, width, n], w1, x, inner, Out::Add);
-                activation::forward(Activation::GeluTanh, inner, &self.no_bias, active);
+                activation::forward(Activation::GeluTanh.into(), inner, &self.no_bias, active);
             },
         );
         let active = &*active;
@@ -127,7 +127,7 @@ impl Mixer for Mlp {
                 let (w2, dy) = (Matrix::new(w2, inside).transposed(), Matrix::new(dy, width));
                 multiply(p.products, shape, w2, dy, d_inner, Out::Set);
                 activation::backward(
-                    Activation::GeluTanh,
+                    Activation::GeluTanh.into(),
                     inner,
                     &self.no_bias,
                     d_inner,

@@ -26,6 +26,8 @@ pub enum Activation {
     LeakyRelu,
     Linear,
     Mish,
+    /// With a slope below zero that is learnt, He et al. 2015, equation 1.
+    Prelu,
     Relu,
     ReluSquared,
     Relu6,
@@ -33,11 +35,12 @@ pub enum Activation {
     Silu,
     SqrtSoftplus,
     Tanh,
+    /// A parabola above zero, an exponential below, each with a learnt factor: Huang and Schlag 2024.
+    Xielu,
 }
 
-/// All names, as Transformers' `ACT2FN` has them. Not among them: `prelu` and `xielu`, which have weights of
-/// their own.
-const NAMES: [(&str, Activation); 22] = [
+/// All names, as Transformers' `ACT2FN` has them.
+const NAMES: [(&str, Activation); 24] = [
     ("gelu", Activation::Gelu),
     ("gelu_python", Activation::Gelu),
     ("gelu_new", Activation::GeluTanh),
@@ -52,6 +55,7 @@ const NAMES: [(&str, Activation); 22] = [
     ("leaky_relu", Activation::LeakyRelu),
     ("linear", Activation::Linear),
     ("mish", Activation::Mish),
+    ("prelu", Activation::Prelu),
     ("relu", Activation::Relu),
     ("relu2", Activation::ReluSquared),
     ("relu6", Activation::Relu6),
@@ -60,6 +64,7 @@ const NAMES: [(&str, Activation); 22] = [
     ("swish", Activation::Silu),
     ("sqrtsoftplus", Activation::SqrtSoftplus),
     ("tanh", Activation::Tanh),
+    ("xielu", Activation::Xielu),
 ];
 
 impl Activation {
@@ -74,11 +79,28 @@ impl Activation {
     }
 }
 
+/// An activation with the factors that some have.
+#[derive(Debug, Clone, Copy)]
+pub struct Formula {
+    /// Which.
+    pub kind: Activation,
+    /// PReLU: the slope below zero. xIELU: the factors above and below zero, the slope at zero (beta), and
+    /// the largest argument of the exponential (eps).
+    pub factors: [f32; 4],
+}
+
+impl From<Activation> for Formula {
+    /// Of an activation that has no factors.
+    fn from(kind: Activation) -> Self {
+        Self { kind, factors: [0.0; 4] }
+    }
+}
+
 /// Evaluates `$run` with `$f`, from a value to the activation and its slope there, for the kind at hand: one
 /// loop each, so that every one is vectorised.
 macro_rules! with_formula {
-    ($kind:expr, $f:ident => $run:expr) => {
-        match $kind {
+    ($formula:expr, $f:ident => $run:expr) => {
+        match $formula.kind {
             Activation::Gelu => {
                 let $f = gelu;
                 $run
@@ -115,6 +137,11 @@ macro_rules! with_formula {
                 let $f = mish;
                 $run
             }
+            Activation::Prelu => {
+                let slope = $formula.factors[0];
+                let $f = |x| if x > 0.0 { (x, 1.0) } else { (slope * x, slope) };
+                $run
+            }
             Activation::Relu => {
                 let $f = relu;
                 $run
@@ -141,6 +168,11 @@ macro_rules! with_formula {
             }
             Activation::Tanh => {
                 let $f = |x| (tanh(x), 1.0 - tanh(x) * tanh(x));
+                $run
+            }
+            Activation::Xielu => {
+                let factors = $formula.factors;
+                let $f = |x| xielu(x, factors);
                 $run
             }
         }
@@ -208,6 +240,20 @@ fn sqrt_softplus(x: f32) -> (f32, f32) {
     (root, 0.5 * sigmoid(x) / root)
 }
 
+#[inline(always)]
+fn xielu(x: f32, [above, below, beta, eps]: [f32; 4]) -> (f32, f32) {
+    if x > 0.0 {
+        (above * x * x + beta * x, 2.0 * above * x + beta)
+    } else {
+        (below * xielu_below(x, eps) + beta * x, below * (exp(x) - 1.0) + beta)
+    }
+}
+
+#[inline(always)]
+fn xielu_below(x: f32, eps: f32) -> f32 {
+    exp(x.min(eps)) - 1.0 - x
+}
+
 /// Held between bounds, beyond which the slope is zero.
 #[inline(always)]
 fn clipped((y, slope): (f32, f32), low: f32, high: f32) -> (f32, f32) {
@@ -221,14 +267,14 @@ fn clipped((y, slope): (f32, f32), low: f32, high: f32) -> (f32, f32) {
 }
 
 /// `y = activation(x + bias)`, with `x` `[rows, width]` before the bias of the linear layer.
-pub fn forward(kind: Activation, x: &[f32], bias: &[f32], y: &mut [f32]) {
+pub fn forward(formula: Formula, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let values = super::task_rows(bias.len()) * bias.len();
-    y.par_chunks_mut(values).zip(x.par_chunks(values)).for_each(|(y, x)| forward_rows(kind, x, bias, y));
+    y.par_chunks_mut(values).zip(x.par_chunks(values)).for_each(|(y, x)| forward_rows(formula, x, bias, y));
 }
 
 multiversion! {
-    fn forward_rows(kind: Activation, x: &[f32], bias: &[f32], y: &mut [f32]) {
-        with_formula!(kind, f => {
+    fn forward_rows(formula: Formula, x: &[f32], bias: &[f32], y: &mut [f32]) {
+        with_formula!(formula, f => {
             for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
                 for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
                     *y = f(x + bias).0;
@@ -241,7 +287,7 @@ multiversion! {
 /// `dy = dy * activation'(x + bias)` in place, `d_bias += sum over rows of dy`, and
 /// `x = activation(x + bias)` again, which saves keeping it.
 pub fn backward(
-    kind: Activation,
+    formula: Formula,
     x: &mut [f32],
     bias: &[f32],
     dy: &mut [f32],
@@ -253,14 +299,14 @@ pub fn backward(
     clear_partial(partial, x.len() / width, width);
     (dy.par_chunks_mut(values), x.par_chunks_mut(values), partial.par_chunks_mut(width))
         .into_par_iter()
-        .for_each(|(dy, x, sums)| backward_rows(kind, x, bias, dy, sums));
+        .for_each(|(dy, x, sums)| backward_rows(formula, x, bias, dy, sums));
     add_partial(partial, &mut [(width, d_bias)]);
 }
 
 multiversion! {
-    fn backward_rows(kind: Activation, x: &mut [f32], bias: &[f32], dy: &mut [f32], sums: &mut [f32]) {
+    fn backward_rows(formula: Formula, x: &mut [f32], bias: &[f32], dy: &mut [f32], sums: &mut [f32]) {
         let width = bias.len();
-        with_formula!(kind, f => {
+        with_formula!(formula, f => {
             for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact_mut(width)) {
                 for (((dy, y), bias), sum) in dy.iter_mut().zip(x).zip(bias).zip(sums.iter_mut()) {
                     let slope;
@@ -273,17 +319,57 @@ multiversion! {
     }
 }
 
+/// The gradients of the learnt factors, from `x` and `dy` as they are before [`backward`].
+pub fn backward_factors(
+    formula: Formula,
+    x: &[f32],
+    bias: &[f32],
+    dy: &[f32],
+    partial: &mut Vec<f32>,
+) -> [f32; 2] {
+    let mut sums = [0.0; 2];
+    let values = SUM_ROWS * bias.len();
+    clear_partial(partial, x.len() / bias.len(), 2);
+    (dy.par_chunks(values), x.par_chunks(values), partial.par_chunks_mut(2))
+        .into_par_iter()
+        .for_each(|(dy, x, sums)| factors_rows(formula, x, bias, dy, sums));
+    add_partial(partial, &mut [(2, Some(&mut sums))]);
+    sums
+}
+
+multiversion! {
+    fn factors_rows(formula: Formula, x: &[f32], bias: &[f32], dy: &[f32], sums: &mut [f32]) {
+        for (dy, x) in dy.chunks_exact(bias.len()).zip(x.chunks_exact(bias.len())) {
+            for ((dy, x), bias) in dy.iter().zip(x).zip(bias) {
+                let x = x + bias;
+                match formula.kind {
+                    Activation::Prelu => sums[0] += dy * x.min(0.0),
+                    Activation::Xielu if x > 0.0 => sums[0] += dy * x * x,
+                    Activation::Xielu => sums[1] += dy * xielu_below(x, formula.factors[3]),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{check_gradient, noise};
+
+    /// With factors, for those that have some.
+    fn formula(name: &str) -> Formula {
+        let kind = Activation::from_name(name).unwrap();
+        Formula { kind, factors: [0.25, 1.5, 0.5, -1e-6] }
+    }
 
     #[test]
     fn matches_the_formula() {
         for i in -2000..=2000 {
             let x = i as f32 * 0.01;
             let mut y = [0.0];
-            forward(Activation::GeluTanh, &[x - 1.0], &[1.0], &mut y);
+            forward(Activation::GeluTanh.into(), &[x - 1.0], &[1.0], &mut y);
             let exact = f64::from(x - 1.0) + 1.0;
             let u = (2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3));
             let exact = 0.5 * exact * (1.0 + u.tanh());
@@ -292,7 +378,7 @@ mod tests {
     }
 
     /// Values of PyTorch 2.9's float64 functions at -3, -0.7, 0.3 and 4, as Transformers names them.
-    const STORED: [(&str, [f64; 4]); 16] = [
+    const STORED: [(&str, [f64; 4]); 18] = [
         ("gelu", [-0.004049694, -0.169374557, 0.185373427, 3.999873315]),
         ("gelu_new", [-0.003637392, -0.169429865, 0.185370924, 3.999929754]),
         ("gelu_10", [-0.004049694, -0.169374557, 0.185373427, 3.999873315]),
@@ -302,6 +388,7 @@ mod tests {
         ("leaky_relu", [-0.030000000, -0.007000000, 0.300000000, 4.000000000]),
         ("linear", [-3.000000000, -0.700000000, 0.300000000, 4.000000000]),
         ("mish", [-0.145647461, -0.267870235, 0.208001372, 3.997412807]),
+        ("prelu", [-0.750000000, -0.175000000, 0.300000000, 4.000000000]),
         ("relu", [0.000000000, 0.000000000, 0.300000000, 4.000000000]),
         ("relu2", [0.000000000, 0.000000000, 0.090000000, 16.000000000]),
         ("relu6", [0.000000000, 0.000000000, 0.300000000, 4.000000000]),
@@ -309,15 +396,15 @@ mod tests {
         ("silu", [-0.142277620, -0.232268559, 0.172332755, 3.928055160]),
         ("sqrtsoftplus", [0.220425388, 0.634969329, 0.924313391, 2.004532346]),
         ("tanh", [-0.995054754, -0.604367777, 0.291312612, 0.999329300]),
+        ("xielu", [1.574680603, -0.055122044, 0.172500000, 6.000000000]),
     ];
 
     #[test]
     fn values_are_those_of_pytorch() {
         let x = [-3.0, -0.7, 0.3, 4.0];
         for (name, exact) in STORED {
-            let kind = Activation::from_name(name).unwrap();
             let mut y = [0.0; 4];
-            forward(kind, &x, &[0.0; 4], &mut y);
+            forward(formula(name), &x, &[0.0; 4], &mut y);
             for (y, exact) in y.iter().zip(exact) {
                 assert!((f64::from(*y) - exact).abs() < 1e-6 * (1.0 + exact.abs()), "{name}: {y} {exact}");
             }
@@ -327,24 +414,40 @@ mod tests {
     #[test]
     fn gradients() {
         for name in Activation::names() {
-            let kind = Activation::from_name(name).unwrap();
+            let formula = formula(name);
             for (rows, width) in [(1, 37), (150, 7)] {
                 // Away from the corners of those that have some.
-                let off =
-                    |v: &f32| if kind == Activation::Gelu10 { 3.0 * v } else { 3.0 * v + 0.3 * v.signum() };
+                let off = |v: &f32| {
+                    if formula.kind == Activation::Gelu10 { 3.0 * v } else { 3.0 * v + 0.3 * v.signum() }
+                };
                 let x: Vec<f32> = noise(rows * width, 1).iter().map(off).collect();
                 let (bias, dy) = (vec![0.0; width], noise(rows * width, 2));
                 let (mut dx, mut y, mut d_bias) = (dy.clone(), x.clone(), vec![0.0; width]);
-                backward(kind, &mut y, &bias, &mut dx, Some(&mut d_bias), &mut Vec::new());
+                backward(formula, &mut y, &bias, &mut dx, Some(&mut d_bias), &mut Vec::new());
                 let run = |x: &[f32], bias: &[f32]| {
                     let mut y = vec![0.0; x.len()];
-                    forward(kind, x, bias, &mut y);
+                    forward(formula, x, bias, &mut y);
                     y
                 };
                 assert!(y == run(&x, &bias), "{name}");
                 check_gradient(&format!("{name} input"), &x, &dx, &dy, |x| run(x, &bias));
                 check_gradient(&format!("{name} bias"), &bias, &d_bias, &dy, |bias| run(&x, bias));
             }
+        }
+    }
+    #[test]
+    fn gradients_of_factors() {
+        let (x, dy, bias) = (noise(150 * 7, 1), noise(150 * 7, 2), noise(7, 3));
+        for (name, count) in [("prelu", 1), ("xielu", 2)] {
+            let formula = formula(name);
+            let d_factors = backward_factors(formula, &x, &bias, &dy, &mut Vec::new());
+            check_gradient(name, &formula.factors[..count], &d_factors[..count], &dy, |factors| {
+                let mut changed = formula;
+                changed.factors[..count].copy_from_slice(factors);
+                let mut y = vec![0.0; x.len()];
+                forward(changed, &x, &bias, &mut y);
+                y
+            });
         }
     }
 }
