@@ -11,8 +11,8 @@ use crate::ops::{layer_norm, linear, mse, softmax_cross_entropy, tanh};
 use crate::parameters::{Gradients, Tensor};
 use crate::workspace::{HeadActivations, set_len};
 
-/// Masked tokens whose logits are held at once.
-pub(crate) const LOGIT_ROWS: usize = 256;
+/// Most masked tokens whose logits are held at once: fewer would have the vocabulary's matrix read more often.
+pub(crate) const LOGIT_ROWS: usize = 512;
 
 /// The MLM head's bias where its matrix is its own.
 pub(crate) const UNTIED_BIAS: &str = "cls.predictions.decoder.bias";
@@ -139,8 +139,9 @@ impl MlmHead {
         self.transform(p, rows, head);
         set_len(&mut head.d_active, head.active.len());
         let mut total = Loss::default();
-        for (block, labels) in labels.chunks(LOGIT_ROWS).enumerate() {
-            let (rows, first) = (labels.len(), block * LOGIT_ROWS * hidden);
+        let block_rows = labels.len().div_ceil(labels.len().div_ceil(LOGIT_ROWS).max(1)).max(1);
+        for (block, labels) in labels.chunks(block_rows).enumerate() {
+            let (rows, first) = (labels.len(), block * block_rows * hidden);
             let active = &head.active[first..][..rows * hidden];
             set_len(&mut head.logits, rows * vocab);
             set_len(&mut head.losses, rows);

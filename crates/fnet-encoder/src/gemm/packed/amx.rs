@@ -139,6 +139,8 @@ impl<T> Amx<T> {
 
 impl<T: Tiles> Kernel for Amx<T> {
     const ROWS: usize = 32;
+    const DEPTH: usize = 384;
+    const HEIGHT: usize = 192;
     const STRIP: Layout = Layout::LanesFirst;
 
     fn begin(self) {

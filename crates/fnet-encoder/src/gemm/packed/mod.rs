@@ -25,17 +25,20 @@ use super::{Matrix, Out};
 const COLUMNS: usize = 32;
 /// Most rows that a tile of any kernel has.
 const MOST_ROWS: usize = 32;
-/// Pairs of the inner axis that are packed at once: a panel of w is 48 KiB.
-const DEPTH: usize = 384;
-/// Columns of w that are packed at once: 6 MiB, so that x is packed once for most products.
-const WIDTH: usize = 4096;
-/// Rows of x that a task packs at once: 288 KiB.
-const HEIGHT: usize = 192;
-
+/// Pairs of w that are packed at once: 6 MiB, so that x is packed once for most products.
+const PANEL_PAIRS: usize = 3 << 19;
+/// Panels that a task packs at once where memory lies across them.
+const MOST_PANELS: usize = 4;
 /// Computes one tile.
 pub trait Kernel: Copy + Send + Sync {
-    /// Rows of a tile; divides `HEIGHT`.
+    /// Rows of a tile.
     const ROWS: usize;
+
+    /// Most pairs of the inner axis that are packed at once.
+    const DEPTH: usize;
+
+    /// Most rows of x that a task packs at once.
+    const HEIGHT: usize;
 
     /// How a strip of x is packed.
     const STRIP: Layout;
@@ -68,30 +71,58 @@ thread_local! {
 
 /// `y (+)= x w`, with at least one value along the inner axis.
 pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
-    let tasks = rayon::current_num_threads();
-    let rows = m.div_ceil(tasks).next_multiple_of(K::ROWS).clamp(K::ROWS, HEIGHT);
-    let values = 2 * DEPTH;
+    let threads = rayon::current_num_threads();
+    let tasks = m.div_ceil(K::HEIGHT).next_multiple_of(threads);
+    // Blocks of the inner axis are as even as they can be, whatever else.
+    let values = k.div_ceil(k.div_ceil(2 * K::DEPTH)).next_multiple_of(2 * BLOCK);
     let w = w.transposed();
-    let mut panels = PANELS.take();
-    for first in (0..n).step_by(WIDTH) {
-        let width = WIDTH.min(n - first);
+    let mut buffer = PANELS.take();
+    let widest = PANEL_PAIRS / (values / 2) / COLUMNS * COLUMNS;
+    for first in (0..n).step_by(widest) {
+        let width = widest.min(n - first);
         for start in (0..k).step_by(values) {
             let length = values.min(k - start);
             let depth = length.div_ceil(2).next_multiple_of(BLOCK);
             let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
-            panels.resize(width.next_multiple_of(COLUMNS) * depth, 0);
-            panels.par_chunks_mut(COLUMNS * depth).enumerate().for_each(|(i, panel)| {
-                let columns = w.skip_rows(first + i * COLUMNS).skip_columns(start);
-                let lanes = COLUMNS.min(width - i * COLUMNS);
-                pack(columns, [lanes, length], [COLUMNS, depth], Layout::PairsFirst, panel);
+            let panels = aligned(&mut buffer, width.next_multiple_of(COLUMNS) * depth);
+            let most = if w.column == 1 { 1 } else { MOST_PANELS };
+            let together = (width / COLUMNS / threads).clamp(1, most) * COLUMNS;
+            panels.par_chunks_mut(together * depth).enumerate().for_each(|(i, panels)| {
+                let columns = w.skip_rows(first + i * together).skip_columns(start);
+                let lanes = together.min(width - i * together);
+                pack(columns, [lanes, length], [COLUMNS, depth], Layout::PairsFirst, panels);
             });
             let x = x.skip_columns(start);
-            y.par_chunks_mut(rows * n).enumerate().for_each(|(i, y)| {
-                rows_product(kernel, x.skip_rows(i * rows), &panels, y, part);
+            strips_of_tasks(y, K::ROWS * n, tasks).into_par_iter().for_each(|(strip, y)| {
+                rows_product(kernel, x.skip_rows(strip * K::ROWS), panels, y, part);
             });
         }
     }
-    PANELS.set(panels);
+    PANELS.set(buffer);
+}
+
+/// Cuts `y` into strips of `len` values and gives each of so many tasks an equal number of them; the first
+/// strip of each, and its values.
+fn strips_of_tasks(mut y: &mut [f32], len: usize, tasks: usize) -> Vec<(usize, &mut [f32])> {
+    let strips = y.len().div_ceil(len);
+    let mut parts = Vec::with_capacity(tasks);
+    for task in 0..tasks {
+        let [first, end] = [task, task + 1].map(|t| strips * t / tasks);
+        let (part, rest) = y.split_at_mut(((end - first) * len).min(y.len()));
+        y = rest;
+        if !part.is_empty() {
+            parts.push((first, part));
+        }
+    }
+    parts
+}
+
+/// Room for `len` pairs from the start of a cache line on: what crosses lines is loaded more slowly.
+fn aligned(buffer: &mut Vec<u32>, len: usize) -> &mut [u32] {
+    const LINE: usize = 64;
+    buffer.resize(buffer.len().max(len + LINE / 4), 0);
+    let start = buffer.as_ptr().align_offset(LINE);
+    &mut buffer[start..][..len]
 }
 
 /// Computes one tile over and over, from the first-level cache; returns its flops.
@@ -129,13 +160,9 @@ fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], 
     let Part { n, first, width, length, depth, add } = part;
     let rows = y.len() / n;
     let all = rows.next_multiple_of(K::ROWS);
-    let mut packed = ROWS.take();
-    packed.resize(all * depth, 0);
-    for (i, strip) in packed.chunks_exact_mut(K::ROWS * depth).enumerate() {
-        let high = K::ROWS.min(rows - i * K::ROWS);
-        let x = x.skip_rows(i * K::ROWS);
-        pack(x, [high, length], [K::ROWS, depth], K::STRIP, strip);
-    }
+    let mut buffer = ROWS.take();
+    let packed = aligned(&mut buffer, all * depth);
+    pack(x, [rows, length], [K::ROWS, depth], K::STRIP, packed);
     kernel.begin();
     for (panel, left) in panels.chunks_exact(COLUMNS * depth).zip((0..width).step_by(COLUMNS)) {
         let columns = COLUMNS.min(width - left);
@@ -160,24 +187,30 @@ fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], 
         }
     }
     kernel.end();
-    ROWS.set(packed);
+    ROWS.set(buffer);
 }
 
-/// Packs the first `lanes` rows of `from`, `length` long, and fills up with zeros to `all` lanes of
-/// `depth` pairs.
+/// Packs the first `lanes` rows of `from`, `length` long, as strips or panels of so many lanes and `depth`
+/// pairs each; what is missing is zero. Goes through memory as it lies: along the lanes, or across them.
 fn pack(from: Matrix, [lanes, length]: [usize; 2], [all, depth]: [usize; 2], layout: Layout, to: &mut [u32]) {
-    let block_values = 2 * BLOCK;
-    for lane in (0..all).step_by(BLOCK) {
-        for (i, at) in (0..depth).step_by(BLOCK).enumerate() {
-            let start = i * block_values;
-            let size =
-                [lanes.saturating_sub(lane).min(BLOCK), length.saturating_sub(start).min(block_values)];
-            let block = from.skip_rows(lane).skip_columns(start);
+    let (parts, blocks) = (to.len() / (all * depth), depth / BLOCK);
+    for i in 0..parts * blocks {
+        let [part, block] =
+            if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
+        let start = 2 * BLOCK * block;
+        for lane in (0..all).step_by(BLOCK) {
+            let first = part * all + lane;
+            let size = [
+                lanes.saturating_sub(first).min(BLOCK).min(all - lane),
+                length.saturating_sub(start).min(2 * BLOCK),
+            ];
             let (place, step) = match layout {
-                Layout::LanesFirst => (lane * depth + at, depth),
-                Layout::PairsFirst => (at * all + lane, all),
+                Layout::LanesFirst => (lane * depth + BLOCK * block, depth),
+                Layout::PairsFirst => (BLOCK * block * all + lane, all),
             };
-            pack_block(block, size, layout, &mut to[place..], step, BLOCK.min(all - lane));
+            let to = &mut to[part * all * depth + place..];
+            let from = from.skip_rows(first).skip_columns(start);
+            pack_block(from, size, layout, to, step, BLOCK.min(all - lane));
         }
     }
 }
