@@ -16,7 +16,7 @@ mod pack;
 use std::cell::Cell;
 
 pub use dot::{Dot, is_fast as is_dot_fast};
-use pack::{BLOCK, Layout, pack_block};
+use pack::{BLOCK, Layout, fetch_block, pack_block};
 use rayon::prelude::*;
 
 use super::{Matrix, Out};
@@ -198,6 +198,9 @@ fn pack(from: Matrix, [lanes, length]: [usize; 2], [all, depth]: [usize; 2], lay
         let [part, block] =
             if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
         let start = 2 * BLOCK * block;
+        if part == 0 && from.column != 1 {
+            fetch_block(from.skip_columns(start + 2 * BLOCK), lanes);
+        }
         for lane in (0..all).step_by(BLOCK) {
             let first = part * all + lane;
             let size = [
