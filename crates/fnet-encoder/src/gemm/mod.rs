@@ -42,6 +42,8 @@ pub enum Level {
     /// AVX-512's `vdpbf16ps`, by default on AMD's CPUs alone: Intel's run it slower than `vfmadd`.
     /// For bfloat16.
     Avx512Bf16,
+    /// Kernels of our own with AVX-512. For float32.
+    Avx512,
     /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded before, which is
     /// right, since a product of two such values is exact in float32, and no faster than float32.
     Library,
@@ -59,13 +61,14 @@ impl Precision {
 
 impl Level {
     /// From fast to slow.
-    pub const ALL: [Self; 3] = [Self::Amx, Self::Avx512Bf16, Self::Library];
+    pub const ALL: [Self; 4] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Library];
 
     /// Its name in the log, in a run's folder and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512 => "avx512",
             Self::Library => "library",
         }
     }
@@ -77,6 +80,8 @@ impl Level {
             Self::Amx => packed::has_avx512_bf16() && packed::amx::is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => packed::has_avx512_bf16(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => packed::has_avx512(),
             Self::Library => true,
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
@@ -85,7 +90,11 @@ impl Level {
 
     /// Whether it computes products of this precision.
     pub fn can(self, precision: Precision) -> bool {
-        precision == Precision::Bf16 || self == Self::Library
+        match self {
+            Self::Amx | Self::Avx512Bf16 => precision == Precision::Bf16,
+            Self::Avx512 => precision == Precision::F32,
+            Self::Library => true,
+        }
     }
 
     /// Whether an available level is faster than those after it.
@@ -94,7 +103,8 @@ impl Level {
         if self == Self::Avx512Bf16 {
             return packed::is_dot_fast();
         }
-        true
+        // Whoever asks for matrixmultiply shall have it.
+        self != Self::Avx512 || cfg!(not(feature = "matrixmultiply"))
     }
 }
 
@@ -231,6 +241,8 @@ pub fn multiply(
     let is_small = is_small(n, k);
     let float_product = if is_small { plain } else { library::product };
     match (products.precision, products.level) {
+        #[cfg(target_arch = "x86_64")]
+        (Precision::F32, Level::Avx512) if !is_small => packed::product(packed::Float, shape, x, w, y, out),
         (Precision::F32, _) => float_product(shape, x, w, y, out),
         #[cfg(target_arch = "x86_64")]
         (Precision::Bf16, Level::Amx) if !is_small => {

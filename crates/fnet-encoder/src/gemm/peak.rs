@@ -29,6 +29,8 @@ fn kernel(products: Products) -> f64 {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Bf16 => super::packed::repeat_tile(super::packed::Dot),
         #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => super::packed::repeat_tile(super::packed::Float),
+        #[cfg(target_arch = "x86_64")]
         Level::Amx => super::packed::repeat_tile(super::packed::amx::Amx::<super::packed::amx::Cpu>::new()),
         _ => {
             let mut sums = [1.0; SUMS];

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::pack::{BLOCK, Layout};
+use super::pack::{BLOCK, Layout, Values};
 use super::{COLUMNS, Kernel};
 
 /// Whether the CPU has tiles for bfloat16 and the kernel lets this process use them.
@@ -142,6 +142,7 @@ impl<T: Tiles> Kernel for Amx<T> {
     const DEPTH: usize = 384;
     const HEIGHT: usize = 192;
     const STRIP: Layout = Layout::LanesFirst;
+    const VALUES: Values = Values::Two;
 
     fn begin(self) {
         T::configure();

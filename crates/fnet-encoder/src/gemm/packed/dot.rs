@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::pack::Layout;
+use super::pack::{Layout, Values};
 use super::{COLUMNS, Kernel};
 
 /// Whether `vdpbf16ps` does more work a second than `vfmadd`: not on Intel's cores, where it starts
@@ -12,8 +12,8 @@ pub fn is_fast() -> bool {
     [vendor.ebx, vendor.edx, vendor.ecx] == [b"Auth", b"enti", b"cAMD"].map(|s| u32::from_le_bytes(*s))
 }
 
-/// Pairs ahead of the current one that are fetched into the first-level cache.
-const AHEAD: usize = 16;
+/// Words ahead of the current one that are fetched into the first-level cache.
+pub const AHEAD: usize = 16;
 
 /// Tiles of 12 rows: 24 sums, two vectors of w and one value of x fill the 32 registers best.
 #[derive(Clone, Copy)]
@@ -24,7 +24,8 @@ impl Kernel for Dot {
     // Longer sums read and write results less often; lower tasks spare the translation of addresses.
     const DEPTH: usize = 768;
     const HEIGHT: usize = 96;
-    const STRIP: Layout = Layout::PairsFirst;
+    const STRIP: Layout = Layout::WordsFirst;
+    const VALUES: Values = Values::Two;
 
     unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool) {
         // SAFETY: the caller's promise.

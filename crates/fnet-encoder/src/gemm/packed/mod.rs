@@ -1,22 +1,24 @@
-//! Products of bfloat16 operands, summed in float32, by kernels of our own: the loops around a tile,
-//! over blocks that fit the caches.
+//! Products by kernels of our own, summed in float32: the loops around a tile, over blocks that fit the
+//! caches.
 //!
-//! Two neighbours of the inner axis, rounded to bfloat16, are a *pair*, 32 bits. Columns of w are packed
-//! in panels of [`COLUMNS`], rows of x in strips of a tile's height, as `[pair][column]` and
-//! `[pair][row]`, or `[row][pair]` for tile registers; what is missing to a whole tile is zero. Both
-//! buffers stay with their threads.
+//! A *word* of 32 bits is one value of float32, or two neighbours of the inner axis rounded to bfloat16.
+//! Columns of w are packed in panels of [`COLUMNS`], rows of x in strips of a tile's height, as
+//! `[word][column]` and `[word][row]`, or `[row][word]` for tile registers; what is missing to a whole tile
+//! is zero. Both buffers stay with their threads.
 //!
 //! A result's sum runs over the inner axis in order, in blocks of one length: it depends neither on
 //! the other rows nor on threads.
 
 pub mod amx;
 mod dot;
+mod float;
 mod pack;
 
 use std::cell::Cell;
 
 pub use dot::{Dot, is_fast as is_dot_fast};
-use pack::{BLOCK, Layout, fetch_block, pack_block};
+pub use float::Float;
+use pack::{BLOCK, Layout, Values, fetch_block, pack_block};
 use rayon::prelude::*;
 
 use super::{Matrix, Out};
@@ -25,8 +27,8 @@ use super::{Matrix, Out};
 const COLUMNS: usize = 32;
 /// Most rows that a tile of any kernel has.
 const MOST_ROWS: usize = 32;
-/// Pairs of w that are packed at once: 6 MiB, so that x is packed once for most products.
-const PANEL_PAIRS: usize = 3 << 19;
+/// Words of w that are packed at once: 6 MiB, so that x is packed once for most products.
+const PANEL_WORDS: usize = 3 << 19;
 /// Panels that a task packs at once where memory lies across them.
 const MOST_PANELS: usize = 4;
 /// Computes one tile.
@@ -34,7 +36,10 @@ pub trait Kernel: Copy + Send + Sync {
     /// Rows of a tile.
     const ROWS: usize;
 
-    /// Most pairs of the inner axis that are packed at once.
+    /// What a word holds.
+    const VALUES: Values;
+
+    /// Most words of the inner axis that are packed at once.
     const DEPTH: usize;
 
     /// Most rows of x that a task packs at once.
@@ -49,7 +54,7 @@ pub trait Kernel: Copy + Send + Sync {
     /// Ends what `begin` began.
     fn end(self) {}
 
-    /// `y[ROWS][COLUMNS] (+)= x w` for `depth` pairs, with a row of `y` every `stride` values.
+    /// `y[ROWS][COLUMNS] (+)= x w` for `depth` words, with a row of `y` every `stride` values.
     ///
     /// # Safety
     /// `x` holds a strip of `ROWS` by `depth`, `w` `depth` rows of `COLUMNS`, `y` a tile; `depth` is a
@@ -57,11 +62,14 @@ pub trait Kernel: Copy + Send + Sync {
     unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool);
 }
 
-/// Whether the CPU has what packing and [`Dot`] need.
+/// Whether the CPU has what [`Float`] and its packing need.
+pub fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
+}
+
+/// Whether the CPU has what [`Dot`] and its packing need.
 pub fn has_avx512_bf16() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512bf16")
+    has_avx512() && is_x86_feature_detected!("avx512bf16")
 }
 
 thread_local! {
@@ -74,15 +82,16 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
     let threads = rayon::current_num_threads();
     let tasks = m.div_ceil(K::HEIGHT).next_multiple_of(threads);
     // Blocks of the inner axis are as even as they can be, whatever else.
-    let values = k.div_ceil(k.div_ceil(2 * K::DEPTH)).next_multiple_of(2 * BLOCK);
+    let word = K::VALUES.of_word();
+    let values = k.div_ceil(k.div_ceil(word * K::DEPTH)).next_multiple_of(word * BLOCK);
     let w = w.transposed();
     let mut buffer = PANELS.take();
-    let widest = PANEL_PAIRS / (values / 2) / COLUMNS * COLUMNS;
+    let widest = PANEL_WORDS / (values / word) / COLUMNS * COLUMNS;
     for first in (0..n).step_by(widest) {
         let width = widest.min(n - first);
         for start in (0..k).step_by(values) {
             let length = values.min(k - start);
-            let depth = length.div_ceil(2).next_multiple_of(BLOCK);
+            let depth = length.div_ceil(word).next_multiple_of(BLOCK);
             let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
             let panels = aligned(&mut buffer, width.next_multiple_of(COLUMNS) * depth);
             let most = if w.column == 1 { 1 } else { MOST_PANELS };
@@ -90,7 +99,8 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
             panels.par_chunks_mut(together * depth).enumerate().for_each(|(i, panels)| {
                 let columns = w.skip_rows(first + i * together).skip_columns(start);
                 let lanes = together.min(width - i * together);
-                pack(columns, [lanes, length], [COLUMNS, depth], Layout::PairsFirst, panels);
+                let form = (K::VALUES, Layout::WordsFirst);
+                pack(columns, [lanes, length], [COLUMNS, depth], form, panels);
             });
             let x = x.skip_columns(start);
             strips_of_tasks(y, K::ROWS * n, tasks).into_par_iter().for_each(|(strip, y)| {
@@ -117,7 +127,7 @@ fn strips_of_tasks(mut y: &mut [f32], len: usize, tasks: usize) -> Vec<(usize, &
     parts
 }
 
-/// Room for `len` pairs from the start of a cache line on: what crosses lines is loaded more slowly.
+/// Room for `len` words from the start of a cache line on: what crosses lines is loaded more slowly.
 fn aligned(buffer: &mut Vec<u32>, len: usize) -> &mut [u32] {
     const LINE: usize = 64;
     buffer.resize(buffer.len().max(len + LINE / 4), 0);
@@ -139,7 +149,7 @@ pub fn repeat_tile<K: Kernel>(kernel: K) -> f64 {
     }
     kernel.end();
     std::hint::black_box(y);
-    (2 * 2 * DEPTH * K::ROWS * COLUMNS * ROUNDS) as f64
+    (2 * K::VALUES.of_word() * DEPTH * K::ROWS * COLUMNS * ROUNDS) as f64
 }
 
 /// Which part of a product is computed.
@@ -149,7 +159,7 @@ struct Part {
     n: usize,
     first: usize,
     width: usize,
-    /// Values of the inner axis, and the pairs that they are packed in.
+    /// Values of the inner axis, and the words that they are packed in.
     length: usize,
     depth: usize,
     add: bool,
@@ -162,7 +172,7 @@ fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], 
     let all = rows.next_multiple_of(K::ROWS);
     let mut buffer = ROWS.take();
     let packed = aligned(&mut buffer, all * depth);
-    pack(x, [rows, length], [K::ROWS, depth], K::STRIP, packed);
+    pack(x, [rows, length], [K::ROWS, depth], (K::VALUES, K::STRIP), packed);
     kernel.begin();
     for (panel, left) in panels.chunks_exact(COLUMNS * depth).zip((0..width).step_by(COLUMNS)) {
         let columns = COLUMNS.min(width - left);
@@ -191,29 +201,36 @@ fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], 
 }
 
 /// Packs the first `lanes` rows of `from`, `length` long, as strips or panels of so many lanes and `depth`
-/// pairs each; what is missing is zero. Goes through memory as it lies: along the lanes, or across them.
-fn pack(from: Matrix, [lanes, length]: [usize; 2], [all, depth]: [usize; 2], layout: Layout, to: &mut [u32]) {
+/// words each; what is missing is zero. Goes through memory as it lies: along the lanes, or across them.
+fn pack(
+    from: Matrix,
+    [lanes, length]: [usize; 2],
+    [all, depth]: [usize; 2],
+    (values, layout): (Values, Layout),
+    to: &mut [u32],
+) {
+    let block_values = values.of_word() * BLOCK;
     let (parts, blocks) = (to.len() / (all * depth), depth / BLOCK);
     for i in 0..parts * blocks {
         let [part, block] =
             if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
-        let start = 2 * BLOCK * block;
+        let start = block_values * block;
         if part == 0 && from.column != 1 {
-            fetch_block(from.skip_columns(start + 2 * BLOCK), lanes);
+            fetch_block(from.skip_columns(start + block_values), [lanes, block_values]);
         }
         for lane in (0..all).step_by(BLOCK) {
             let first = part * all + lane;
             let size = [
                 lanes.saturating_sub(first).min(BLOCK).min(all - lane),
-                length.saturating_sub(start).min(2 * BLOCK),
+                length.saturating_sub(start).min(block_values),
             ];
             let (place, step) = match layout {
                 Layout::LanesFirst => (lane * depth + BLOCK * block, depth),
-                Layout::PairsFirst => (BLOCK * block * all + lane, all),
+                Layout::WordsFirst => (BLOCK * block * all + lane, all),
             };
             let to = &mut to[part * all * depth + place..];
             let from = from.skip_rows(first).skip_columns(start);
-            pack_block(from, size, layout, to, step, BLOCK.min(all - lane));
+            pack_block(from, size, (values, layout), to, step, BLOCK.min(all - lane));
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Rounds and packs blocks of 16 lanes by 16 pairs with AVX-512.
+//! Packs blocks of 16 lanes by 16 words with AVX-512.
 
 use std::arch::x86_64::*;
 
 use super::super::Matrix;
 
-/// Lanes and pairs of a block that is packed at once.
+/// Lanes and words of a block that is packed at once.
 pub const BLOCK: usize = 16;
 
-/// Where a block is written: so many lines of so many pairs.
+/// Where a block is written: so many lines of so many words.
 #[derive(Clone, Copy)]
 struct To {
     start: *mut u32,
@@ -16,42 +16,66 @@ struct To {
     width: usize,
 }
 
-/// Order of packed pairs.
+/// Order of packed words.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Layout {
-    /// `[lane][pair]`
+    /// `[lane][word]`
     LanesFirst,
-    /// `[pair][lane]`
-    PairsFirst,
+    /// `[word][lane]`
+    WordsFirst,
 }
 
-/// Rounds and packs `lanes` rows of `from`, `length` values long, into `all` lanes of `to`, at most
+/// What a word holds.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Values {
+    /// A value of float32.
+    One,
+    /// Two values, rounded to bfloat16.
+    Two,
+}
+
+impl Values {
+    /// How many.
+    pub const fn of_word(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
+/// Packs `lanes` rows of `from`, `length` values long, into `all` lanes of `to`, at most
 /// [`BLOCK`], whose lines lie `step` apart; what is missing is zero.
 pub fn pack_block(
     from: Matrix,
     [lanes, length]: [usize; 2],
-    layout: Layout,
+    (values, layout): (Values, Layout),
     to: &mut [u32],
     step: usize,
     all: usize,
 ) {
-    assert!(lanes <= all && all <= BLOCK && length <= 2 * BLOCK);
+    assert!(lanes <= all && all <= BLOCK && length <= values.of_word() * BLOCK);
     assert!(from.reaches(lanes, length) && (from.row == 1 || from.column == 1));
     let [lines, width] = match layout {
         Layout::LanesFirst => [all, BLOCK],
-        Layout::PairsFirst => [BLOCK, all],
+        Layout::WordsFirst => [BLOCK, all],
     };
     assert!((lines - 1) * step + width <= to.len());
     let to = To { start: to.as_mut_ptr(), step, lines, width };
-    // SAFETY: the assertions are what the function asks for, and levels that pack are only chosen where
+    // SAFETY: the assertions are what both functions ask for, and levels that pack are only chosen where
     // the features are there. Covered by `matches_float64`.
-    unsafe { pack_pairs(from, [lanes, length], layout, to) }
+    unsafe {
+        match values {
+            Values::One => pack_floats(from, [lanes, length], layout, to),
+            Values::Two => pack_pairs(from, [lanes, length], layout, to),
+        }
+    }
 }
 
-/// Has the columns of a block, each `lanes` values that lie together, brought nearer: the CPU does not see by
+/// Has so many columns, each `lanes` values that lie together, brought nearer: the CPU does not see by
 /// itself that they come next.
-pub fn fetch_block(from: Matrix, lanes: usize) {
-    for column in 0..2 * BLOCK {
+pub fn fetch_block(from: Matrix, [lanes, columns]: [usize; 2]) {
+    for column in 0..columns {
         for lane in (0..lanes).step_by(16) {
             let value = from.values.as_ptr().wrapping_add(column * from.column + lane);
             // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 CPU has it.
@@ -66,6 +90,22 @@ unsafe fn load(from: Matrix, at: usize, count: usize) -> __m512 {
     let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
     // SAFETY: only those `count` values are read, which the caller's operand reaches.
     unsafe { _mm512_maskz_loadu_ps(first, from.values.as_ptr().wrapping_add(at)) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_floats(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, to: To) {
+    let mut block = [_mm512_setzero_si512(); BLOCK];
+    let (have, lines, count, step) = if from.column == 1 {
+        (Layout::LanesFirst, lanes, length, from.row)
+    } else {
+        (Layout::WordsFirst, length, lanes, from.column)
+    };
+    for (i, line) in block.iter_mut().enumerate().take(lines) {
+        // SAFETY: the caller's operand reaches what is read.
+        *line = _mm512_castps_si512(unsafe { load(from, i * step, count) });
+    }
+    // SAFETY: the caller's promise.
+    unsafe { write(block, have, layout, to) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
@@ -93,7 +133,7 @@ unsafe fn pack_pairs(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, 
         for (pair, line) in block.iter_mut().enumerate().take(length.div_ceil(2)) {
             *line = _mm512_or_si512(row(2 * pair), _mm512_slli_epi32::<16>(row(2 * pair + 1)));
         }
-        Layout::PairsFirst
+        Layout::WordsFirst
     };
     // SAFETY: the caller's promise.
     unsafe { write(block, have, layout, to) }
