@@ -12,6 +12,9 @@ use fnet_train::speed::{LENGTHS, Speed};
 
 const MIXERS: [&str; 5] = ["fourier", "attention", "linear", "mlp", "none"];
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     rayon::ThreadPoolBuilder::new().num_threads(2).build_global()?;
     println!("Tokens a second forward, tokens a second of a training step, and its memory.\n");

@@ -26,6 +26,9 @@ struct Size {
 const MINI: Size = Size { preset: "mini", vocab: 8_192, sequences: 32, seq_len: 128 };
 const BASE: Size = Size { preset: "base", vocab: 32_000, sequences: 4, seq_len: 512 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn all(c: &mut Criterion) {
     rayon::ThreadPoolBuilder::new().num_threads(2).build_global().expect("no pool is there yet");
     peak(c);

@@ -10,6 +10,9 @@ use fnet_encoder::gemm::peak::flops_per_second;
 use fnet_encoder::{Head, Model, ModelConfig, Precision, Products};
 use fnet_train::speed::{TimedStep, Timing};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |flag: &str, usual: &str| {

@@ -85,7 +85,9 @@ impl AdamW {
             let kept = first..first + range.len();
             first = kept.end;
             let decay = if tensor.decays { 1.0 - learning_rate * self.weight_decay } else { 1.0 };
-            let rate = learning_rate / correction1;
+            // The corrections, taken out of the sweep: of both moments, and of epsilon.
+            let rate = learning_rate * correction2 / correction1;
+            let epsilon = self.epsilon * correction2;
             (
                 parameters.values_mut()[range.clone()].par_chunks_mut(CHUNK),
                 moments.first[kept.clone()].par_chunks_mut(CHUNK),
@@ -98,7 +100,7 @@ impl AdamW {
                         let g = std::mem::take(gradient) * gradient_scale;
                         *m = self.beta1 * *m + (1.0 - self.beta1) * g;
                         *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
-                        *w = *w * decay - rate * *m / (v.sqrt() / correction2 + self.epsilon);
+                        *w = *w * decay - rate * *m / (v.sqrt() + epsilon);
                     }
                 });
         }

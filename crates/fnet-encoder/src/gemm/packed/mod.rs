@@ -212,8 +212,7 @@ fn pack(
     let block_values = values.of_word() * BLOCK;
     let (parts, blocks) = (to.len() / (all * depth), depth / BLOCK);
     for i in 0..parts * blocks {
-        let [part, block] =
-            if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
+        let [part, block] = if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
         let start = block_values * block;
         if part == 0 && from.column != 1 {
             fetch_block(from.skip_columns(start + block_values), [lanes, block_values]);
