@@ -1,6 +1,7 @@
 //! AdamW on the flat buffer (Loshchilov and Hutter 2019, algorithm 2), with clipping by global norm.
 
 use fnet_encoder::Parameters;
+use fnet_encoder::ops::adamw::{self, Update};
 use rayon::prelude::*;
 
 /// Values a task handles; also the grain of the norm's sum, so it must not depend on threads.
@@ -84,10 +85,14 @@ impl AdamW {
             let range = tensor.range();
             let kept = first..first + range.len();
             first = kept.end;
-            let decay = if tensor.decays { 1.0 - learning_rate * self.weight_decay } else { 1.0 };
-            // The corrections, taken out of the sweep: of both moments, and of epsilon.
-            let rate = learning_rate * correction2 / correction1;
-            let epsilon = self.epsilon * correction2;
+            let update = Update {
+                beta1: self.beta1,
+                beta2: self.beta2,
+                gradient_scale,
+                keep: if tensor.decays { 1.0 - learning_rate * self.weight_decay } else { 1.0 },
+                rate: learning_rate * correction2 / correction1,
+                epsilon: self.epsilon * correction2,
+            };
             (
                 parameters.values_mut()[range.clone()].par_chunks_mut(CHUNK),
                 moments.first[kept.clone()].par_chunks_mut(CHUNK),
@@ -95,14 +100,7 @@ impl AdamW {
                 gradients[range].par_chunks_mut(CHUNK),
             )
                 .into_par_iter()
-                .for_each(|(w, m, v, gradients)| {
-                    for (((w, m), v), gradient) in w.iter_mut().zip(m).zip(v).zip(gradients) {
-                        let g = std::mem::take(gradient) * gradient_scale;
-                        *m = self.beta1 * *m + (1.0 - self.beta1) * g;
-                        *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
-                        *w = *w * decay - rate * *m / (v.sqrt() + epsilon);
-                    }
-                });
+                .for_each(|(w, m, v, gradients)| adamw::update(w, m, v, gradients, update));
         }
     }
 }

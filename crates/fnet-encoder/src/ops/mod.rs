@@ -5,6 +5,7 @@
 //! are added up in order: so each sum has one fixed order at any number of threads.
 
 pub mod activation;
+pub mod adamw;
 pub mod attention;
 pub mod dropout;
 pub mod embedding;
