@@ -10,14 +10,12 @@
 //! the other rows nor on threads.
 
 pub mod amx;
-mod dot;
-mod float;
+mod avx512;
 mod pack;
 
 use std::cell::Cell;
 
-pub use dot::{Dot, is_fast as is_dot_fast};
-pub use float::Float;
+pub use avx512::{Dot, Float, is_dot_fast};
 use pack::{BLOCK, Layout, Values, fetch_block, pack_block};
 use rayon::prelude::*;
 
