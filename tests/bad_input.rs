@@ -186,6 +186,8 @@ fn another_run_is_not_overwritten() {
     );
     fails(folder, &format!("{task} model"), "own folder");
     fails(folder, &format!("{task} model --seeds 2"), "own folder");
+    write(folder, "text", "a few words\n");
+    fails(folder, "pretrain --model model --corpus text --steps 1 --out model --overwrite", "own folder");
     run(folder, "inspect model");
     write(folder, "file", "x");
     fails(folder, &format!("{} --steps 1 --out file", tiny_pretraining()), "is a file");

@@ -67,6 +67,19 @@ impl RunFolder {
         Err(Error::file(path, format!("holds no run to resume: there is no {SETTINGS_FILE}")))
     }
 
+    /// Refuses to start a run in the folder of the model that it starts from, which it would replace.
+    ///
+    /// # Errors
+    /// If `model`, a folder or a file of weights, is this folder's.
+    pub fn check_is_not_of(&self, model: &Path) -> Result<()> {
+        let same =
+            |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+        if same(pretrained::folder_of(model), &self.path) {
+            return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+        }
+        Ok(())
+    }
+
     fn holds_run(&self) -> bool {
         RUN_FILES.iter().chain(&[TOKENIZER_FILE]).any(|f| self.file(f).exists())
     }

@@ -281,9 +281,8 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     // A run that goes on has its own copy of everything but the rows.
     let base = if resume { folder.path().into() } else { settings.model.clone().unwrap_or_default() };
     let base_folder = pretrained::folder_of(&base);
-    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    if !resume && same(base_folder, folder.path()) {
-        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+    if !resume {
+        folder.check_is_not_of(&base)?;
     }
     let tokenizer = Tokenizer::of_folder(base_folder)?;
     let files = settings.task_files()?;

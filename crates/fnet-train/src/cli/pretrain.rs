@@ -347,6 +347,9 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         Some(shards) => shards.clone(),
         None => absolute(folder.path())?.parent().unwrap_or(folder.path()).join("fnet-shards"),
     };
+    if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
+        folder.check_is_not_of(model)?;
+    }
     let tokenizer = if resume {
         Tokenizer::read(&folder.file(TOKENIZER_FILE))?
     } else {
