@@ -139,7 +139,8 @@ impl MlmHead {
         self.transform(p, rows, head);
         set_len(&mut head.d_active, head.active.len());
         let mut total = Loss::default();
-        let block_rows = labels.len().div_ceil(labels.len().div_ceil(LOGIT_ROWS).max(1)).max(1);
+        let blocks = labels.len().div_ceil(LOGIT_ROWS).max(1);
+        let block_rows = labels.len().div_ceil(blocks).max(1);
         for (block, labels) in labels.chunks(block_rows).enumerate() {
             let (rows, first) = (labels.len(), block * block_rows * hidden);
             let active = &head.active[first..][..rows * hidden];

@@ -35,6 +35,7 @@ macro_rules! kernel {
             const DEPTH: usize = DEPTH;
             const HEIGHT: usize = HEIGHT;
 
+            #[target_feature(enable = $features)]
             unsafe fn tile(
                 self,
                 depth: usize,
@@ -44,51 +45,39 @@ macro_rules! kernel {
                 stride: usize,
                 add: bool,
             ) {
-                #[target_feature(enable = $features)]
-                unsafe fn tile(
-                    depth: usize,
-                    x: *const u32,
-                    w: *const u32,
-                    y: *mut f32,
-                    stride: usize,
-                    add: bool,
-                ) {
-                    // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says; two registers make a row of
-                    // COLUMNS. What is fetched ahead may lie beyond them: a prefetch reads nothing.
-                    unsafe {
-                        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-                        // The results are needed last: no sum waits for them.
-                        for i in 0..ROWS {
-                            _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride).cast());
-                            _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride + 16).cast());
-                        }
-                        for p in 0..depth {
-                            let ahead = w.wrapping_add((p + AHEAD) * COLUMNS);
-                            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
-                            _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((p + AHEAD) * ROWS).cast());
-                            let columns = w.add(p * COLUMNS);
-                            let left = _mm512_loadu_si512(columns.cast());
-                            let right = _mm512_loadu_si512(columns.add(16).cast());
-                            for (i, [a, b]) in sums.iter_mut().enumerate() {
-                                let word = _mm512_set1_epi32(*x.add(p * ROWS + i) as i32);
-                                *a = $multiply_add(word, left, *a);
-                                *b = $multiply_add(word, right, *b);
-                            }
-                        }
-                        for (i, [mut a, mut b]) in sums.into_iter().enumerate() {
-                            let (low, high) = (y.add(i * stride), y.add(i * stride + 16));
-                            if add {
-                                a = _mm512_add_ps(a, _mm512_loadu_ps(low));
-                                b = _mm512_add_ps(b, _mm512_loadu_ps(high));
-                            }
-                            _mm512_storeu_ps(low, a);
-                            _mm512_storeu_ps(high, b);
+                // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says; two registers make a row of
+                // COLUMNS. What is fetched ahead may lie beyond them: a prefetch reads nothing.
+                unsafe {
+                    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+                    // The results are needed last: no sum waits for them.
+                    for i in 0..ROWS {
+                        _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride + 16).cast());
+                    }
+                    for p in 0..depth {
+                        let ahead = w.wrapping_add((p + AHEAD) * COLUMNS);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((p + AHEAD) * ROWS).cast());
+                        let columns = w.add(p * COLUMNS);
+                        let left = _mm512_loadu_si512(columns.cast());
+                        let right = _mm512_loadu_si512(columns.add(16).cast());
+                        for (i, [a, b]) in sums.iter_mut().enumerate() {
+                            let word = _mm512_set1_epi32(*x.add(p * ROWS + i) as i32);
+                            *a = $multiply_add(word, left, *a);
+                            *b = $multiply_add(word, right, *b);
                         }
                     }
+                    for (i, [mut a, mut b]) in sums.into_iter().enumerate() {
+                        let (low, high) = (y.add(i * stride), y.add(i * stride + 16));
+                        if add {
+                            a = _mm512_add_ps(a, _mm512_loadu_ps(low));
+                            b = _mm512_add_ps(b, _mm512_loadu_ps(high));
+                        }
+                        _mm512_storeu_ps(low, a);
+                        _mm512_storeu_ps(high, b);
+                    }
                 }
-                // SAFETY: the caller's promise.
-                unsafe { tile(depth, x, w, y, stride, add) }
             }
         }
     };

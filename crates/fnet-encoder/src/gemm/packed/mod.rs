@@ -79,7 +79,7 @@ thread_local! {
 pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
     let threads = rayon::current_num_threads();
     let tasks = m.div_ceil(K::HEIGHT).next_multiple_of(threads);
-    // Blocks of the inner axis are as even as they can be, whatever else.
+    // Even blocks of the inner axis, by its length alone: no row depends on another.
     let word = K::VALUES.of_word();
     let values = k.div_ceil(k.div_ceil(word * K::DEPTH)).next_multiple_of(word * BLOCK);
     let w = w.transposed();
