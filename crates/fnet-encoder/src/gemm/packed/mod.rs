@@ -16,7 +16,7 @@ mod pack;
 use std::cell::Cell;
 
 pub use avx512::{Dot, Float, is_dot_fast};
-use pack::{BLOCK, Layout, Values, fetch_block, pack_block};
+use pack::{BLOCK, Layout, Values, fetch_rows, pack_across, pack_block};
 use rayon::prelude::*;
 
 use super::{Matrix, Out};
@@ -27,8 +27,6 @@ const COLUMNS: usize = 32;
 const MOST_ROWS: usize = 32;
 /// Words of w that are packed at once: 6 MiB, so that x is packed once for most products.
 const PANEL_WORDS: usize = 3 << 19;
-/// Panels that a task packs at once where memory lies across them.
-const MOST_PANELS: usize = 4;
 /// Computes one tile.
 pub trait Kernel: Copy + Send + Sync {
     /// Rows of a tile.
@@ -92,8 +90,9 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
             let depth = length.div_ceil(word).next_multiple_of(BLOCK);
             let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
             let panels = aligned(&mut buffer, width.next_multiple_of(COLUMNS) * depth);
-            let most = if w.column == 1 { 1 } else { MOST_PANELS };
-            let together = (width / COLUMNS / threads).clamp(1, most) * COLUMNS;
+            // Where memory lies across the panels, a task packs as many as it can: it reads longer runs.
+            let most = if w.column == 1 { 1 } else { width / COLUMNS };
+            let together = (width / COLUMNS / threads).clamp(1, most.max(1)) * COLUMNS;
             panels.par_chunks_mut(together * depth).enumerate().for_each(|(i, panels)| {
                 let columns = w.skip_rows(first + i * together).skip_columns(start);
                 let lanes = together.min(width - i * together);
@@ -207,13 +206,18 @@ fn pack(
     (values, layout): (Values, Layout),
     to: &mut [u32],
 ) {
+    if from.column != 1 && layout == Layout::WordsFirst {
+        return pack_across(from, [lanes, length], [all, depth], values, to);
+    }
     let block_values = values.of_word() * BLOCK;
     let (parts, blocks) = (to.len() / (all * depth), depth / BLOCK);
     for i in 0..parts * blocks {
         let [part, block] = if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
         let start = block_values * block;
-        if part == 0 && from.column != 1 {
-            fetch_block(from.skip_columns(start + block_values), [lanes, block_values]);
+        if from.column == 1 {
+            // The next part, whole rows at a time: memory is fastest where it is read in order.
+            let [first, end] = [block, block + 1].map(|block| all * block / blocks);
+            fetch_rows(from.skip_rows((part + 1) * all + first), end - first, length);
         }
         for lane in (0..all).step_by(BLOCK) {
             let first = part * all + lane;

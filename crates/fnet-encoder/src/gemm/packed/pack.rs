@@ -72,15 +72,88 @@ pub fn pack_block(
     }
 }
 
-/// Has so many columns, each `lanes` values that lie together, brought nearer: the CPU does not see by
-/// itself that they come next.
-pub fn fetch_block(from: Matrix, [lanes, columns]: [usize; 2]) {
-    for column in 0..columns {
-        for lane in (0..lanes).step_by(16) {
-            let value = from.values.as_ptr().wrapping_add(column * from.column + lane);
+/// Has the first rows, `length` values of each, brought nearer as far as the matrix reaches.
+pub fn fetch_rows(from: Matrix, rows: usize, length: usize) {
+    for row in 0..rows {
+        for value in (0..length).step_by(16) {
+            let value = from.values.as_ptr().wrapping_add(row * from.row + value);
             // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 CPU has it.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(value.cast()) };
         }
+    }
+}
+
+/// Packs `lanes` rows of `from`, `length` values long, where rows are columns of memory, as `[word][lane]` in
+/// parts of `all` lanes: reads memory in its order.
+pub fn pack_across(
+    from: Matrix,
+    [lanes, length]: [usize; 2],
+    [all, depth]: [usize; 2],
+    values: Values,
+    to: &mut [u32],
+) {
+    assert!(from.row == 1 && from.reaches(lanes, length) && length <= values.of_word() * depth);
+    // SAFETY: the assertion is what both functions ask for, and levels that pack are only chosen where the
+    // features are there. Covered by `matches_float64`.
+    unsafe {
+        match values {
+            Values::One => floats_across(from, [lanes, length], [all, depth], to),
+            Values::Two => pairs_across(from, [lanes, length], [all, depth], to),
+        }
+    }
+}
+
+/// Words ahead of the current ones that are fetched: the CPU does not see by itself that they come next.
+const AHEAD: usize = 4;
+
+/// The loops of [`pack_across`] around `$word`, the words of some neighbouring lanes, from the place of their
+/// first values and how many of these are there.
+macro_rules! across {
+    ($name:ident, $features:literal, $values:literal, $word:expr) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name(from: Matrix, [lanes, length]: [usize; 2], [all, depth]: [usize; 2], to: &mut [u32]) {
+            for word in 0..depth {
+                for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
+                    for (i, to) in to[word * all..][..all].chunks_mut(BLOCK).enumerate() {
+                        let first = part * all + i * BLOCK;
+                        let mut places = [(0, 0); $values];
+                        for (i, place) in places.iter_mut().enumerate() {
+                            let k = word * $values + i;
+                            let count =
+                                if k < length { lanes.saturating_sub(first).min(to.len()) } else { 0 };
+                            *place = (k * from.column + first, count);
+                            let ahead = place.0 + AHEAD * $values * from.column;
+                            // A prefetch reads nothing, wherever it points.
+                            _mm_prefetch::<_MM_HINT_T0>(from.values.as_ptr().wrapping_add(ahead).cast());
+                        }
+                        let these = ((1_u32 << to.len()) - 1) as __mmask16;
+                        // SAFETY: the caller's operand reaches what is read; `to` holds what is written.
+                        unsafe {
+                            _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), these, $word(from, places))
+                        };
+                    }
+                }
+            }
+        }
+    };
+}
+
+across!(floats_across, "avx512f,avx512bw", 1, |from, [(at, count)]: [(usize, usize); 1]| {
+    _mm512_castps_si512(load(from, at, count))
+});
+
+across!(pairs_across, "avx512f,avx512bw,avx512bf16", 2, |from, places: [(usize, usize); 2]| {
+    let [low, high] = places.map(|(at, count)| rounded(from, at, count));
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+});
+
+/// As [`load`], each value rounded to bfloat16, in the low half of its word.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn rounded(from: Matrix, at: usize, count: usize) -> __m512i {
+    // SAFETY: the caller's operand reaches what is read; both sides are 256 bits without invalid values.
+    unsafe {
+        let rounded = _mm512_cvtneps_pbh(load(from, at, count));
+        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
     }
 }
 
@@ -125,10 +198,7 @@ unsafe fn pack_pairs(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, 
     } else {
         let row = |k: usize| {
             // SAFETY: as said above.
-            let values = unsafe { load(from, k * from.column, if k < length { lanes } else { 0 }) };
-            // SAFETY: both are 256 bits without invalid values.
-            let rounded = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) };
-            _mm512_cvtepu16_epi32(rounded)
+            unsafe { rounded(from, k * from.column, if k < length { lanes } else { 0 }) }
         };
         for (pair, line) in block.iter_mut().enumerate().take(length.div_ceil(2)) {
             *line = _mm512_or_si512(row(2 * pair), _mm512_slli_epi32::<16>(row(2 * pair + 1)));
