@@ -16,7 +16,7 @@ const MIXERS: [&str; 5] = ["fourier", "attention", "linear", "mlp", "none"];
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    rayon::ThreadPoolBuilder::new().num_threads(2).build_global()?;
+    rayon::ThreadPoolBuilder::new().num_threads(2).use_current_thread().build_global()?;
     println!("Tokens a second forward, tokens a second of a training step, and its memory.\n");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let (plots, named): (Vec<_>, Vec<_>) =

@@ -30,7 +30,8 @@ const BASE: Size = Size { preset: "base", vocab: 32_000, sequences: 4, seq_len: 
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn all(c: &mut Criterion) {
-    rayon::ThreadPoolBuilder::new().num_threads(2).build_global().expect("no pool is there yet");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).use_current_thread();
+    pool.build_global().expect("no pool is there yet");
     peak(c);
     products(c);
     for size in [MINI, BASE] {

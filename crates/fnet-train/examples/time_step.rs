@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let batch_size: usize = value("--batch-size", "32").parse()?;
     let seq_len: usize = value("--seq-len", "128").parse()?;
     let seconds: f64 = value("--seconds", "8").parse()?;
-    rayon::ThreadPoolBuilder::new().num_threads(value("--threads", "2").parse()?).build_global()?;
+    let threads = value("--threads", "2").parse()?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
 
     let config = ModelConfig::preset(&preset).ok_or("--preset: unknown")?;
     let longest = config.max_position_embeddings.max(seq_len);

@@ -298,6 +298,7 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
+        .use_current_thread() // nothing is handed over for a part of a step
         .build_global()
         .map_err(|e| Error::usage(format!("--threads: {e}")))
 }
