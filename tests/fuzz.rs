@@ -182,6 +182,13 @@ fn damaged_files_are_opened_or_refused() {
         let tokenizer = Tokenizer::of_folder(folder).map_err(|e| e.to_string())?;
         texts.iter().try_for_each(|text| tokenizer.encode(text).map(drop).map_err(|e| e.to_string()))
     });
+    std::fs::remove_file(folder.join("spiece.model")).unwrap();
+    let json = Tokenizer::read(&examples.join("files/spiece.model")).unwrap().to_json().unwrap();
+    fuzz("tokenizer.json", &[json.into_bytes()], folder, |folder| {
+        let tokenizer = Tokenizer::of_folder(folder).map_err(|e| e.to_string())?;
+        texts.iter().try_for_each(|text| tokenizer.encode(text).map(drop).map_err(|e| e.to_string()))
+    });
+    std::fs::remove_file(folder.join("tokenizer.json")).unwrap();
     fuzz("tokenizer_config.json", &[read("files/tokenizer_config.json")], folder, |folder| {
         Tokenizer::read(&examples.join("files/spiece.model")).map_err(|e| e.to_string())?;
         std::fs::write(folder.join("spiece.model"), read("files/spiece.model")).unwrap();

@@ -156,6 +156,8 @@ impl Tokenizer {
     }
 
     fn from_json(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("not a tokenizer: {e}"))?;
+        sentencepiece::check_maps(&value["normalizer"])?;
         Self::from_inner(Inner::from_bytes(bytes).map_err(|e| format!("not a tokenizer: {e}"))?)
     }
 

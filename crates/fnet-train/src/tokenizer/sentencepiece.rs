@@ -117,9 +117,28 @@ fn model_map(normalizer: Option<NormalizerSpec>) -> Result<Option<Precompiled>, 
     else {
         return Ok(None);
     };
-    let broken = || "holds a broken table of characters".to_string();
     check_map(&bytes).ok_or_else(broken)?;
     Precompiled::from(&bytes).map(Some).map_err(|_| broken())
+}
+
+fn broken() -> String {
+    "holds a broken table of characters".into()
+}
+
+/// Checks the tables of characters in the normalizer of a `tokenizer.json`, however deep they stand.
+pub(super) fn check_maps(normalizer: &Value) -> Result<(), String> {
+    let parts: Vec<&Value> = match normalizer {
+        Value::Object(map) => map.values().collect(),
+        Value::Array(list) => list.iter().collect(),
+        _ => vec![],
+    };
+    parts.into_iter().try_for_each(check_maps)?;
+    let table = normalizer.get("precompiled_charsmap");
+    if table.is_none() && normalizer.get("type").is_none_or(|kind| kind != "Precompiled") {
+        return Ok(());
+    }
+    let bytes = table.and_then(Value::as_str).and_then(|text| base64::decode(text).ok());
+    bytes.and_then(|bytes| check_map(&bytes)).ok_or_else(broken)
 }
 
 /// A double array (Aoe 1989) of 32-bit units, then the replacements, each ended by a zero byte. From a unit's
