@@ -27,6 +27,7 @@ const COLUMNS: usize = 32;
 const MOST_ROWS: usize = 32;
 /// Words of w that are packed at once: 6 MiB, so that x is packed once for most products.
 const PANEL_WORDS: usize = 3 << 19;
+
 /// Computes one tile.
 pub trait Kernel: Copy + Send + Sync {
     /// Rows of a tile.
@@ -91,8 +92,7 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
             let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
             let panels = aligned(&mut buffer, width.next_multiple_of(COLUMNS) * depth);
             // Where memory lies across the panels, a task packs as many as it can: it reads longer runs.
-            let most = if w.column == 1 { 1 } else { width / COLUMNS };
-            let together = (width / COLUMNS / threads).clamp(1, most.max(1)) * COLUMNS;
+            let together = if w.column == 1 { 1 } else { (width / COLUMNS / threads).max(1) } * COLUMNS;
             panels.par_chunks_mut(together * depth).enumerate().for_each(|(i, panels)| {
                 let columns = w.skip_rows(first + i * together).skip_columns(start);
                 let lanes = together.min(width - i * together);

@@ -55,7 +55,8 @@ pub fn pack_block(
     all: usize,
 ) {
     assert!(lanes <= all && all <= BLOCK && length <= values.of_word() * BLOCK);
-    assert!(from.reaches(lanes, length) && (from.row == 1 || from.column == 1));
+    assert!(from.reaches(lanes, length));
+    assert!(from.column == 1 || from.row == 1 && values == Values::Two);
     let [lines, width] = match layout {
         Layout::LanesFirst => [all, BLOCK],
         Layout::WordsFirst => [BLOCK, all],
@@ -168,17 +169,12 @@ unsafe fn load(from: Matrix, at: usize, count: usize) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn pack_floats(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, to: To) {
     let mut block = [_mm512_setzero_si512(); BLOCK];
-    let (have, lines, count, step) = if from.column == 1 {
-        (Layout::LanesFirst, lanes, length, from.row)
-    } else {
-        (Layout::WordsFirst, length, lanes, from.column)
-    };
-    for (i, line) in block.iter_mut().enumerate().take(lines) {
+    for (lane, line) in block.iter_mut().enumerate().take(lanes) {
         // SAFETY: the caller's operand reaches what is read.
-        *line = _mm512_castps_si512(unsafe { load(from, i * step, count) });
+        *line = _mm512_castps_si512(unsafe { load(from, lane * from.row, length) });
     }
     // SAFETY: the caller's promise.
-    unsafe { write(block, have, layout, to) }
+    unsafe { write(block, Layout::LanesFirst, layout, to) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
