@@ -160,6 +160,11 @@ fn broken_model_folders() {
     fails(folder, &tune, "they do not belong together");
     write(folder, "model/tokenizer.json", "{}");
     fails(folder, &tune, "tokenizer.json: not a tokenizer");
+    write(folder, "model/tokenizer.json", r#"{"normalizer": {"type": "Precompiled"}}"#);
+    fails(folder, &tune, "tokenizer.json: holds a broken table of characters");
+    // The library would read both.
+    write(folder, "model/tokenizer.json", r#"{"normalizer": {"type": "Precompiled"}, "normalizer": null}"#);
+    fails(folder, &tune, "tokenizer.json: not a tokenizer: duplicate field");
     std::fs::write(&tokenizer, own).unwrap();
     assert!(!folder.join("run").exists());
 

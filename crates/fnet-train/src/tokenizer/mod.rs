@@ -156,8 +156,16 @@ impl Tokenizer {
     }
 
     fn from_json(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("not a tokenizer: {e}"))?;
-        sentencepiece::check_maps(&value["normalizer"])?;
+        /// The library panics on some broken files: all of this one is read before, and no part twice.
+        #[derive(serde::Deserialize)]
+        struct Checked {
+            #[serde(default)]
+            normalizer: Value,
+            #[serde(flatten)]
+            _others: serde_json::Map<String, Value>,
+        }
+        let checked: Checked = serde_json::from_slice(bytes).map_err(|e| format!("not a tokenizer: {e}"))?;
+        sentencepiece::check_maps(&checked.normalizer)?;
         Self::from_inner(Inner::from_bytes(bytes).map_err(|e| format!("not a tokenizer: {e}"))?)
     }
 

@@ -92,7 +92,8 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
             let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
             let panels = aligned(&mut buffer, width.next_multiple_of(COLUMNS) * depth);
             // Where memory lies across the panels, a task packs as many as it can: it reads longer runs.
-            let together = if w.column == 1 { 1 } else { (width / COLUMNS / threads).max(1) } * COLUMNS;
+            let panels_of_task = if w.column == 1 { 1 } else { (width / COLUMNS / threads).max(1) };
+            let together = panels_of_task * COLUMNS;
             panels.par_chunks_mut(together * depth).enumerate().for_each(|(i, panels)| {
                 let columns = w.skip_rows(first + i * together).skip_columns(start);
                 let lanes = together.min(width - i * together);

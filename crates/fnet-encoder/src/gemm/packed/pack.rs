@@ -143,19 +143,19 @@ across!(floats_across, "avx512f,avx512bw", 1, |from, [(at, count)]: [(usize, usi
     _mm512_castps_si512(load(from, at, count))
 });
 
-across!(pairs_across, "avx512f,avx512bw,avx512bf16", 2, |from, places: [(usize, usize); 2]| {
-    let [low, high] = places.map(|(at, count)| rounded(from, at, count));
-    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
-});
+across!(pairs_across, "avx512f,avx512bw,avx512bf16", 2, |from, places| load_pairs(from, places));
 
-/// As [`load`], each value rounded to bfloat16, in the low half of its word.
+/// Reads values from two places on, as [`load`]: each word holds one of both, rounded to bfloat16.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn rounded(from: Matrix, at: usize, count: usize) -> __m512i {
-    // SAFETY: the caller's operand reaches what is read; both sides are 256 bits without invalid values.
-    unsafe {
-        let rounded = _mm512_cvtneps_pbh(load(from, at, count));
-        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
-    }
+unsafe fn load_pairs(from: Matrix, places: [(usize, usize); 2]) -> __m512i {
+    let [low, high] = places.map(|(at, count)| {
+        // SAFETY: the caller's operand reaches what is read.
+        let rounded = _mm512_cvtneps_pbh(unsafe { load(from, at, count) });
+        // SAFETY: both are 256 bits without invalid values.
+        _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(rounded) })
+    });
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
 }
 
 /// Reads `count` values from `at` on, zeros after them.
@@ -192,12 +192,10 @@ unsafe fn pack_pairs(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, 
         }
         Layout::LanesFirst
     } else {
-        let row = |k: usize| {
-            // SAFETY: as said above.
-            unsafe { rounded(from, k * from.column, if k < length { lanes } else { 0 }) }
-        };
+        let place = |k: usize| (k * from.column, if k < length { lanes } else { 0 });
         for (pair, line) in block.iter_mut().enumerate().take(length.div_ceil(2)) {
-            *line = _mm512_or_si512(row(2 * pair), _mm512_slli_epi32::<16>(row(2 * pair + 1)));
+            // SAFETY: as said above.
+            *line = unsafe { load_pairs(from, [2 * pair, 2 * pair + 1].map(place)) };
         }
         Layout::WordsFirst
     };
