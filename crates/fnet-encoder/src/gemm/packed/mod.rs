@@ -16,7 +16,7 @@ mod pack;
 use std::cell::Cell;
 
 pub use avx512::{Dot, Float, is_dot_fast};
-use pack::{BLOCK, Layout, Values, fetch_rows, pack_across, pack_block};
+use pack::{BLOCK, Layout, Values, pack};
 use rayon::prelude::*;
 
 use super::{Matrix, Out};
@@ -196,43 +196,4 @@ fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], 
     }
     kernel.end();
     ROWS.set(buffer);
-}
-
-/// Packs the first `lanes` rows of `from`, `length` long, as strips or panels of so many lanes and `depth`
-/// words each; what is missing is zero. Goes through memory as it lies: along the lanes, or across them.
-fn pack(
-    from: Matrix,
-    [lanes, length]: [usize; 2],
-    [all, depth]: [usize; 2],
-    (values, layout): (Values, Layout),
-    to: &mut [u32],
-) {
-    if from.column != 1 && layout == Layout::WordsFirst {
-        return pack_across(from, [lanes, length], [all, depth], values, to);
-    }
-    let block_values = values.of_word() * BLOCK;
-    let (parts, blocks) = (to.len() / (all * depth), depth / BLOCK);
-    for i in 0..parts * blocks {
-        let [part, block] = if from.column == 1 { [i / blocks, i % blocks] } else { [i % parts, i / parts] };
-        let start = block_values * block;
-        if from.column == 1 {
-            // The next part, whole rows at a time: memory is fastest where it is read in order.
-            let [first, end] = [block, block + 1].map(|block| all * block / blocks);
-            fetch_rows(from.skip_rows((part + 1) * all + first), end - first, length);
-        }
-        for lane in (0..all).step_by(BLOCK) {
-            let first = part * all + lane;
-            let size = [
-                lanes.saturating_sub(first).min(BLOCK).min(all - lane),
-                length.saturating_sub(start).min(block_values),
-            ];
-            let (place, step) = match layout {
-                Layout::LanesFirst => (lane * depth + BLOCK * block, depth),
-                Layout::WordsFirst => (BLOCK * block * all + lane, all),
-            };
-            let to = &mut to[part * all * depth + place..];
-            let from = from.skip_rows(first).skip_columns(start);
-            pack_block(from, size, (values, layout), to, step, BLOCK.min(all - lane));
-        }
-    }
 }

@@ -1,20 +1,18 @@
-//! Packs blocks of 16 lanes by 16 words with AVX-512.
+//! Packs operands with AVX-512, in the order in which they lie in memory.
+//!
+//! A *line* is a register of 16 words, read from memory at once: neighbours of one lane where memory lies
+//! along the lanes, of one word in 16 lanes where it lies across them. What is packed the other way round
+//! is transposed, a block of lines at a time.
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 use super::super::Matrix;
 
-/// Lanes and words of a block that is packed at once.
+/// Words of a line: packed parts are a multiple of it deep.
 pub const BLOCK: usize = 16;
-
-/// Where a block is written: so many lines of so many words.
-#[derive(Clone, Copy)]
-struct To {
-    start: *mut u32,
-    step: usize,
-    lines: usize,
-    width: usize,
-}
+/// Lanes of narrow parts; others are a multiple of [`BLOCK`] wide.
+const NARROW: usize = 12;
 
 /// Order of packed words.
 #[derive(Clone, Copy, PartialEq)]
@@ -44,38 +42,305 @@ impl Values {
     }
 }
 
-/// Packs `lanes` rows of `from`, `length` values long, into `all` lanes of `to`, at most
-/// [`BLOCK`], whose lines lie `step` apart; what is missing is zero.
-pub fn pack_block(
+/// What is packed: the first `lanes` rows of `from`, `length` values long, in parts of `all` lanes by `depth`
+/// words; what is missing is zero.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    from: Matrix<'a>,
+    lanes: usize,
+    length: usize,
+    all: usize,
+    depth: usize,
+}
+
+/// Packs the first `lanes` rows of `from`, `length` values long, as strips or panels of `all` lanes by `depth`
+/// words each; what is missing is zero.
+pub fn pack(
     from: Matrix,
     [lanes, length]: [usize; 2],
+    [all, depth]: [usize; 2],
     (values, layout): (Values, Layout),
     to: &mut [u32],
-    step: usize,
-    all: usize,
 ) {
-    assert!(lanes <= all && all <= BLOCK && length <= values.of_word() * BLOCK);
-    assert!(from.reaches(lanes, length));
-    assert!(from.column == 1 || from.row == 1 && values == Values::Two);
-    let [lines, width] = match layout {
-        Layout::LanesFirst => [all, BLOCK],
-        Layout::WordsFirst => [BLOCK, all],
-    };
-    assert!((lines - 1) * step + width <= to.len());
-    let to = To { start: to.as_mut_ptr(), step, lines, width };
+    assert!(from.reaches(lanes, length) && (from.column == 1 || from.row == 1));
+    assert!(depth.is_multiple_of(BLOCK) && length <= values.of_word() * depth);
+    assert!(all.is_multiple_of(BLOCK) || all == NARROW && layout == Layout::WordsFirst);
+    assert!(to.len().is_multiple_of(all * depth) && lanes * depth <= to.len());
+    let job = Job { from, lanes, length, all, depth };
     // SAFETY: the assertions are what both functions ask for, and levels that pack are only chosen where
     // the features are there. Covered by `matches_float64`.
     unsafe {
         match values {
-            Values::One => pack_floats(from, [lanes, length], layout, to),
-            Values::Two => pack_pairs(from, [lanes, length], layout, to),
+            Values::One => pack_floats(job, layout, to),
+            Values::Two => pack_pairs(job, layout, to),
         }
     }
 }
 
-/// Has the first rows, `length` values of each, brought nearer as far as the matrix reaches.
-pub fn fetch_rows(from: Matrix, rows: usize, length: usize) {
-    for row in 0..rows {
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_floats(job: Job, layout: Layout, to: &mut [u32]) {
+    // SAFETY: the caller's promise; these are the features of `Float`.
+    unsafe { pack_words::<Float>(job, layout, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_pairs(job: Job, layout: Layout, to: &mut [u32]) {
+    // SAFETY: the caller's promise; these are the features of `Pair`.
+    unsafe { pack_words::<Pair>(job, layout, to) }
+}
+
+/// How words are read. Its functions, and those that use it, are compiled with the features of their caller.
+trait Word {
+    /// Values of a word.
+    const VALUES: usize;
+
+    /// Neighbouring words of one lane from the first of `count` values on.
+    unsafe fn neighbours(at: *const f32, count: usize) -> __m512i;
+
+    /// One word of neighbouring lanes: of up to `VALUES` values, `stride` apart, in `lanes` lanes.
+    unsafe fn of_lanes(at: *const f32, stride: usize, values: usize, lanes: usize) -> __m512i;
+}
+
+/// A value of float32.
+struct Float;
+
+impl Word for Float {
+    const VALUES: usize = 1;
+
+    #[inline(always)]
+    unsafe fn neighbours(at: *const f32, count: usize) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { load(at, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_lanes(at: *const f32, _: usize, values: usize, lanes: usize) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { load(at, if values > 0 { lanes } else { 0 }) }
+    }
+}
+
+/// Two values, rounded to bfloat16.
+struct Pair;
+
+impl Word for Pair {
+    const VALUES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn neighbours(at: *const f32, count: usize) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { round(load(at, count), load(at.wrapping_add(16), count.saturating_sub(16))) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_lanes(at: *const f32, stride: usize, values: usize, lanes: usize) -> __m512i {
+        let lanes = [0, 1].map(|value| if value < values { lanes } else { 0 });
+        // SAFETY: the caller's promise.
+        unsafe {
+            let rounded = round(load(at, lanes[0]), load(at.wrapping_add(stride), lanes[1]));
+            _mm512_permutexvar_epi16(transmute::<[u16; 32], __m512i>(IN_TURN), rounded)
+        }
+    }
+}
+
+/// Values of the lower and the upper half in turn.
+const IN_TURN: [u16; 32] = {
+    let mut from = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        from[i] = i as u16 / 2 + 16 * (i as u16 % 2);
+        i += 1;
+    }
+    from
+};
+
+/// 32 values as bfloat16.
+#[inline(always)]
+unsafe fn round(low: __m512i, high: __m512i) -> __m512i {
+    // SAFETY: the caller has the features; all are 512 bits without invalid values.
+    unsafe {
+        transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(_mm512_castsi512_ps(high), _mm512_castsi512_ps(low)))
+    }
+}
+
+/// The first `count` of 16 values, zeros after them.
+#[inline(always)]
+unsafe fn load(at: *const f32, count: usize) -> __m512i {
+    let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
+    // SAFETY: only those `count` values are read, which the caller has there.
+    unsafe { _mm512_castps_si512(_mm512_maskz_loadu_ps(first, at)) }
+}
+
+#[inline(always)]
+unsafe fn pack_words<W: Word>(job: Job, layout: Layout, to: &mut [u32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (job.from.column == 1, layout) {
+            (true, Layout::WordsFirst) if job.all == NARROW => along::<W, 3>(job, to),
+            (true, Layout::WordsFirst) => along::<W, 4>(job, to),
+            (true, Layout::LanesFirst) => along_as_it_lies::<W>(job, to),
+            (false, Layout::WordsFirst) if job.all == NARROW => across::<W, true>(job, to),
+            (false, Layout::WordsFirst) => across::<W, false>(job, to),
+            (false, Layout::LanesFirst) => across_transposed::<W>(job, to),
+        }
+    }
+}
+
+/// From memory along the lanes to `[word][lane]`, in blocks of `4 * GROUPS` lanes.
+#[inline(always)]
+unsafe fn along<W: Word, const GROUPS: usize>(job: Job, to: &mut [u32]) {
+    let Job { from, lanes, length, all, depth } = job;
+    let (width, line) = (4 * GROUPS, W::VALUES * BLOCK);
+    let blocks = depth / BLOCK;
+    // Narrow words lie without gaps, as full registers.
+    let step = if all == NARROW { BLOCK } else { all };
+    for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
+        for (block, to) in to.chunks_exact_mut(all * BLOCK).enumerate() {
+            let start = block * line;
+            // The next part, whole rows at a time: memory is fastest where it is read in order.
+            let [first, end] = [block, block + 1].map(|block| (part + 1) * all + all * block / blocks);
+            fetch_rows(from, first..end, length);
+            for lane in (0..all).step_by(width) {
+                let first = part * all + lane;
+                let at = from.values.as_ptr().wrapping_add(first * from.row + start);
+                let to = to[lane..].as_mut_ptr();
+                let size = [lanes.saturating_sub(first).min(width), length.saturating_sub(start).min(line)];
+                // SAFETY: the operand reaches its lanes' ends; the last line written ends with the block.
+                unsafe {
+                    if size == [width, line] {
+                        along_block::<W, GROUPS>(at, from.row, [width, line], to, step);
+                    } else {
+                        along_block::<W, GROUPS>(at, from.row, size, to, step);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads a line of each of up to `4 * GROUPS` lanes, `stride` apart, and writes them transposed.
+#[inline(always)]
+unsafe fn along_block<W: Word, const GROUPS: usize>(
+    at: *const f32,
+    stride: usize,
+    [lanes, length]: [usize; 2],
+    to: *mut u32,
+    step: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut lines = [[_mm512_setzero_si512(); 4]; GROUPS];
+        for (lane, line) in lines.as_flattened_mut().iter_mut().enumerate() {
+            let length = if lane < lanes { length } else { 0 };
+            *line = W::neighbours(at.wrapping_add(lane * stride), length);
+        }
+        write(transpose(lines).as_flattened(), to, step);
+    }
+}
+
+/// From memory along the lanes to `[lane][word]`.
+#[inline(always)]
+unsafe fn along_as_it_lies<W: Word>(job: Job, to: &mut [u32]) {
+    let Job { from, lanes, length, depth, .. } = job;
+    for (lane, to) in to.chunks_exact_mut(depth).enumerate() {
+        let length = if lane < lanes { length } else { 0 };
+        for (i, to) in to.chunks_exact_mut(BLOCK).enumerate() {
+            let start = i * W::VALUES * BLOCK;
+            let at = from.values.as_ptr().wrapping_add(lane * from.row + start);
+            // SAFETY: the operand reaches the lane's end; `to` holds a line.
+            unsafe {
+                _mm512_storeu_si512(
+                    to.as_mut_ptr().cast(),
+                    W::neighbours(at, length.saturating_sub(start)),
+                );
+            }
+        }
+    }
+}
+
+/// Words ahead of the current ones that are fetched: the CPU does not see by itself that they come next.
+const AHEAD: usize = 4;
+
+/// From memory across the lanes to `[word][lane]`: four words over all the lanes at a time.
+#[inline(always)]
+unsafe fn across<W: Word, const IS_NARROW: bool>(job: Job, to: &mut [u32]) {
+    let Job { from, lanes, length, all, depth } = job;
+    let width = if IS_NARROW { NARROW } else { BLOCK };
+    for word in (0..depth).step_by(4) {
+        for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
+            for (i, lane) in (0..all).step_by(width).enumerate() {
+                let first = part * all + i * width;
+                let at = from.values.as_ptr().wrapping_add(word * W::VALUES * from.column + first);
+                for value in 0..4 * W::VALUES {
+                    let ahead = (AHEAD * W::VALUES + value) * from.column;
+                    // SAFETY: a prefetch reads nothing, wherever it points.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast()) };
+                }
+                let size = [
+                    lanes.saturating_sub(first).min(width),
+                    length.saturating_sub(word * W::VALUES).min(4 * W::VALUES),
+                ];
+                let to = to[word * all + lane..].as_mut_ptr();
+                // SAFETY: the operand reaches its lanes' ends; the last line written ends within the part.
+                unsafe {
+                    let words = if size == [width, 4 * W::VALUES] {
+                        four_words::<W>(at, from.column, [width, 4 * W::VALUES])
+                    } else {
+                        four_words::<W>(at, from.column, size)
+                    };
+                    if IS_NARROW {
+                        write(&join(words), to, BLOCK);
+                    } else {
+                        write(&words, to, all);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Four words of up to 16 lanes.
+#[inline(always)]
+unsafe fn four_words<W: Word>(at: *const f32, stride: usize, [lanes, length]: [usize; 2]) -> [__m512i; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut words = [_mm512_setzero_si512(); 4];
+        for (i, word) in words.iter_mut().enumerate() {
+            let first = i * W::VALUES;
+            let at = at.wrapping_add(first * stride);
+            *word = W::of_lanes(at, stride, length.saturating_sub(first), lanes);
+        }
+        words
+    }
+}
+
+/// From memory across the lanes to `[lane][word]`.
+#[inline(always)]
+unsafe fn across_transposed<W: Word>(job: Job, to: &mut [u32]) {
+    let Job { from, lanes, length, depth, .. } = job;
+    for word in (0..depth).step_by(BLOCK) {
+        for (i, to) in to.chunks_exact_mut(BLOCK * depth).enumerate() {
+            let first = i * BLOCK;
+            let at = from.values.as_ptr().wrapping_add(word * W::VALUES * from.column + first);
+            let (lanes, length) = (lanes.saturating_sub(first), length.saturating_sub(word * W::VALUES));
+            // SAFETY: the operand reaches its lanes' ends; 16 lines of `depth` words are a chunk.
+            unsafe {
+                let mut lines = [[_mm512_setzero_si512(); 4]; 4];
+                for (i, lines) in lines.iter_mut().enumerate() {
+                    let first = 4 * W::VALUES * i;
+                    let at = at.wrapping_add(first * from.column);
+                    *lines = four_words::<W>(at, from.column, [lanes, length.saturating_sub(first)]);
+                }
+                write(transpose(lines).as_flattened(), to[word..].as_mut_ptr(), depth);
+            }
+        }
+    }
+}
+
+/// Has these rows, `length` values of each, brought nearer as far as the matrix reaches.
+#[inline(always)]
+fn fetch_rows(from: Matrix, rows: std::ops::Range<usize>, length: usize) {
+    for row in rows {
         for value in (0..length).step_by(16) {
             let value = from.values.as_ptr().wrapping_add(row * from.row + value);
             // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 CPU has it.
@@ -84,161 +349,95 @@ pub fn fetch_rows(from: Matrix, rows: usize, length: usize) {
     }
 }
 
-/// Packs `lanes` rows of `from`, `length` values long, where rows are columns of memory, as `[word][lane]` in
-/// parts of `all` lanes: reads memory in its order.
-pub fn pack_across(
-    from: Matrix,
-    [lanes, length]: [usize; 2],
-    [all, depth]: [usize; 2],
-    values: Values,
-    to: &mut [u32],
-) {
-    assert!(from.row == 1 && from.reaches(lanes, length) && length <= values.of_word() * depth);
-    // SAFETY: the assertion is what both functions ask for, and levels that pack are only chosen where the
-    // features are there. Covered by `matches_float64`.
-    unsafe {
-        match values {
-            Values::One => floats_across(from, [lanes, length], [all, depth], to),
-            Values::Two => pairs_across(from, [lanes, length], [all, depth], to),
-        }
+/// Writes lines `step` words apart.
+#[inline(always)]
+unsafe fn write(lines: &[__m512i], to: *mut u32, step: usize) {
+    for (i, line) in lines.iter().enumerate() {
+        // SAFETY: the caller has room for them.
+        unsafe { _mm512_storeu_si512(to.add(i * step).cast(), *line) };
     }
 }
 
-/// Words ahead of the current ones that are fetched: the CPU does not see by itself that they come next.
-const AHEAD: usize = 4;
+/// The first 12 words of each of four lines without gaps.
+#[inline(always)]
+unsafe fn join([a, b, c, d]: [__m512i; 4]) -> [__m512i; 3] {
+    /// `count` words from `first` of one line on, then the next line's first.
+    const fn then(first: u32, count: u32) -> [u32; 16] {
+        let mut from = [0; 16];
+        let mut i = 0;
+        while i < 16 {
+            from[i as usize] = if i < count { first + i } else { 16 + i - count };
+            i += 1;
+        }
+        from
+    }
+    // SAFETY: the caller has the features; an index is 512 bits.
+    unsafe {
+        [
+            _mm512_permutex2var_epi32(a, transmute::<[u32; 16], __m512i>(const { then(0, 12) }), b),
+            _mm512_permutex2var_epi32(b, transmute::<[u32; 16], __m512i>(const { then(4, 8) }), c),
+            _mm512_permutex2var_epi32(c, transmute::<[u32; 16], __m512i>(const { then(8, 4) }), d),
+        ]
+    }
+}
 
-/// The loops of [`pack_across`] around `$word`, the words of some neighbouring lanes, from the place of their
-/// first values and how many of these are there.
-macro_rules! across {
-    ($name:ident, $features:literal, $values:literal, $word:expr) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $name(from: Matrix, [lanes, length]: [usize; 2], [all, depth]: [usize; 2], to: &mut [u32]) {
-            for word in 0..depth {
-                for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
-                    for (i, to) in to[word * all..][..all].chunks_mut(BLOCK).enumerate() {
-                        let first = part * all + i * BLOCK;
-                        let mut places = [(0, 0); $values];
-                        for (i, place) in places.iter_mut().enumerate() {
-                            let k = word * $values + i;
-                            let count =
-                                if k < length { lanes.saturating_sub(first).min(to.len()) } else { 0 };
-                            *place = (k * from.column + first, count);
-                            let ahead = place.0 + AHEAD * $values * from.column;
-                            // A prefetch reads nothing, wherever it points.
-                            _mm_prefetch::<_MM_HINT_T0>(from.values.as_ptr().wrapping_add(ahead).cast());
-                        }
-                        let these = ((1_u32 << to.len()) - 1) as __mmask16;
-                        // SAFETY: the caller's operand reaches what is read; `to` holds what is written.
-                        unsafe {
-                            _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), these, $word(from, places))
-                        };
-                    }
-                }
+/// Turns lanes of 16 words into words of `4 * GROUPS` lanes, which follow one another without gaps.
+#[inline(always)]
+unsafe fn transpose<const GROUPS: usize>(lanes: [[__m512i; 4]; GROUPS]) -> [[__m512i; GROUPS]; 4] {
+    // SAFETY: the caller has the features.
+    unsafe {
+        // Then quarter q of groups[g][i] has word 4 q + i of the group's four lanes,
+        let mut groups = lanes;
+        for group in &mut groups {
+            *group = within_quarters(*group);
+        }
+        // and the words' groups follow one another.
+        let mut words = [[_mm512_setzero_si512(); GROUPS]; 4];
+        for i in 0..GROUPS {
+            let mut four = [_mm512_setzero_si512(); 4];
+            for (j, line) in four.iter_mut().enumerate() {
+                *line = groups[(4 * i + j) % GROUPS][(4 * i + j) / GROUPS];
+            }
+            four = quarters(four);
+            for (words, line) in words.iter_mut().zip(four) {
+                words[i] = line;
             }
         }
-    };
-}
-
-across!(floats_across, "avx512f,avx512bw", 1, |from, [(at, count)]: [(usize, usize); 1]| {
-    _mm512_castps_si512(load(from, at, count))
-});
-
-across!(pairs_across, "avx512f,avx512bw,avx512bf16", 2, |from, places| load_pairs(from, places));
-
-/// Reads values from two places on, as [`load`]: each word holds one of both, rounded to bfloat16.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn load_pairs(from: Matrix, places: [(usize, usize); 2]) -> __m512i {
-    let [low, high] = places.map(|(at, count)| {
-        // SAFETY: the caller's operand reaches what is read.
-        let rounded = _mm512_cvtneps_pbh(unsafe { load(from, at, count) });
-        // SAFETY: both are 256 bits without invalid values.
-        _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(rounded) })
-    });
-    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
-}
-
-/// Reads `count` values from `at` on, zeros after them.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn load(from: Matrix, at: usize, count: usize) -> __m512 {
-    let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
-    // SAFETY: only those `count` values are read, which the caller's operand reaches.
-    unsafe { _mm512_maskz_loadu_ps(first, from.values.as_ptr().wrapping_add(at)) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_floats(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, to: To) {
-    let mut block = [_mm512_setzero_si512(); BLOCK];
-    for (lane, line) in block.iter_mut().enumerate().take(lanes) {
-        // SAFETY: the caller's operand reaches what is read.
-        *line = _mm512_castps_si512(unsafe { load(from, lane * from.row, length) });
-    }
-    // SAFETY: the caller's promise.
-    unsafe { write(block, Layout::LanesFirst, layout, to) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_pairs(from: Matrix, [lanes, length]: [usize; 2], layout: Layout, to: To) {
-    let mut block = [_mm512_setzero_si512(); BLOCK];
-    // SAFETY (all loads): the caller's operand reaches what is read.
-    let have = if from.column == 1 {
-        for (lane, line) in block.iter_mut().enumerate().take(lanes) {
-            let at = lane * from.row;
-            // SAFETY: as said above.
-            let (low, high) =
-                unsafe { (load(from, at, length), load(from, at + 16, length.saturating_sub(16))) };
-            // SAFETY: both are 512 bits without invalid values.
-            *line = unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) };
-        }
-        Layout::LanesFirst
-    } else {
-        let place = |k: usize| (k * from.column, if k < length { lanes } else { 0 });
-        for (pair, line) in block.iter_mut().enumerate().take(length.div_ceil(2)) {
-            // SAFETY: as said above.
-            *line = unsafe { load_pairs(from, [2 * pair, 2 * pair + 1].map(place)) };
-        }
-        Layout::WordsFirst
-    };
-    // SAFETY: the caller's promise.
-    unsafe { write(block, have, layout, to) }
-}
-
-/// Writes a block in the order that is asked for.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn write(mut block: [__m512i; BLOCK], have: Layout, layout: Layout, to: To) {
-    if have != layout {
-        transpose(&mut block);
-    }
-    let first = ((1_u32 << to.width) - 1) as __mmask16;
-    for (i, line) in block.into_iter().enumerate().take(to.lines) {
-        // SAFETY: `to` holds its lines.
-        unsafe { _mm512_mask_storeu_epi32(to.start.add(i * to.step).cast(), first, line) };
+        words
     }
 }
 
-/// Transposes 16 x 16 values of 32 bits: within quarters of registers, then the quarters.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(block: &mut [__m512i; BLOCK]) {
-    for four in block.chunks_exact_mut(4) {
-        let low = |a, b| _mm512_unpacklo_epi32(a, b);
-        let high = |a, b| _mm512_unpackhi_epi32(a, b);
-        let (a, b) = (low(four[0], four[1]), high(four[0], four[1]));
-        let (c, d) = (low(four[2], four[3]), high(four[2], four[3]));
-        four[0] = _mm512_unpacklo_epi64(a, c);
-        four[1] = _mm512_unpackhi_epi64(a, c);
-        four[2] = _mm512_unpacklo_epi64(b, d);
-        four[3] = _mm512_unpackhi_epi64(b, d);
+/// Transposes 4 x 4 words in each quarter of four registers.
+#[inline(always)]
+unsafe fn within_quarters(lines: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let [a, b, c, d] = lines;
+        let (a, b) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (c, d) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        [
+            _mm512_unpacklo_epi64(a, c),
+            _mm512_unpackhi_epi64(a, c),
+            _mm512_unpacklo_epi64(b, d),
+            _mm512_unpackhi_epi64(b, d),
+        ]
     }
+}
+
+/// Transposes 4 x 4 quarters of four registers.
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     const EVEN: i32 = 0x88;
     const ODD: i32 = 0xDD;
-    for i in 0..4 {
-        let (a, b, c, d) = (block[i], block[4 + i], block[8 + i], block[12 + i]);
+    // SAFETY: the caller has the features.
+    unsafe {
         let (even, even_too) = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(c, d));
         let (odd, odd_too) = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(c, d));
-        block[i] = _mm512_shuffle_i32x4::<EVEN>(even, even_too);
-        block[8 + i] = _mm512_shuffle_i32x4::<ODD>(even, even_too);
-        block[4 + i] = _mm512_shuffle_i32x4::<EVEN>(odd, odd_too);
-        block[12 + i] = _mm512_shuffle_i32x4::<ODD>(odd, odd_too);
+        [
+            _mm512_shuffle_i32x4::<EVEN>(even, even_too),
+            _mm512_shuffle_i32x4::<EVEN>(odd, odd_too),
+            _mm512_shuffle_i32x4::<ODD>(even, even_too),
+            _mm512_shuffle_i32x4::<ODD>(odd, odd_too),
+        ]
     }
 }
