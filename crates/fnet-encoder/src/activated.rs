@@ -3,6 +3,7 @@
 use half::bf16;
 
 use crate::EncoderError;
+use crate::gemm::Stored;
 use crate::modules::{Builder, Pass};
 use crate::ops::activation::{self, Activation, Formula};
 use crate::parameters::{Gradients, Init, Tensor};
@@ -49,17 +50,19 @@ impl Activated {
     }
 
     /// `y = activation(x + bias)`.
-    pub fn forward(&self, p: Pass, x: &[f32], bias: Tensor, y: &mut [f32]) {
-        activation::forward(self.formula(p), x, bias.of(p.values), y);
+    pub fn forward(&self, p: Pass, x: &[f32], bias: Tensor, stored: Stored, y: &mut [f32]) {
+        activation::forward(self.formula(p), x, bias.of(p.values), stored, y);
     }
 
     /// As [`activation::backward`], with the gradients of the bias and of the activation's weights.
+    #[allow(clippy::too_many_arguments)] // values and gradients, each in its buffer
     pub fn backward(
         &self,
         p: Pass,
         gradients: &mut Gradients,
         x: &mut [f32],
         bias: Tensor,
+        stored: Stored,
         dy: &mut [f32],
         partial: &mut Vec<f32>,
     ) {
@@ -76,7 +79,7 @@ impl Activated {
                 }
             }
         }
-        activation::backward(formula, x, values, dy, gradients.of(bias), partial);
+        activation::backward(formula, x, values, stored, dy, gradients.of(bias), partial);
     }
 }
 

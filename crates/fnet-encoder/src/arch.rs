@@ -94,13 +94,15 @@ pub(crate) fn sum_by(len: usize, f: impl Fn(usize) -> f32) -> f32 {
     lanes[0]
 }
 
+/// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
 /// `exp(x)` for `x` from -87 to 88 (clamped), relative error below 2e-7. NaN stays NaN.
 ///
 /// `exp(x) = 2^n exp(r)` with `|r| <= ln 2 / 2` and a polynomial for `exp(r)` (the Cephes library's
 /// coefficients). Free of branches, so loops over it vectorise.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
     let x = if x > 88.0 { 88.0 } else { x };
     let x = if x < -87.0 { -87.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -113,8 +115,31 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let e = p * (r * r) + r + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
-    e * f32::from_bits(exponent << 23)
+    e * power_of_two(shifted)
+}
+
+/// `2^x` for `x` from -126 to 127 (clamped), relative error below 3e-7. NaN stays NaN.
+///
+/// `2^x = 2^n 2^r` with `|r| <= 1/2` and a polynomial for `2^r`, fitted for the least relative error.
+#[inline(always)]
+pub(crate) fn exp2(x: f32) -> f32 {
+    let x = if x > 127.0 { 127.0 } else { x };
+    let x = if x < -126.0 { -126.0 } else { x };
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let p = 1.326_472_7e-3;
+    let p = p * r + 9.671_513e-3;
+    let p = p * r + 5.550_733_7e-2;
+    let p = p * r + 2.402_224_2e-1;
+    let p = p * r + 6.931_469_8e-1;
+    let p = p * r + 1.0;
+    p * power_of_two(shifted)
+}
+
+/// `2^n`, from `n + ROUND`.
+#[inline(always)]
+fn power_of_two(shifted: f32) -> f32 {
+    f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23)
 }
 
 /// `tanh(x)`, relative error below 4e-7. NaN stays NaN.
@@ -182,6 +207,17 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(f32::INFINITY).is_finite());
         assert!(exp(f32::NEG_INFINITY) >= 0.0);
+    }
+
+    #[test]
+    fn exp2_is_accurate() {
+        for i in -12600..=12700 {
+            let x = i as f32 * 0.01;
+            let exact = f64::from(x).exp2();
+            assert!((f64::from(exp2(x)) - exact).abs() <= 3e-7 * exact, "exp2({x})");
+        }
+        assert!(exp2(f32::NAN).is_nan() && exp2(0.0) == 1.0 && exp2(-3.0) == 0.125);
+        assert!(exp2(f32::INFINITY).is_finite() && exp2(f32::NEG_INFINITY) >= 0.0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use crate::dropout_sites;
-use crate::gemm::Out;
+use crate::gemm::{Matrix, Out};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops::{embedding, layer_norm};
 use crate::parameters::{Gradients, Tensor};
@@ -71,7 +71,12 @@ impl Embeddings {
             set_len(&mut w.normed, w.d_hidden.len());
             layer_norm::forward_again(&e.input, &e.stats, self.norm.scale(p.values), &mut w.normed);
             projection.backward_parameters(p, gradients, &w.d_hidden, &w.normed, partial);
-            projection.backward_input(p, &w.d_hidden, &mut w.d_sum, Out::Set);
+            projection.backward_input(
+                p,
+                Matrix::new(&w.d_hidden, projection.outputs()),
+                &mut w.d_sum,
+                Out::Set,
+            );
             std::mem::swap(&mut w.d_sum, &mut w.d_hidden);
         }
         self.norm.backward(p, gradients, Before::default(), &mut w.d_hidden, e, &mut w.d_sum, partial);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::EncoderError;
 use crate::activated::Activated;
 use crate::dropout_sites;
-use crate::gemm::Out;
+use crate::gemm::{Matrix, Out, Precision, Stored};
 use crate::mixers::{Mixer, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops;
@@ -89,6 +89,14 @@ impl Layer {
         w.rows = rows;
     }
 
+    /// How the feed-forward layer is stored from its activation on: as the products that read it see it.
+    fn stored(&self, p: Pass) -> Stored {
+        match p.products.precision() {
+            Precision::F32 => Stored::Floats,
+            Precision::Bf16 => Stored::Halves,
+        }
+    }
+
     /// Everything after mixing, for any rows: `x`, the layer's input, becomes its output, and
     /// `mixed.input`, mix(x), becomes x + mix(x).
     fn feed_forward(&self, p: Pass, x: &mut [f32], w: &mut Workspace, slot: usize) {
@@ -105,9 +113,10 @@ impl Layer {
         let scale = self.mixing_norm.scale(p.values);
         layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
-        self.intermediate.forward_without_bias(p, &w.normed, wide);
-        self.activation.forward(p, wide, self.intermediate.bias, &mut w.wide);
-        self.output.forward_without_bias(p, &w.wide, &mut sum.input);
+        let stored = self.stored(p);
+        self.intermediate.forward_without_bias(p, Matrix::new(&w.normed, self.hidden), wide);
+        self.activation.forward(p, wide, self.intermediate.bias, stored, &mut w.wide);
+        self.output.forward_without_bias(p, Matrix::stored(stored, &w.wide, self.wide), &mut sum.input);
         let feed_forward = Sum {
             bias: self.output.bias.of(p.values),
             dropout: p.dropout_at(self.site),
@@ -182,17 +191,22 @@ impl Layer {
         // d is now the gradient of the feed-forward output, d_sum collects that of its input.
         let scale = self.mixing_norm.scale(p.values);
         layer_norm::forward_again(&mixed.input, &mixed.stats, scale, &mut w.normed);
+        let normed = Matrix::new(&w.normed, self.hidden);
         let wide = if p.recompute {
             set_len(&mut w.again, d_wide.len());
-            self.intermediate.forward_without_bias(p, &w.normed, &mut w.again);
+            self.intermediate.forward_without_bias(p, normed, &mut w.again);
             &mut w.again
         } else {
             wide
         };
-        self.output.backward_input(p, d, d_wide, Out::Set);
-        self.activation.backward(p, gradients, wide, self.intermediate.bias, d_wide, partial);
-        self.output.backward_weight(p, gradients, d, wide);
-        self.intermediate.backward_weight(p, gradients, d_wide, &w.normed);
+        let dy = Matrix::new(d, self.hidden);
+        let stored = self.stored(p);
+        self.output.backward_input(p, dy, d_wide, Out::Set);
+        self.activation.backward(p, gradients, wide, self.intermediate.bias, stored, d_wide, partial);
+        let (activated, d_wide) =
+            (Matrix::stored(stored, wide, self.wide), Matrix::stored(stored, d_wide, self.wide));
+        self.output.backward_weight(p, gradients, dy, activated);
+        self.intermediate.backward_weight(p, gradients, d_wide, normed);
         self.intermediate.backward_input(p, d_wide, d_sum, Out::Add);
         self.mixing_norm.backward(p, gradients, Before::default(), d_sum, mixed, d, partial);
     }

@@ -3,7 +3,7 @@
 use crate::EncoderError;
 use crate::activated::Activated;
 use crate::dropout_sites;
-use crate::gemm::Out;
+use crate::gemm::{Matrix, Out, Stored};
 use crate::loss::Loss;
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops::dropout::Dropout;
@@ -107,9 +107,9 @@ impl MlmHead {
         head.activated.set_len(len / hidden, hidden);
         set_len(&mut head.active, len);
         set_len(&mut head.dense, len);
-        self.transform.forward_without_bias(p, rows, &mut head.dense);
+        self.transform.forward_without_bias(p, Matrix::new(rows, hidden), &mut head.dense);
         let activated = &mut head.activated;
-        self.activation.forward(p, &head.dense, self.transform.bias, &mut activated.input);
+        self.activation.forward(p, &head.dense, self.transform.bias, Stored::Floats, &mut activated.input);
         let scale = self.norm.scale(p.values);
         layer_norm::forward(&activated.input, scale, &mut head.active, &mut activated.stats);
     }
@@ -147,14 +147,16 @@ impl MlmHead {
             set_len(&mut head.logits, rows * vocab);
             set_len(&mut head.losses, rows);
             let logits = &mut head.logits;
+            let active = Matrix::new(active, hidden);
             linear::forward_without_bias(p.products, active, table, vocab, logits);
             softmax_cross_entropy::forward_backward(logits, bias, labels, scale, &mut head.losses);
             total.add_rows(&head.losses);
             if let Some(Back { gradients, partial, .. }) = &mut back {
                 let d_active = &mut head.d_active[first..][..rows * hidden];
-                linear::backward_input(p.products, logits, table, vocab, d_active, Out::Set);
+                let d_logits = Matrix::new(logits, vocab);
+                linear::backward_input(p.products, d_logits, table, vocab, d_active, Out::Set);
                 if let Some(d_output) = gradients.of(self.output) {
-                    linear::backward_weight(p.products, logits, active, vocab, d_output);
+                    linear::backward_weight(p.products, d_logits, active, vocab, d_output);
                 }
                 if let Some(d_bias) = gradients.of(self.bias) {
                     linear::backward_bias(logits, d_bias, partial);
@@ -173,7 +175,10 @@ impl MlmHead {
         let d_dense = &mut head.scratch;
         let before = Before::default();
         self.norm.backward(p, gradients, before, &mut head.d_active, &head.activated, d_dense, partial);
-        self.activation.backward(p, gradients, &mut head.dense, self.transform.bias, d_dense, partial);
+        let bias = self.transform.bias;
+        self.activation.backward(p, gradients, &mut head.dense, bias, Stored::Floats, d_dense, partial);
+        let hidden = self.transform.outputs();
+        let (d_dense, rows) = (Matrix::new(d_dense, hidden), Matrix::new(rows, hidden));
         self.transform.backward_weight(p, gradients, d_dense, rows);
         self.transform.backward_input(p, d_dense, d_rows, Out::Set);
     }
@@ -262,12 +267,17 @@ impl Classifier {
         let Back { gradients, d_rows, partial, .. } = back;
         set_len(&mut head.d_active, head.dense.len());
         self.output.backward_parameters(p, gradients, &head.logits, &head.active, partial);
-        self.output.backward_input(p, &head.logits, &mut head.d_active, Out::Set);
+        self.output.backward_input(
+            p,
+            Matrix::new(&head.logits, self.output.outputs()),
+            &mut head.d_active,
+            Out::Set,
+        );
         if let Some(dropout) = self.dropout(p) {
             dropout.apply(dropout_sites::CLASSIFIER, &mut head.d_active);
         }
         tanh::backward(&head.dense, &mut head.d_active);
         pooler.dense.backward_parameters(p, gradients, &head.d_active, rows, partial);
-        pooler.dense.backward_input(p, &head.d_active, d_rows, Out::Set);
+        pooler.dense.backward_input(p, Matrix::new(&head.d_active, pooler.dense.outputs()), d_rows, Out::Set);
     }
 }

@@ -1,6 +1,6 @@
 //! What layers are built from: named tensors, linear layers, layer norms, and what a pass reads.
 
-use crate::gemm::{Out, Products};
+use crate::gemm::{Matrix, Out, Products};
 use crate::ops::dropout::Dropout;
 use crate::ops::layer_norm::{self, Scale};
 use crate::ops::linear;
@@ -88,15 +88,15 @@ impl Linear {
         linear::forward(p.products, x, self.weight.of(p.values), self.bias.of(p.values), y);
     }
 
-    pub fn forward_without_bias(self, p: Pass, x: &[f32], y: &mut [f32]) {
+    pub fn forward_without_bias(self, p: Pass, x: Matrix, y: &mut [f32]) {
         linear::forward_without_bias(p.products, x, self.weight.of(p.values), self.outputs(), y);
     }
 
-    pub fn backward_input(self, p: Pass, dy: &[f32], dx: &mut [f32], out: Out) {
+    pub fn backward_input(self, p: Pass, dy: Matrix, dx: &mut [f32], out: Out) {
         linear::backward_input(p.products, dy, self.weight.of(p.values), self.outputs(), dx, out);
     }
 
-    pub fn backward_weight(self, p: Pass, gradients: &mut Gradients, dy: &[f32], x: &[f32]) {
+    pub fn backward_weight(self, p: Pass, gradients: &mut Gradients, dy: Matrix, x: Matrix) {
         if let Some(d_weight) = gradients.of(self.weight) {
             linear::backward_weight(p.products, dy, x, self.outputs(), d_weight);
         }
@@ -110,7 +110,8 @@ impl Linear {
         x: &[f32],
         partial: &mut Vec<f32>,
     ) {
-        self.backward_weight(p, gradients, dy, x);
+        let inputs = self.weight.len() / self.outputs();
+        self.backward_weight(p, gradients, Matrix::new(dy, self.outputs()), Matrix::new(x, inputs));
         if let Some(d_bias) = gradients.of(self.bias) {
             linear::backward_bias(dy, d_bias, partial);
         }

@@ -39,15 +39,16 @@ pub fn rows_product([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], 
         return cut([m, n, k], x, w, y, out);
     }
     let (mut rows, mut result) = PADDED.take();
+    let xs = x.floats();
     rows.clear();
-    rows.extend((0..m).flat_map(|i| (0..k).map(move |p| x.values[i * x.row + p * x.column])));
+    rows.extend((0..m).flat_map(|i| (0..k).map(move |p| xs[i * x.row + p * x.column])));
     rows.resize(PADDED_ROWS * k, 0.0);
     result.clear();
     if out == Out::Add {
         result.extend_from_slice(y);
     }
     result.resize(PADDED_ROWS * n, 0.0);
-    let padded = Matrix { values: &rows, row: k, column: 1 };
+    let padded = Matrix::new(&rows, k);
     cut([PADDED_ROWS, n, k], padded, w, &mut result, out);
     y.copy_from_slice(&result[..m * n]);
     PADDED.set((rows, result));
@@ -79,10 +80,10 @@ unsafe fn call([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: *mut f32, add: bo
             1,
             n as isize,
             add,
-            x.values.as_ptr(),
+            x.floats().as_ptr(),
             x.column as isize,
             x.row as isize,
-            w.values.as_ptr(),
+            w.floats().as_ptr(),
             w.column as isize,
             w.row as isize,
             1.0,
@@ -98,7 +99,7 @@ unsafe fn call([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: *mut f32, add: bo
 #[cfg(feature = "matrixmultiply")]
 unsafe fn call([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: *mut f32, add: bool) {
     let (x_steps, w_steps) = ([x.row as isize, x.column as isize], [w.row as isize, w.column as isize]);
-    let (x, w) = (x.values.as_ptr(), w.values.as_ptr());
+    let (x, w) = (x.floats().as_ptr(), w.floats().as_ptr());
     let keep = if add { 1.0 } else { 0.0 };
     // SAFETY: the caller's promise.
     unsafe {

@@ -11,11 +11,14 @@ mod library;
 mod packed;
 pub mod peak;
 mod rounded;
+mod stored;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+pub(crate) use stored::BLOCK;
+pub use stored::Stored;
 
 /// Products with fewer columns than this are computed by plain loops, whatever their rows.
 const NARROW: usize = 16;
@@ -174,7 +177,10 @@ pub fn take_tally() -> Tally {
 /// An operand: its values and the distance between rows and between columns.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    values: &'a [f32],
+    buffer: &'a [f32],
+    stored: Stored,
+    /// Where the first value is and how far the next ones are, in values.
+    first: usize,
     row: usize,
     column: usize,
 }
@@ -182,7 +188,17 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Rows that begin every `stride` values.
     pub fn new(values: &'a [f32], stride: usize) -> Self {
-        Self { values, row: stride, column: 1 }
+        Self::stored(Stored::Floats, values, stride)
+    }
+
+    /// Rows that begin every `stride` places of the buffer.
+    pub fn stored(stored: Stored, buffer: &'a [f32], stride: usize) -> Self {
+        Self { buffer, stored, first: 0, row: stride * stored.of_place(), column: 1 }
+    }
+
+    /// How many rows a buffer of rows holds.
+    pub(crate) fn rows(self) -> usize {
+        self.buffer.len() * self.stored.of_place() / self.row
     }
 
     /// The same matrix with rows for columns.
@@ -191,20 +207,27 @@ impl<'a> Matrix<'a> {
     }
 
     fn skip_rows(self, rows: usize) -> Self {
-        Self { values: &self.values[(rows * self.row).min(self.values.len())..], ..self }
+        Self { first: self.first + rows * self.row, ..self }
     }
 
     fn skip_columns(self, columns: usize) -> Self {
-        Self { values: &self.values[(columns * self.column).min(self.values.len())..], ..self }
+        Self { first: self.first + columns * self.column, ..self }
     }
 
-    /// Values up to the last element.
+    /// Values from the first to the last element.
     fn reach(self, rows: usize, columns: usize) -> usize {
         if rows == 0 || columns == 0 { 0 } else { (rows - 1) * self.row + (columns - 1) * self.column + 1 }
     }
 
     fn reaches(self, rows: usize, columns: usize) -> bool {
-        self.reach(rows, columns) <= self.values.len()
+        let reach = self.reach(rows, columns);
+        reach == 0 || self.first + reach <= self.buffer.len() * self.stored.of_place()
+    }
+
+    /// The values from the first one on, of a matrix of float32.
+    fn floats(self) -> &'a [f32] {
+        assert_eq!(self.stored, Stored::Floats);
+        &self.buffer[self.first.min(self.buffer.len())..]
     }
 }
 
@@ -234,6 +257,7 @@ pub fn multiply(
 ) {
     assert_eq!(y.len(), m * n);
     assert!(x.reaches(m, k) && w.reaches(k, n));
+    assert!(products.precision == Precision::Bf16 || [x, w].iter().all(|x| x.stored == Stored::Floats));
     if m == 0 || n == 0 {
         return;
     }
@@ -277,28 +301,21 @@ fn is_small(n: usize, k: usize) -> bool {
     n < NARROW || k <= SHALLOW
 }
 
-/// The nearest bfloat16, ties to even, as float32. NaN stays NaN.
-#[inline(always)]
-fn round(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let nearest = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
-    f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { nearest })
-}
-
 /// A product by plain loops: for few columns (a classifier) or almost no depth.
 fn plain([m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
+    let (xs, ws) = (x.floats(), w.floats());
     for (i, row) in y.chunks_exact_mut(n).enumerate().take(m) {
         for (j, y) in row.iter_mut().enumerate() {
             let start = if out == Out::Add { *y } else { 0.0 };
-            *y = (0..k).fold(start, |sum, p| {
-                sum + x.values[i * x.row + p * x.column] * w.values[p * w.row + j * w.column]
-            });
+            *y = (0..k)
+                .fold(start, |sum, p| sum + xs[i * x.row + p * x.column] * ws[p * w.row + j * w.column]);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::stored::round;
     use super::*;
     use crate::testing::noise;
 
@@ -387,6 +404,41 @@ mod tests {
         assert_eq!(round(1.0 + 1.0 / 256.0), 1.0, "ties to even");
         assert_eq!(round(1.0 + 3.0 / 256.0), 1.0 + 4.0 / 256.0, "ties to even");
         assert!(round(f32::from_bits(0x7F80_0001)).is_nan() && round(f32::MAX).is_infinite());
+    }
+
+    #[test]
+    fn halves_are_as_good_as_floats() {
+        for [m, n, k] in SHAPES {
+            let (x, w) = (noise(m * k, 1), noise(n * k, 2));
+            let halves = |values: &[f32], width: usize| {
+                let mut halves = vec![f32::NAN; values.len()];
+                for (row, halves) in values.chunks(width.max(1)).zip(halves.chunks_mut(width.max(1))) {
+                    for (i, values) in row.chunks(stored::BLOCK).enumerate() {
+                        let mut block = [0.0; stored::BLOCK];
+                        block[..values.len()].copy_from_slice(values);
+                        Stored::Halves.write(halves, i * stored::BLOCK, &block);
+                    }
+                }
+                halves
+            };
+            for ways in Products::all(Precision::Bf16) {
+                // As they lie, and each with rows for columns.
+                for [x_turned, w_turned] in [[false, false], [false, true], [true, false]] {
+                    let (x_width, w_width) = (if x_turned { m } else { k }, if w_turned { k } else { n });
+                    let (x_halves, w_halves) = (halves(&x, x_width), halves(&w, w_width));
+                    let run = |stored, x: &[f32], w: &[f32]| {
+                        let (x, w) = (Matrix::stored(stored, x, x_width), Matrix::stored(stored, w, w_width));
+                        let x = if x_turned { x.transposed() } else { x };
+                        let w = if w_turned { w.transposed() } else { w };
+                        let mut y = vec![0.0; m * n];
+                        multiply(ways, [m, n, k], x, w, &mut y, Out::Set);
+                        y
+                    };
+                    let expected = run(Stored::Floats, &x, &w);
+                    assert!(run(Stored::Halves, &x_halves, &w_halves) == expected, "{ways:?} {m} {n} {k}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -29,20 +29,20 @@ pub fn product(
     let [mut xs, mut ws] = ROUNDED.take();
     for ((from, rows, columns), to) in [((x, m, k), &mut xs), ((w, k, n), &mut ws)] {
         // Of a part of a larger matrix, no more than is read.
-        let end = from.reach(rows, columns);
-        let from = Matrix { values: &from.values[..end], ..from };
-        to.resize(end, 0.0);
-        to.par_chunks_mut(CHUNK).zip(from.values.par_chunks(CHUNK)).for_each(|(to, from)| round(from, to));
+        to.resize(from.reach(rows, columns), 0.0);
+        to.par_chunks_mut(CHUNK).enumerate().for_each(|(i, to)| round(from, i * CHUNK, to));
     }
-    let (x, w) = (Matrix { values: &xs, ..x }, Matrix { values: &ws, ..w });
+    let rounded =
+        |values, of: Matrix<'_>| Matrix { row: of.row, column: of.column, ..Matrix::new(values, 0) };
+    let (x, w) = (rounded(&xs, x), rounded(&ws, w));
     float_product(shape, x, w, y, out);
     ROUNDED.set([xs, ws]);
 }
 
 multiversion! {
-    fn round(from: &[f32], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = super::round(*from);
+    fn round(from: Matrix, skipped: usize, to: &mut [f32]) {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = super::stored::round(from.stored.get(from.buffer, from.first + skipped + i));
         }
     }
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Mixer, sequences};
 use crate::dropout_sites;
-use crate::gemm::{Out, matmul_nn, matmul_tn};
+use crate::gemm::{Matrix, Out, matmul_nn, matmul_tn};
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops::attention::{self, Rows, Scores};
 use crate::ops::linear;
@@ -144,7 +144,7 @@ impl Mixer for Attention {
         self.output.backward_parameters(p, gradients, dy, context, partial);
         let [d_context, dq, dk, dv, d_all] =
             scratch.buffers.get([dy.len(), dy.len(), dy.len(), dy.len(), 3 * dy.len()]);
-        self.output.backward_input(p, dy, d_context, Out::Set);
+        self.output.backward_input(p, Matrix::new(dy, hidden), d_context, Out::Set);
         let (d_context, tasks) = (&*d_context, self.tasks(p.batch));
         let sums = self.cut(sums, &tasks, 1).into_par_iter();
         let [d_q, d_k, d_v] =

@@ -2,7 +2,7 @@ use rayon::prelude::*;
 
 use super::{Mixer, sequences};
 use crate::EncoderError;
-use crate::gemm::{Matrix, Out, multiply};
+use crate::gemm::{Matrix, Out, Stored, multiply};
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops;
 use crate::ops::activation::{self, Activation};
@@ -76,7 +76,13 @@ impl Mixer for Mlp {
                 fill_rows(inner, b1, width);
                 let (w1, x) = (Matrix::new(w1, self.longest), Matrix::new(x, width));
                 multiply(p.products, [self.inside, width, n], w1, x, inner, Out::Add);
-                activation::forward(Activation::GeluTanh.into(), inner, &self.no_bias, active);
+                activation::forward(
+                    Activation::GeluTanh.into(),
+                    inner,
+                    &self.no_bias,
+                    Stored::Floats,
+                    active,
+                );
             },
         );
         let active = &*active;
@@ -130,6 +136,7 @@ impl Mixer for Mlp {
                     Activation::GeluTanh.into(),
                     inner,
                     &self.no_bias,
+                    Stored::Floats,
                     d_inner,
                     None,
                     &mut Vec::new(),

@@ -3,13 +3,16 @@
 //! GELU (Hendrycks and Gimpel 2016) is `x Φ(x)`; its tanh form, `gelu_new`, is `x/2 (1 + tanh(u))` with
 //! `u = sqrt(2/pi) (x + 0.044715 x³)`, which is `x sigmoid(2u)`.
 
+use std::f32::consts::LOG2_E;
+
 use rayon::prelude::*;
 
 use super::{SUM_ROWS, add_partial, clear_partial};
-use crate::arch::{exp, multiversion, normal_cdf, tanh};
+use crate::arch::{exp, exp2, multiversion, normal_cdf, tanh};
+use crate::gemm::{BLOCK, Stored};
 
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-const CUBIC: f32 = 0.044_715;
+/// `2u` of tanh-GELU is `x` times a polynomial in `x²` with these coefficients.
+const TWICE_U: [f32; 2] = [1.595_769_1, 1.595_769_1 * 0.044_715];
 const SQRT_2_PI: f32 = 2.506_628_3;
 
 /// What a feed-forward layer does to each of its values.
@@ -192,10 +195,11 @@ fn gelu(x: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn gelu_tanh(x: f32) -> (f32, f32) {
-    let u = SQRT_2_OVER_PI * (x + CUBIC * x * x * x);
-    let sigmoid = 1.0 / (1.0 + exp(-2.0 * u));
-    let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
-    (x * sigmoid, sigmoid + 2.0 * x * sigmoid * (1.0 - sigmoid) * slope)
+    let square = x * x;
+    let (u, slope) = (TWICE_U[0] + TWICE_U[1] * square, TWICE_U[0] + 3.0 * TWICE_U[1] * square);
+    let sigmoid = 1.0 / (1.0 + exp2(x * u * -LOG2_E));
+    let y = x * sigmoid;
+    (y, sigmoid + y * (1.0 - sigmoid) * slope)
 }
 
 #[inline(always)]
@@ -266,18 +270,26 @@ fn clipped((y, slope): (f32, f32), low: f32, high: f32) -> (f32, f32) {
     }
 }
 
-/// `y = activation(x + bias)`, with `x` `[rows, width]` before the bias of the linear layer.
-pub fn forward(formula: Formula, x: &[f32], bias: &[f32], y: &mut [f32]) {
+/// `y = activation(x + bias)`, with `x` `[rows, width]` before the bias of the linear layer. How `y` is
+/// stored, the caller says.
+pub fn forward(formula: Formula, x: &[f32], bias: &[f32], stored: Stored, y: &mut [f32]) {
     let values = super::task_rows(bias.len()) * bias.len();
-    y.par_chunks_mut(values).zip(x.par_chunks(values)).for_each(|(y, x)| forward_rows(formula, x, bias, y));
+    y.par_chunks_mut(values)
+        .zip(x.par_chunks(values))
+        .for_each(|(y, x)| forward_rows(formula, x, bias, stored, y));
 }
 
 multiversion! {
-    fn forward_rows(formula: Formula, x: &[f32], bias: &[f32], y: &mut [f32]) {
+    fn forward_rows(formula: Formula, x: &[f32], bias: &[f32], stored: Stored, y: &mut [f32]) {
+        let width = bias.len();
         with_formula!(formula, f => {
-            for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
-                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
-                    *y = f(x + bias).0;
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                for start in (0..width).step_by(BLOCK) {
+                    let mut block = [0.0; BLOCK];
+                    for ((y, x), bias) in block.iter_mut().zip(&x[start..]).zip(&bias[start..]) {
+                        *y = f(x + bias).0;
+                    }
+                    stored.write(y, start, &block);
                 }
             }
         });
@@ -285,11 +297,13 @@ multiversion! {
 }
 
 /// `dy = dy * activation'(x + bias)` in place, `d_bias += sum over rows of dy`, and
-/// `x = activation(x + bias)` again, which saves keeping it.
+/// `x = activation(x + bias)` again, which saves keeping it. How both are stored then, the caller says.
+#[allow(clippy::too_many_arguments)] // an operation's values and gradients, each in its buffer
 pub fn backward(
     formula: Formula,
     x: &mut [f32],
     bias: &[f32],
+    stored: Stored,
     dy: &mut [f32],
     d_bias: Option<&mut [f32]>,
     partial: &mut Vec<f32>,
@@ -299,20 +313,29 @@ pub fn backward(
     clear_partial(partial, x.len() / width, width);
     (dy.par_chunks_mut(values), x.par_chunks_mut(values), partial.par_chunks_mut(width))
         .into_par_iter()
-        .for_each(|(dy, x, sums)| backward_rows(formula, x, bias, dy, sums));
+        .for_each(|(dy, x, sums)| backward_rows(formula, x, bias, stored, dy, sums));
     add_partial(partial, &mut [(width, d_bias)]);
 }
 
 multiversion! {
-    fn backward_rows(formula: Formula, x: &mut [f32], bias: &[f32], dy: &mut [f32], sums: &mut [f32]) {
+    fn backward_rows(
+        formula: Formula, x: &mut [f32], bias: &[f32], stored: Stored, dy: &mut [f32], sums: &mut [f32],
+    ) {
         let width = bias.len();
         with_formula!(formula, f => {
             for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact_mut(width)) {
-                for (((dy, y), bias), sum) in dy.iter_mut().zip(x).zip(bias).zip(sums.iter_mut()) {
-                    let slope;
-                    (*y, slope) = f(*y + bias);
-                    *dy *= slope;
-                    *sum += *dy;
+                for start in (0..width).step_by(BLOCK) {
+                    let (mut y, mut dx) = ([0.0; BLOCK], [0.0; BLOCK]);
+                    let from = x[start..].iter().zip(&bias[start..]).zip(&dy[start..]);
+                    let to = y.iter_mut().zip(&mut dx).zip(&mut sums[start..]);
+                    for (((x, bias), dy), ((y, dx), sum)) in from.zip(to) {
+                        let slope;
+                        (*y, slope) = f(x + bias);
+                        *dx = dy * slope;
+                        *sum += *dx;
+                    }
+                    stored.write(x, start, &y);
+                    stored.write(dy, start, &dx);
                 }
             }
         });
@@ -369,7 +392,7 @@ mod tests {
         for i in -2000..=2000 {
             let x = i as f32 * 0.01;
             let mut y = [0.0];
-            forward(Activation::GeluTanh.into(), &[x - 1.0], &[1.0], &mut y);
+            forward(Activation::GeluTanh.into(), &[x - 1.0], &[1.0], Stored::Floats, &mut y);
             let exact = f64::from(x - 1.0) + 1.0;
             let u = (2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3));
             let exact = 0.5 * exact * (1.0 + u.tanh());
@@ -404,7 +427,7 @@ mod tests {
         let x = [-3.0, -0.7, 0.3, 4.0];
         for (name, exact) in STORED {
             let mut y = [0.0; 4];
-            forward(formula(name), &x, &[0.0; 4], &mut y);
+            forward(formula(name), &x, &[0.0; 4], Stored::Floats, &mut y);
             for (y, exact) in y.iter().zip(exact) {
                 assert!((f64::from(*y) - exact).abs() < 1e-6 * (1.0 + exact.abs()), "{name}: {y} {exact}");
             }
@@ -423,10 +446,10 @@ mod tests {
                 let x: Vec<f32> = noise(rows * width, 1).iter().map(off).collect();
                 let (bias, dy) = (vec![0.0; width], noise(rows * width, 2));
                 let (mut dx, mut y, mut d_bias) = (dy.clone(), x.clone(), vec![0.0; width]);
-                backward(formula, &mut y, &bias, &mut dx, Some(&mut d_bias), &mut Vec::new());
+                backward(formula, &mut y, &bias, Stored::Floats, &mut dx, Some(&mut d_bias), &mut Vec::new());
                 let run = |x: &[f32], bias: &[f32]| {
                     let mut y = vec![0.0; x.len()];
-                    forward(formula, x, bias, &mut y);
+                    forward(formula, x, bias, Stored::Floats, &mut y);
                     y
                 };
                 assert!(y == run(&x, &bias), "{name}");
@@ -445,7 +468,7 @@ mod tests {
                 let mut changed = formula;
                 changed.factors[..count].copy_from_slice(factors);
                 let mut y = vec![0.0; x.len()];
-                forward(changed, &x, &bias, &mut y);
+                forward(changed, &x, &bias, Stored::Floats, &mut y);
                 y
             });
         }

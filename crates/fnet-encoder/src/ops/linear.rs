@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{SUM_ROWS, add_partial, clear_partial};
 use crate::arch::multiversion;
-use crate::gemm::{Out, Products, matmul_nn, matmul_nt, matmul_tn};
+use crate::gemm::{Matrix, Out, Products, matmul_nt, multiply};
 
 /// `y = x Wᵀ + b`
 pub fn forward(products: Products, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
@@ -19,28 +19,29 @@ pub fn forward(products: Products, x: &[f32], weight: &[f32], bias: &[f32], y: &
 }
 
 /// `y = x Wᵀ`, for a bias that is added in the next pass.
-pub fn forward_without_bias(products: Products, x: &[f32], weight: &[f32], outputs: usize, y: &mut [f32]) {
+pub fn forward_without_bias(products: Products, x: Matrix, weight: &[f32], outputs: usize, y: &mut [f32]) {
     let (tokens, inputs) = (y.len() / outputs, weight.len() / outputs);
-    matmul_nt(products, [tokens, outputs, inputs], x, weight, y, Out::Set);
+    let weight = Matrix::new(weight, inputs).transposed();
+    multiply(products, [tokens, outputs, inputs], x, weight, y, Out::Set);
 }
 
 /// `dx = dy W`
 pub fn backward_input(
     products: Products,
-    dy: &[f32],
+    dy: Matrix,
     weight: &[f32],
     outputs: usize,
     dx: &mut [f32],
     out: Out,
 ) {
-    let (tokens, inputs) = (dy.len() / outputs, weight.len() / outputs);
-    matmul_nn(products, [tokens, inputs, outputs], dy, weight, dx, out);
+    let inputs = weight.len() / outputs;
+    multiply(products, [dy.rows(), inputs, outputs], dy, Matrix::new(weight, inputs), dx, out);
 }
 
 /// `dW += dyᵀ x`
-pub fn backward_weight(products: Products, dy: &[f32], x: &[f32], outputs: usize, d_weight: &mut [f32]) {
-    let (tokens, inputs) = (dy.len() / outputs, d_weight.len() / outputs);
-    matmul_tn(products, [outputs, inputs, tokens], dy, x, d_weight, Out::Add);
+pub fn backward_weight(products: Products, dy: Matrix, x: Matrix, outputs: usize, d_weight: &mut [f32]) {
+    let inputs = d_weight.len() / outputs;
+    multiply(products, [outputs, inputs, dy.rows()], dy.transposed(), x, d_weight, Out::Add);
 }
 
 /// `db += sum over tokens of dy`
@@ -81,9 +82,10 @@ mod tests {
                 y
             };
             let mut dx = vec![0.0; x.len()];
-            backward_input(products, &dy, &weight, outputs, &mut dx, Out::Set);
+            let (x_rows, dy_rows) = (Matrix::new(&x, inputs), Matrix::new(&dy, outputs));
+            backward_input(products, dy_rows, &weight, outputs, &mut dx, Out::Set);
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; outputs]);
-            backward_weight(products, &dy, &x, outputs, &mut dw);
+            backward_weight(products, dy_rows, x_rows, outputs, &mut dw);
             backward_bias(&dy, &mut db, &mut Vec::new());
             check_gradient("input", &x, &dx, &dy, |x| run(x, &weight, &bias));
             check_gradient("weight", &weight, &dw, &dy, |w| run(&x, w, &bias));

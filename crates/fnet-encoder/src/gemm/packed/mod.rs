@@ -16,6 +16,7 @@ mod pack;
 use std::cell::Cell;
 
 pub use avx512::{Dot, Float, is_dot_fast};
+pub use pack::halve;
 use pack::{BLOCK, Layout, Values, pack};
 use rayon::prelude::*;
 

@@ -6,8 +6,10 @@
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
+use std::ops::Range;
 
-use super::super::Matrix;
+use super::super::stored::BLOCK as VALUES;
+use super::super::{Matrix, Stored};
 
 /// Words of a line: packed parts are a multiple of it deep.
 pub const BLOCK: usize = 16;
@@ -63,15 +65,17 @@ pub fn pack(
     to: &mut [u32],
 ) {
     assert!(from.reaches(lanes, length) && (from.column == 1 || from.row == 1));
+    assert!(from.stored == Stored::Floats || values == Values::Two);
     assert!(depth.is_multiple_of(BLOCK) && length <= values.of_word() * depth);
     assert!(all.is_multiple_of(BLOCK) || all == NARROW && layout == Layout::WordsFirst);
     assert!(to.len().is_multiple_of(all * depth) && lanes * depth <= to.len());
     let job = Job { from, lanes, length, all, depth };
-    // SAFETY: the assertions are what both functions ask for, and levels that pack are only chosen where
+    // SAFETY: the assertions are what these functions ask for, and levels that pack are only chosen where
     // the features are there. Covered by `matches_float64`.
     unsafe {
         match values {
             Values::One => pack_floats(job, layout, to),
+            Values::Two if from.stored == Stored::Halves => pack_halves(job, layout, to),
             Values::Two => pack_pairs(job, layout, to),
         }
     }
@@ -89,22 +93,32 @@ unsafe fn pack_pairs(job: Job, layout: Layout, to: &mut [u32]) {
     unsafe { pack_words::<Pair>(job, layout, to) }
 }
 
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_halves(job: Job, layout: Layout, to: &mut [u32]) {
+    // SAFETY: the caller's promise; these are the features of `Halves`.
+    unsafe { pack_words::<Halves>(job, layout, to) }
+}
+
 /// How words are read. Its functions, and those that use it, are compiled with the features of their caller.
 trait Word {
+    /// What memory holds.
+    type Value: Copy;
+
     /// Values of a word.
     const VALUES: usize;
 
     /// Neighbouring words of one lane from the first of `count` values on.
-    unsafe fn neighbours(at: *const f32, count: usize) -> __m512i;
+    unsafe fn neighbours(at: *const Self::Value, count: usize) -> __m512i;
 
     /// One word of neighbouring lanes: of up to `VALUES` values, `stride` apart, in `lanes` lanes.
-    unsafe fn of_lanes(at: *const f32, stride: usize, values: usize, lanes: usize) -> __m512i;
+    unsafe fn of_lanes(at: *const Self::Value, stride: usize, values: usize, lanes: usize) -> __m512i;
 }
 
 /// A value of float32.
 struct Float;
 
 impl Word for Float {
+    type Value = f32;
     const VALUES: usize = 1;
 
     #[inline(always)]
@@ -124,6 +138,7 @@ impl Word for Float {
 struct Pair;
 
 impl Word for Pair {
+    type Value = f32;
     const VALUES: usize = 2;
 
     #[inline(always)]
@@ -139,6 +154,33 @@ impl Word for Pair {
         unsafe {
             let rounded = round(load(at, lanes[0]), load(at.wrapping_add(stride), lanes[1]));
             _mm512_permutexvar_epi16(transmute::<[u16; 32], __m512i>(IN_TURN), rounded)
+        }
+    }
+}
+
+/// Two values that are bfloat16 already.
+struct Halves;
+
+impl Word for Halves {
+    type Value = u16;
+    const VALUES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn neighbours(at: *const u16, count: usize) -> __m512i {
+        let first = ((1_u64 << count.min(32)) - 1) as __mmask32;
+        // SAFETY: only those `count` values are read, which the caller has there.
+        unsafe { _mm512_maskz_loadu_epi16(first, at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_lanes(at: *const u16, stride: usize, values: usize, lanes: usize) -> __m512i {
+        let lanes = [0, 1].map(|value| if value < values { lanes.min(16) } else { 0 });
+        // SAFETY: the caller's promise.
+        unsafe {
+            let low = Self::neighbours(at, lanes[0]);
+            let high = Self::neighbours(at.wrapping_add(stride), lanes[1]);
+            let both = _mm512_shuffle_i64x2::<0x44>(low, high);
+            _mm512_permutexvar_epi16(transmute::<[u16; 32], __m512i>(IN_TURN), both)
         }
     }
 }
@@ -159,7 +201,28 @@ const IN_TURN: [u16; 32] = {
 unsafe fn round(low: __m512i, high: __m512i) -> __m512i {
     // SAFETY: the caller has the features; all are 512 bits without invalid values.
     unsafe {
-        transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(_mm512_castsi512_ps(high), _mm512_castsi512_ps(low)))
+        transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(
+            _mm512_castsi512_ps(high),
+            _mm512_castsi512_ps(low),
+        ))
+    }
+}
+
+/// Rounds a block to bfloat16 in pairs; the CPU has what [`has_avx512_bf16`](super::has_avx512_bf16) asks for.
+pub fn halve(values: &[f32; VALUES], pairs: &mut [f32; VALUES / 2]) {
+    assert!(super::has_avx512_bf16());
+    // SAFETY: the CPU has just been asked. Covered by `halves_are_as_good_as_floats`.
+    unsafe { halve_here(values, pairs) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn halve_here(values: &[f32; VALUES], pairs: &mut [f32; VALUES / 2]) {
+    for (values, pairs) in values.chunks_exact(2 * BLOCK).zip(pairs.chunks_exact_mut(BLOCK)) {
+        // SAFETY: 32 values are read, 16 pairs are written.
+        unsafe {
+            let words = Pair::neighbours(values.as_ptr(), 2 * BLOCK);
+            _mm512_storeu_si512(pairs.as_mut_ptr().cast(), words);
+        }
     }
 }
 
@@ -169,6 +232,12 @@ unsafe fn load(at: *const f32, count: usize) -> __m512i {
     let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
     // SAFETY: only those `count` values are read, which the caller has there.
     unsafe { _mm512_castps_si512(_mm512_maskz_loadu_ps(first, at)) }
+}
+
+/// The first value.
+#[inline(always)]
+fn start_of<W: Word>(from: Matrix) -> *const W::Value {
+    from.buffer.as_ptr().cast::<W::Value>().wrapping_add(from.first)
 }
 
 #[inline(always)]
@@ -199,10 +268,10 @@ unsafe fn along<W: Word, const GROUPS: usize>(job: Job, to: &mut [u32]) {
             let start = block * line;
             // The next part, whole rows at a time: memory is fastest where it is read in order.
             let [first, end] = [block, block + 1].map(|block| (part + 1) * all + all * block / blocks);
-            fetch_rows(from, first..end, length);
+            fetch_rows::<W>(from, first..end, length);
             for lane in (0..all).step_by(width) {
                 let first = part * all + lane;
-                let at = from.values.as_ptr().wrapping_add(first * from.row + start);
+                let at = start_of::<W>(from).wrapping_add(first * from.row + start);
                 let to = to[lane..].as_mut_ptr();
                 let size = [lanes.saturating_sub(first).min(width), length.saturating_sub(start).min(line)];
                 // SAFETY: the operand reaches its lanes' ends; the last line written ends with the block.
@@ -221,7 +290,7 @@ unsafe fn along<W: Word, const GROUPS: usize>(job: Job, to: &mut [u32]) {
 /// Reads a line of each of up to `4 * GROUPS` lanes, `stride` apart, and writes them transposed.
 #[inline(always)]
 unsafe fn along_block<W: Word, const GROUPS: usize>(
-    at: *const f32,
+    at: *const W::Value,
     stride: usize,
     [lanes, length]: [usize; 2],
     to: *mut u32,
@@ -246,13 +315,10 @@ unsafe fn along_as_it_lies<W: Word>(job: Job, to: &mut [u32]) {
         let length = if lane < lanes { length } else { 0 };
         for (i, to) in to.chunks_exact_mut(BLOCK).enumerate() {
             let start = i * W::VALUES * BLOCK;
-            let at = from.values.as_ptr().wrapping_add(lane * from.row + start);
+            let at = start_of::<W>(from).wrapping_add(lane * from.row + start);
             // SAFETY: the operand reaches the lane's end; `to` holds a line.
             unsafe {
-                _mm512_storeu_si512(
-                    to.as_mut_ptr().cast(),
-                    W::neighbours(at, length.saturating_sub(start)),
-                );
+                _mm512_storeu_si512(to.as_mut_ptr().cast(), W::neighbours(at, length.saturating_sub(start)));
             }
         }
     }
@@ -270,7 +336,7 @@ unsafe fn across<W: Word, const IS_NARROW: bool>(job: Job, to: &mut [u32]) {
         for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
             for (i, lane) in (0..all).step_by(width).enumerate() {
                 let first = part * all + i * width;
-                let at = from.values.as_ptr().wrapping_add(word * W::VALUES * from.column + first);
+                let at = start_of::<W>(from).wrapping_add(word * W::VALUES * from.column + first);
                 for value in 0..4 * W::VALUES {
                     let ahead = (AHEAD * W::VALUES + value) * from.column;
                     // SAFETY: a prefetch reads nothing, wherever it points.
@@ -301,7 +367,11 @@ unsafe fn across<W: Word, const IS_NARROW: bool>(job: Job, to: &mut [u32]) {
 
 /// Four words of up to 16 lanes.
 #[inline(always)]
-unsafe fn four_words<W: Word>(at: *const f32, stride: usize, [lanes, length]: [usize; 2]) -> [__m512i; 4] {
+unsafe fn four_words<W: Word>(
+    at: *const W::Value,
+    stride: usize,
+    [lanes, length]: [usize; 2],
+) -> [__m512i; 4] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut words = [_mm512_setzero_si512(); 4];
@@ -321,7 +391,7 @@ unsafe fn across_transposed<W: Word>(job: Job, to: &mut [u32]) {
     for word in (0..depth).step_by(BLOCK) {
         for (i, to) in to.chunks_exact_mut(BLOCK * depth).enumerate() {
             let first = i * BLOCK;
-            let at = from.values.as_ptr().wrapping_add(word * W::VALUES * from.column + first);
+            let at = start_of::<W>(from).wrapping_add(word * W::VALUES * from.column + first);
             let (lanes, length) = (lanes.saturating_sub(first), length.saturating_sub(word * W::VALUES));
             // SAFETY: the operand reaches its lanes' ends; 16 lines of `depth` words are a chunk.
             unsafe {
@@ -339,10 +409,10 @@ unsafe fn across_transposed<W: Word>(job: Job, to: &mut [u32]) {
 
 /// Has these rows, `length` values of each, brought nearer as far as the matrix reaches.
 #[inline(always)]
-fn fetch_rows(from: Matrix, rows: std::ops::Range<usize>, length: usize) {
+fn fetch_rows<W: Word>(from: Matrix, rows: Range<usize>, length: usize) {
     for row in rows {
-        for value in (0..length).step_by(16) {
-            let value = from.values.as_ptr().wrapping_add(row * from.row + value);
+        for value in (0..length).step_by(64 / size_of::<W::Value>()) {
+            let value = start_of::<W>(from).wrapping_add(row * from.row + value);
             // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 CPU has it.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(value.cast()) };
         }

@@ -1,0 +1,77 @@
+//! How a buffer of float32 holds rows of values: as they are, or rounded to bfloat16 in half the room.
+
+/// Values that are written at once.
+pub(crate) const BLOCK: usize = 64;
+
+/// How a buffer's rows hold their values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// One in each place.
+    Floats,
+    /// Rounded to bfloat16, as products would round them, in the first half of the row's places: two in
+    /// each, the earlier in the lower bits. Less memory traffic for the same bits of a product.
+    Halves,
+}
+
+impl Stored {
+    /// Values in a place.
+    pub(super) fn of_place(self) -> usize {
+        match self {
+            Self::Floats => 1,
+            Self::Halves => 2,
+        }
+    }
+
+    /// Writes a row's values from `start` on, a multiple of [`BLOCK`]; `block` may be longer than the rest.
+    /// Later blocks may still lie unread in the same row, as floats.
+    #[inline(always)]
+    pub(crate) fn write(self, row: &mut [f32], start: usize, block: &[f32; BLOCK]) {
+        let len = BLOCK.min(row.len() - start);
+        match self {
+            Self::Floats => row[start..][..len].copy_from_slice(&block[..len]),
+            Self::Halves => {
+                let row = &mut row[start / 2..][..len.div_ceil(2)];
+                if let Ok(whole) = row.try_into() {
+                    halve(block, whole);
+                } else {
+                    let mut pairs = [0.0; BLOCK / 2];
+                    halve(block, &mut pairs);
+                    row.copy_from_slice(&pairs[..row.len()]);
+                }
+            }
+        }
+    }
+
+    /// Value `index` of a buffer.
+    #[inline(always)]
+    pub(super) fn get(self, buffer: &[f32], index: usize) -> f32 {
+        match self {
+            Self::Floats => buffer[index],
+            Self::Halves => {
+                let pair = buffer[index / 2].to_bits();
+                f32::from_bits(if index.is_multiple_of(2) { pair << 16 } else { pair & 0xFFFF_0000 })
+            }
+        }
+    }
+}
+
+/// Rounds a block to bfloat16.
+#[inline(always)]
+fn halve(block: &[f32; BLOCK], pairs: &mut [f32; BLOCK / 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if super::packed::has_avx512_bf16() {
+        return super::packed::halve(block, pairs);
+    }
+    for (pair, values) in pairs.iter_mut().zip(block.chunks_exact(2)) {
+        let [low, high] = [values[0], values[1]].map(|value| round(value).to_bits());
+        *pair = f32::from_bits(low >> 16 | high);
+    }
+}
+
+/// The nearest bfloat16, ties to even, as float32. NaN stays NaN.
+#[inline(always)]
+pub(super) fn round(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
+    f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { nearest })
+}
