@@ -74,24 +74,38 @@ const LANES: usize = 32;
 /// Sum of `f(index)` over `0..len`, in an order that depends on `len` alone.
 #[inline(always)]
 pub(crate) fn sum_by(len: usize, f: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; LANES];
+    let [sum] = sums_by(len, |i| [f(i)]);
+    sum
+}
+
+/// Several such sums.
+#[inline(always)]
+pub(crate) fn sums_by<const N: usize>(len: usize, f: impl Fn(usize) -> [f32; N]) -> [f32; N] {
+    let mut sums = [[0.0_f32; LANES]; N];
     let whole = len / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            *lane += f(start + i);
+        for i in 0..LANES {
+            let values = f(start + i);
+            for (lanes, value) in sums.iter_mut().zip(values) {
+                lanes[i] += value;
+            }
         }
     }
     for i in whole..len {
-        lanes[i - whole] += f(i);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
+        for (lanes, value) in sums.iter_mut().zip(f(i)) {
+            lanes[i - whole] += value;
         }
-        width /= 2;
     }
-    lanes[0]
+    sums.map(|mut lanes| {
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    })
 }
 
 /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::dropout::{Dropout, Mask};
 use super::{SUM_ROWS, add_partial, clear_partial};
-use crate::arch::{multiversion, sum_by};
+use crate::arch::{multiversion, sum_by, sums_by};
 
 /// `(mean, 1 / standard deviation)` of a row, kept for the backward pass.
 pub type Stats = [f32; 2];
@@ -55,40 +55,45 @@ pub fn forward_sum(x: &mut [f32], sum: Sum, scale: Scale, y: &mut [f32], stats: 
         .into_par_iter()
         .enumerate()
         .for_each(|(i, (y, x, residual, stats))| {
-            sum_rows(x, sum.bias, mask, (i * rows * width) as u32, residual, width);
-            norm_rows(x, scale, y, stats);
+            let sum = Sum { residual, ..sum };
+            sum_norm_rows(x, sum, mask, (i * rows * width) as u32, scale, y, stats);
         });
 }
 
 multiversion! {
-    fn sum_rows(
-        x: &mut [f32], bias: &[f32], mask: Option<Mask>, first: u32, residual: &[f32], width: usize,
+    fn sum_norm_rows(
+        x: &mut [f32], sum: Sum, mask: Option<Mask>, first: u32, scale: Scale, y: &mut [f32], stats: &mut [Stats],
     ) {
-        if !bias.is_empty() {
-            for x in x.chunks_exact_mut(width) {
-                super::add(x, bias);
+        let width = scale.gamma.len();
+        let rows = x.chunks_exact_mut(width).zip(sum.residual.chunks_exact(width));
+        for (row, ((x, residual), (y, stats))) in rows.zip(y.chunks_exact_mut(width).zip(stats)).enumerate() {
+            super::add(x, sum.bias);
+            if let Some(mask) = mask {
+                mask.apply(first.wrapping_add((row * width) as u32), x);
             }
+            super::add(x, residual);
+            *stats = norm_row(x, scale, y);
         }
-        if let Some(mask) = mask {
-            mask.apply(first, x);
-        }
-        super::add(x, residual);
     }
 }
 
 multiversion! {
     pub(super) fn norm_rows(x: &[f32], scale: Scale, y: &mut [f32], stats: &mut [Stats]) {
-        let Scale { gamma, beta, eps } = scale;
-        let width = gamma.len();
-        for ((x, y), stats) in
-            x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(stats)
-        {
-            let mean = sum_by(width, |i| x[i]) / width as f32;
-            let variance = sum_by(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
-            *stats = [mean, 1.0 / (variance + eps).sqrt()];
-            apply_row(x, *stats, gamma, beta, y);
+        let width = scale.gamma.len();
+        for ((x, y), stats) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(stats) {
+            *stats = norm_row(x, scale, y);
         }
     }
+}
+
+#[inline(always)]
+fn norm_row(x: &[f32], Scale { gamma, beta, eps }: Scale, y: &mut [f32]) -> Stats {
+    let width = gamma.len();
+    let mean = sum_by(width, |i| x[i]) / width as f32;
+    let variance = sum_by(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
+    let stats = [mean, 1.0 / (variance + eps).sqrt()];
+    apply_row(x, stats, gamma, beta, y);
+    stats
 }
 
 #[inline(always)]
@@ -188,18 +193,17 @@ multiversion! {
             .zip(stats)
             .enumerate()
         {
-            // dx holds the normalised row until it is needed no more.
-            for ((((n, x), dy), d_gamma), d_beta) in
-                dx.iter_mut().zip(x).zip(dy.iter()).zip(d_gamma.iter_mut()).zip(d_beta.iter_mut())
+            let normed = |x: f32| (x - mean) * scale;
+            let sums = sums_by(width, |i| [dy[i] * gamma[i], dy[i] * gamma[i] * normed(x[i])]);
+            let [g_mean, gn_mean] = sums.map(|sum| sum / width as f32);
+            let sums = d_gamma.iter_mut().zip(d_beta.iter_mut());
+            for ((((dx, dy), x), gamma), (d_gamma, d_beta)) in
+                dx.iter_mut().zip(dy.iter_mut()).zip(x).zip(gamma).zip(sums)
             {
-                *n = (x - mean) * scale;
-                *d_gamma += dy * *n;
-                *d_beta += dy;
-            }
-            let g_mean = sum_by(width, |i| dy[i] * gamma[i]) / width as f32;
-            let gn_mean = sum_by(width, |i| dy[i] * gamma[i] * dx[i]) / width as f32;
-            for ((dx, dy), gamma) in dx.iter_mut().zip(dy.iter_mut()).zip(gamma) {
-                *dx = scale * (*dy * gamma - g_mean - *dx * gn_mean);
+                let n = normed(*x);
+                *d_gamma += *dy * n;
+                *d_beta += *dy;
+                *dx = scale * (*dy * gamma - g_mean - n * gn_mean);
                 *dy = *dx;
             }
             if let Some(mask) = mask {
