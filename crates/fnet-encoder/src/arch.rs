@@ -145,7 +145,7 @@ pub(crate) fn exp2(x: f32) -> f32 {
     let p = p * r + 9.671_513e-3;
     let p = p * r + 5.550_733_7e-2;
     let p = p * r + 2.402_224_2e-1;
-    let p = p * r + 6.931_469_8e-1;
+    let p = p * r + 6.931_47e-1;
     let p = p * r + 1.0;
     p * power_of_two(shifted)
 }

@@ -12,7 +12,7 @@ use crate::arch::{exp, exp2, multiversion, normal_cdf, tanh};
 use crate::gemm::{BLOCK, Stored};
 
 /// `2u` of tanh-GELU is `x` times a polynomial in `x²` with these coefficients.
-const TWICE_U: [f32; 2] = [1.595_769_1, 1.595_769_1 * 0.044_715];
+const TWICE_U: [f32; 2] = [1.595_769, 1.595_769 * 0.044_715];
 const SQRT_2_PI: f32 = 2.506_628_3;
 
 /// What a feed-forward layer does to each of its values.
