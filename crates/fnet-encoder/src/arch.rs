@@ -141,11 +141,11 @@ pub(crate) fn exp2(x: f32) -> f32 {
     let x = if x < -126.0 { -126.0 } else { x };
     let shifted = x + ROUND;
     let r = x - (shifted - ROUND);
-    let p = 1.326_472_7e-3;
-    let p = p * r + 9.671_513e-3;
-    let p = p * r + 5.550_733_7e-2;
-    let p = p * r + 2.402_224_2e-1;
-    let p = p * r + 6.931_47e-1;
+    let p = 1.330_060_5e-3;
+    let p = p * r + 9.669_691e-3;
+    let p = p * r + 5.550_558_5e-2;
+    let p = p * r + 2.402_228_3e-1;
+    let p = p * r + std::f32::consts::LN_2;
     let p = p * r + 1.0;
     p * power_of_two(shifted)
 }
