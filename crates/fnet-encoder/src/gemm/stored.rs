@@ -62,6 +62,11 @@ fn halve(block: &[f32; BLOCK], pairs: &mut [f32; BLOCK / 2]) {
     if super::packed::has_avx512_bf16() {
         return super::packed::halve(block, pairs);
     }
+    halve_anywhere(block, pairs);
+}
+
+#[inline(always)]
+fn halve_anywhere(block: &[f32; BLOCK], pairs: &mut [f32; BLOCK / 2]) {
     for (pair, values) in pairs.iter_mut().zip(block.chunks_exact(2)) {
         let [low, high] = [values[0], values[1]].map(|value| round(value).to_bits());
         *pair = f32::from_bits(low >> 16 | high);
@@ -74,4 +79,49 @@ pub(super) fn round(x: f32) -> f32 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
     f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { nearest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::noise;
+
+    #[test]
+    fn rows_hold_what_products_would_round_to() {
+        for width in [1, 2, 63, 64, 65, 200] {
+            let values: Vec<f32> = noise(width, 1).iter().map(|v| v * 1e3).collect();
+            // In place, block after block.
+            let mut row = values.clone();
+            for start in (0..width).step_by(BLOCK) {
+                let mut block = [0.0; BLOCK];
+                let rest = &row[start..row.len().min(start + BLOCK)];
+                block[..rest.len()].copy_from_slice(rest);
+                Stored::Halves.write(&mut row, start, &block);
+            }
+            for (i, value) in values.iter().enumerate() {
+                assert_eq!(Stored::Halves.get(&row, i), round(*value), "{i} of {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_way_of_rounding_is_the_same() {
+        let mut block = [0.0; BLOCK];
+        block.copy_from_slice(&noise(BLOCK, 2));
+        block[..6].copy_from_slice(&[
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+            f32::MAX,
+            -f32::INFINITY,
+            -0.0,
+            1e-30,
+        ]);
+        let (mut here, mut anywhere) = ([0.0; BLOCK / 2], [0.0; BLOCK / 2]);
+        halve(&block, &mut here);
+        halve_anywhere(&block, &mut anywhere);
+        assert_eq!(here.map(f32::to_bits), anywhere.map(f32::to_bits));
+        block.fill(f32::NAN);
+        halve(&block, &mut here);
+        assert!((0..BLOCK).all(|i| Stored::Halves.get(&here, i).is_nan()));
+    }
 }

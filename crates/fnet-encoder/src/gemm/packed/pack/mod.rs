@@ -4,12 +4,17 @@
 //! along the lanes, of one word in 16 lanes where it lies across them. What is packed the other way round
 //! is transposed, a block of lines at a time.
 
+mod transpose;
+mod word;
+
 use std::arch::x86_64::*;
-use std::mem::transmute;
 use std::ops::Range;
 
-use super::super::stored::BLOCK as VALUES;
-use super::super::{Matrix, Stored};
+use transpose::{join, transpose};
+pub use word::halve;
+use word::{Float, Halves, Pair, Word};
+
+use crate::gemm::{Matrix, Stored};
 
 /// Words of a line: packed parts are a multiple of it deep.
 pub const BLOCK: usize = 16;
@@ -97,141 +102,6 @@ unsafe fn pack_pairs(job: Job, layout: Layout, to: &mut [u32]) {
 unsafe fn pack_halves(job: Job, layout: Layout, to: &mut [u32]) {
     // SAFETY: the caller's promise; these are the features of `Halves`.
     unsafe { pack_words::<Halves>(job, layout, to) }
-}
-
-/// How words are read. Its functions, and those that use it, are compiled with the features of their caller.
-trait Word {
-    /// What memory holds.
-    type Value: Copy;
-
-    /// Values of a word.
-    const VALUES: usize;
-
-    /// Neighbouring words of one lane from the first of `count` values on.
-    unsafe fn neighbours(at: *const Self::Value, count: usize) -> __m512i;
-
-    /// One word of neighbouring lanes: of up to `VALUES` values, `stride` apart, in `lanes` lanes.
-    unsafe fn of_lanes(at: *const Self::Value, stride: usize, values: usize, lanes: usize) -> __m512i;
-}
-
-/// A value of float32.
-struct Float;
-
-impl Word for Float {
-    type Value = f32;
-    const VALUES: usize = 1;
-
-    #[inline(always)]
-    unsafe fn neighbours(at: *const f32, count: usize) -> __m512i {
-        // SAFETY: the caller's promise.
-        unsafe { load(at, count) }
-    }
-
-    #[inline(always)]
-    unsafe fn of_lanes(at: *const f32, _: usize, values: usize, lanes: usize) -> __m512i {
-        // SAFETY: the caller's promise.
-        unsafe { load(at, if values > 0 { lanes } else { 0 }) }
-    }
-}
-
-/// Two values, rounded to bfloat16.
-struct Pair;
-
-impl Word for Pair {
-    type Value = f32;
-    const VALUES: usize = 2;
-
-    #[inline(always)]
-    unsafe fn neighbours(at: *const f32, count: usize) -> __m512i {
-        // SAFETY: the caller's promise.
-        unsafe { round(load(at, count), load(at.wrapping_add(16), count.saturating_sub(16))) }
-    }
-
-    #[inline(always)]
-    unsafe fn of_lanes(at: *const f32, stride: usize, values: usize, lanes: usize) -> __m512i {
-        let lanes = [0, 1].map(|value| if value < values { lanes } else { 0 });
-        // SAFETY: the caller's promise.
-        unsafe {
-            let rounded = round(load(at, lanes[0]), load(at.wrapping_add(stride), lanes[1]));
-            _mm512_permutexvar_epi16(transmute::<[u16; 32], __m512i>(IN_TURN), rounded)
-        }
-    }
-}
-
-/// Two values that are bfloat16 already.
-struct Halves;
-
-impl Word for Halves {
-    type Value = u16;
-    const VALUES: usize = 2;
-
-    #[inline(always)]
-    unsafe fn neighbours(at: *const u16, count: usize) -> __m512i {
-        let first = ((1_u64 << count.min(32)) - 1) as __mmask32;
-        // SAFETY: only those `count` values are read, which the caller has there.
-        unsafe { _mm512_maskz_loadu_epi16(first, at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn of_lanes(at: *const u16, stride: usize, values: usize, lanes: usize) -> __m512i {
-        let lanes = [0, 1].map(|value| if value < values { lanes.min(16) } else { 0 });
-        // SAFETY: the caller's promise.
-        unsafe {
-            let low = Self::neighbours(at, lanes[0]);
-            let high = Self::neighbours(at.wrapping_add(stride), lanes[1]);
-            let both = _mm512_shuffle_i64x2::<0x44>(low, high);
-            _mm512_permutexvar_epi16(transmute::<[u16; 32], __m512i>(IN_TURN), both)
-        }
-    }
-}
-
-/// Values of the lower and the upper half in turn.
-const IN_TURN: [u16; 32] = {
-    let mut from = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        from[i] = i as u16 / 2 + 16 * (i as u16 % 2);
-        i += 1;
-    }
-    from
-};
-
-/// 32 values as bfloat16.
-#[inline(always)]
-unsafe fn round(low: __m512i, high: __m512i) -> __m512i {
-    // SAFETY: the caller has the features; all are 512 bits without invalid values.
-    unsafe {
-        transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(
-            _mm512_castsi512_ps(high),
-            _mm512_castsi512_ps(low),
-        ))
-    }
-}
-
-/// Rounds a block to bfloat16 in pairs; the CPU has what [`has_avx512_bf16`](super::has_avx512_bf16) asks for.
-pub fn halve(values: &[f32; VALUES], pairs: &mut [f32; VALUES / 2]) {
-    assert!(super::has_avx512_bf16());
-    // SAFETY: the CPU has just been asked. Covered by `halves_are_as_good_as_floats`.
-    unsafe { halve_here(values, pairs) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn halve_here(values: &[f32; VALUES], pairs: &mut [f32; VALUES / 2]) {
-    for (values, pairs) in values.chunks_exact(2 * BLOCK).zip(pairs.chunks_exact_mut(BLOCK)) {
-        // SAFETY: 32 values are read, 16 pairs are written.
-        unsafe {
-            let words = Pair::neighbours(values.as_ptr(), 2 * BLOCK);
-            _mm512_storeu_si512(pairs.as_mut_ptr().cast(), words);
-        }
-    }
-}
-
-/// The first `count` of 16 values, zeros after them.
-#[inline(always)]
-unsafe fn load(at: *const f32, count: usize) -> __m512i {
-    let first = ((1_u32 << count.min(16)) - 1) as __mmask16;
-    // SAFETY: only those `count` values are read, which the caller has there.
-    unsafe { _mm512_castps_si512(_mm512_maskz_loadu_ps(first, at)) }
 }
 
 /// The first value.
@@ -334,8 +204,8 @@ unsafe fn across<W: Word, const IS_NARROW: bool>(job: Job, to: &mut [u32]) {
     let width = if IS_NARROW { NARROW } else { BLOCK };
     for word in (0..depth).step_by(4) {
         for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
-            for (i, lane) in (0..all).step_by(width).enumerate() {
-                let first = part * all + i * width;
+            for lane in (0..all).step_by(width) {
+                let first = part * all + lane;
                 let at = start_of::<W>(from).wrapping_add(word * W::VALUES * from.column + first);
                 for value in 0..4 * W::VALUES {
                     let ahead = (AHEAD * W::VALUES + value) * from.column;
@@ -407,7 +277,7 @@ unsafe fn across_transposed<W: Word>(job: Job, to: &mut [u32]) {
     }
 }
 
-/// Has these rows, `length` values of each, brought nearer as far as the matrix reaches.
+/// Has these rows, `length` values of each, brought nearer, whether they are there or not.
 #[inline(always)]
 fn fetch_rows<W: Word>(from: Matrix, rows: Range<usize>, length: usize) {
     for row in rows {
@@ -425,89 +295,5 @@ unsafe fn write(lines: &[__m512i], to: *mut u32, step: usize) {
     for (i, line) in lines.iter().enumerate() {
         // SAFETY: the caller has room for them.
         unsafe { _mm512_storeu_si512(to.add(i * step).cast(), *line) };
-    }
-}
-
-/// The first 12 words of each of four lines without gaps.
-#[inline(always)]
-unsafe fn join([a, b, c, d]: [__m512i; 4]) -> [__m512i; 3] {
-    /// `count` words from `first` of one line on, then the next line's first.
-    const fn then(first: u32, count: u32) -> [u32; 16] {
-        let mut from = [0; 16];
-        let mut i = 0;
-        while i < 16 {
-            from[i as usize] = if i < count { first + i } else { 16 + i - count };
-            i += 1;
-        }
-        from
-    }
-    // SAFETY: the caller has the features; an index is 512 bits.
-    unsafe {
-        [
-            _mm512_permutex2var_epi32(a, transmute::<[u32; 16], __m512i>(const { then(0, 12) }), b),
-            _mm512_permutex2var_epi32(b, transmute::<[u32; 16], __m512i>(const { then(4, 8) }), c),
-            _mm512_permutex2var_epi32(c, transmute::<[u32; 16], __m512i>(const { then(8, 4) }), d),
-        ]
-    }
-}
-
-/// Turns lanes of 16 words into words of `4 * GROUPS` lanes, which follow one another without gaps.
-#[inline(always)]
-unsafe fn transpose<const GROUPS: usize>(lanes: [[__m512i; 4]; GROUPS]) -> [[__m512i; GROUPS]; 4] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        // Then quarter q of groups[g][i] has word 4 q + i of the group's four lanes,
-        let mut groups = lanes;
-        for group in &mut groups {
-            *group = within_quarters(*group);
-        }
-        // and the words' groups follow one another.
-        let mut words = [[_mm512_setzero_si512(); GROUPS]; 4];
-        for i in 0..GROUPS {
-            let mut four = [_mm512_setzero_si512(); 4];
-            for (j, line) in four.iter_mut().enumerate() {
-                *line = groups[(4 * i + j) % GROUPS][(4 * i + j) / GROUPS];
-            }
-            four = quarters(four);
-            for (words, line) in words.iter_mut().zip(four) {
-                words[i] = line;
-            }
-        }
-        words
-    }
-}
-
-/// Transposes 4 x 4 words in each quarter of four registers.
-#[inline(always)]
-unsafe fn within_quarters(lines: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let [a, b, c, d] = lines;
-        let (a, b) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (c, d) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        [
-            _mm512_unpacklo_epi64(a, c),
-            _mm512_unpackhi_epi64(a, c),
-            _mm512_unpacklo_epi64(b, d),
-            _mm512_unpackhi_epi64(b, d),
-        ]
-    }
-}
-
-/// Transposes 4 x 4 quarters of four registers.
-#[inline(always)]
-unsafe fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-    const EVEN: i32 = 0x88;
-    const ODD: i32 = 0xDD;
-    // SAFETY: the caller has the features.
-    unsafe {
-        let (even, even_too) = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(c, d));
-        let (odd, odd_too) = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(c, d));
-        [
-            _mm512_shuffle_i32x4::<EVEN>(even, even_too),
-            _mm512_shuffle_i32x4::<EVEN>(odd, odd_too),
-            _mm512_shuffle_i32x4::<ODD>(even, even_too),
-            _mm512_shuffle_i32x4::<ODD>(odd, odd_too),
-        ]
     }
 }
