@@ -295,26 +295,33 @@ fn recomputing_gives_the_same_bits_and_the_memory_that_is_foretold() {
 
 #[test]
 fn bfloat16_is_near_float32() {
-    let mut model = Model::new(config(), Head::MaskedLm, 2).unwrap();
     let batch = batch_of(&(0..30).map(|i| sequence(i, i + 4)).collect::<Vec<_>>());
     let targets = MlmTargets { places: vec![1, 5, 9, 100, 101], labels: vec![4, 5, 6, 7, 59] };
-    let mut run = |products| {
-        model.set_products(products);
-        let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
-        let dropout = Dropout { rate: 0.0, key: 0 };
-        model.forward(&batch, Some(dropout), &mut w).unwrap();
-        let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
-        (loss.mean(), gradients)
-    };
-    let (loss, gradients) = run(Products::new(Precision::F32));
-    let size: f64 = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-    for products in Products::all(Precision::Bf16) {
-        let (rounded_loss, rounded) = run(products);
-        // A bfloat16 has 8 bits, so each operand is off by up to 1/256 and a gradient by a few of these.
-        assert!((loss - rounded_loss).abs() < 0.02 * loss, "{products:?}: {rounded_loss}, in float32 {loss}");
-        assert!(rounded_loss != loss, "{products:?} rounds nothing");
-        let error: f64 =
-            gradients.iter().zip(&rounded).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-        assert!(error < 0.03 * size, "{products:?}: gradients differ by {}", error / size);
+    // Rows that end within a pair and within a block of what is stored as bfloat16.
+    for (intermediate_size, activation) in [(36, "gelu_new"), (1, "tanh"), (65, "gelu"), (131, "silu")] {
+        let config = ModelConfig { intermediate_size, hidden_act: activation.into(), ..config() };
+        let mut model = Model::new(config, Head::MaskedLm, 2).unwrap();
+        let mut run = |products, recompute| {
+            model.set_products(products);
+            model.set_recompute(recompute);
+            let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
+            let dropout = Dropout { rate: 0.0, key: 0 };
+            model.forward(&batch, Some(dropout), &mut w).unwrap();
+            let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+            (loss.mean(), gradients)
+        };
+        let (loss, gradients) = run(Products::new(Precision::F32), false);
+        let size: f64 = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        for products in Products::all(Precision::Bf16) {
+            let (rounded_loss, rounded) = run(products, false);
+            let case = format!("{products:?}, {activation} of {intermediate_size}");
+            // A bfloat16 has 8 bits, so each operand is off by up to 1/256 and a gradient by a few of these.
+            assert!((loss - rounded_loss).abs() < 0.02 * loss, "{case}: {rounded_loss}, in float32 {loss}");
+            assert!(rounded_loss != loss, "{case} rounds nothing");
+            let error: f64 =
+                gradients.iter().zip(&rounded).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+            assert!(error < 0.03 * size, "{case}: gradients differ by {}", error / size);
+            assert!((rounded_loss, rounded) == run(products, true), "{case}: computed again");
+        }
     }
 }
