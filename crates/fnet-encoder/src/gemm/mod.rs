@@ -406,21 +406,23 @@ mod tests {
         assert!(round(f32::from_bits(0x7F80_0001)).is_nan() && round(f32::MAX).is_infinite());
     }
 
+    /// Rows of `width` values as bfloat16, in a buffer of as many places.
+    fn halves(values: &[f32], width: usize) -> Vec<f32> {
+        let mut halves = vec![f32::NAN; values.len()];
+        for (row, halves) in values.chunks(width.max(1)).zip(halves.chunks_mut(width.max(1))) {
+            for (i, values) in row.chunks(stored::BLOCK).enumerate() {
+                let mut block = [0.0; stored::BLOCK];
+                block[..values.len()].copy_from_slice(values);
+                Stored::Halves.write(halves, i * stored::BLOCK, &block);
+            }
+        }
+        halves
+    }
+
     #[test]
     fn halves_are_as_good_as_floats() {
         for [m, n, k] in SHAPES {
             let (x, w) = (noise(m * k, 1), noise(n * k, 2));
-            let halves = |values: &[f32], width: usize| {
-                let mut halves = vec![f32::NAN; values.len()];
-                for (row, halves) in values.chunks(width.max(1)).zip(halves.chunks_mut(width.max(1))) {
-                    for (i, values) in row.chunks(stored::BLOCK).enumerate() {
-                        let mut block = [0.0; stored::BLOCK];
-                        block[..values.len()].copy_from_slice(values);
-                        Stored::Halves.write(halves, i * stored::BLOCK, &block);
-                    }
-                }
-                halves
-            };
             for ways in Products::all(Precision::Bf16) {
                 // As they lie, and each with rows for columns.
                 for [x_turned, w_turned] in [[false, false], [false, true], [true, false]] {
@@ -494,9 +496,17 @@ mod tests {
             if k == 0 {
                 return product(ways, shape, x, w, y, out);
             }
-            let x = if kind == "tn" { Matrix::new(x, m).transposed() } else { Matrix::new(x, k) };
-            let w = if kind == "nt" { Matrix::new(w, k).transposed() } else { Matrix::new(w, n) };
-            packed::product(tiles, shape, x, w, y, out);
+            let [x_width, w_width] = [if kind == "tn" { m } else { k }, if kind == "nt" { k } else { n }];
+            let run = |stored, x: &[f32], w: &[f32], y: &mut [f32]| {
+                let (x, w) = (Matrix::stored(stored, x, x_width), Matrix::stored(stored, w, w_width));
+                let x = if kind == "tn" { x.transposed() } else { x };
+                let w = if kind == "nt" { w.transposed() } else { w };
+                packed::product(tiles, shape, x, w, y, out);
+            };
+            let mut of_halves = y.to_vec();
+            run(Stored::Halves, &halves(x, x_width), &halves(w, w_width), &mut of_halves);
+            run(Stored::Floats, x, w, y);
+            assert!(of_halves == y, "{kind} {shape:?}");
         });
     }
 }
