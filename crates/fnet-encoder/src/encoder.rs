@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::EncoderError;
 use crate::activated::Activated;
 use crate::dropout_sites;
-use crate::gemm::{Matrix, Out, Precision, Stored};
+use crate::gemm::{Matrix, Out};
 use crate::mixers::{Mixer, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops;
@@ -89,14 +89,6 @@ impl Layer {
         w.rows = rows;
     }
 
-    /// How the feed-forward layer is stored from its activation on: as the products that read it see it.
-    fn stored(&self, p: Pass) -> Stored {
-        match p.products.precision() {
-            Precision::F32 => Stored::Floats,
-            Precision::Bf16 => Stored::Halves,
-        }
-    }
-
     /// Everything after mixing, for any rows: `x`, the layer's input, becomes its output, and
     /// `mixed.input`, mix(x), becomes x + mix(x).
     fn feed_forward(&self, p: Pass, x: &mut [f32], w: &mut Workspace, slot: usize) {
@@ -113,7 +105,8 @@ impl Layer {
         let scale = self.mixing_norm.scale(p.values);
         layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
-        let stored = self.stored(p);
+        // From its activation on, products alone read the feed-forward layer.
+        let stored = p.products.stored();
         self.intermediate.forward_without_bias(p, Matrix::new(&w.normed, self.hidden), wide);
         self.activation.forward(p, wide, self.intermediate.bias, stored, &mut w.wide);
         self.output.forward_without_bias(p, Matrix::stored(stored, &w.wide, self.wide), &mut sum.input);
@@ -200,7 +193,7 @@ impl Layer {
             wide
         };
         let dy = Matrix::new(d, self.hidden);
-        let stored = self.stored(p);
+        let stored = p.products.stored();
         self.output.backward_input(p, dy, d_wide, Out::Set);
         self.activation.backward(p, gradients, wide, self.intermediate.bias, stored, d_wide, partial);
         let (activated, d_wide) =

@@ -144,6 +144,14 @@ impl Products {
     pub fn level(self) -> Level {
         self.level
     }
+
+    /// How an operand that nothing else reads is stored.
+    pub(crate) fn stored(self) -> Stored {
+        match self.precision {
+            Precision::F32 => Stored::Floats,
+            Precision::Bf16 => Stored::Halves,
+        }
+    }
 }
 
 /// Whether a product replaces what the output holds or is added to it.

@@ -59,8 +59,8 @@ impl Stored {
 #[inline(always)]
 fn halve(block: &[f32; BLOCK], pairs: &mut [f32; BLOCK / 2]) {
     #[cfg(target_arch = "x86_64")]
-    if super::packed::has_avx512_bf16() {
-        return super::packed::halve(block, pairs);
+    if super::packed::halve(block, pairs) {
+        return;
     }
     halve_anywhere(block, pairs);
 }

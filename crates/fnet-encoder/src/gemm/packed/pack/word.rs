@@ -114,11 +114,14 @@ unsafe fn round(low: __m512i, high: __m512i) -> __m512i {
     }
 }
 
-/// Rounds a block to bfloat16 in pairs; the CPU has what [`has_avx512_bf16`](super::super::has_avx512_bf16) asks for.
-pub fn halve(values: &[f32; BLOCK], pairs: &mut [f32; BLOCK / 2]) {
-    assert!(super::super::has_avx512_bf16());
-    // SAFETY: the CPU has just been asked. Covered by `halves_are_as_good_as_floats`.
-    unsafe { halve_here(values, pairs) }
+/// Rounds a block to bfloat16 in pairs, if the CPU can.
+pub fn halve(values: &[f32; BLOCK], pairs: &mut [f32; BLOCK / 2]) -> bool {
+    let can = super::super::has_avx512_bf16();
+    if can {
+        // SAFETY: the CPU has just been asked. Covered by `every_way_of_rounding_is_the_same`.
+        unsafe { halve_here(values, pairs) }
+    }
+    can
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
