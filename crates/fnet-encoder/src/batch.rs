@@ -2,7 +2,9 @@ use std::ops::Range;
 
 /// Sequences of token ids packed one after another, with no padding between them.
 ///
-/// All layers see `[tokens, hidden]`; only mixers look at the lengths.
+/// All layers see `[tokens, hidden]`; only mixers look at the lengths. A text is one sequence, or several that
+/// follow each other: the windows of a text that is longer than the model. What is read of a text is read of
+/// all its sequences.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     tokens: Vec<u32>,
@@ -10,6 +12,8 @@ pub struct Batch {
     positions: Vec<u32>,
     /// Start of each sequence, then the number of tokens.
     starts: Vec<usize>,
+    /// Of each text, the number of its first sequence.
+    texts: Vec<usize>,
 }
 
 impl Batch {
@@ -24,13 +28,24 @@ impl Batch {
         self.segments.clear();
         self.positions.clear();
         self.starts.clear();
+        self.texts.clear();
     }
 
-    /// Appends a sequence. Missing segment ids are 0.
+    /// Appends a text of one sequence. Missing segment ids are 0.
     pub fn push(&mut self, tokens: &[u32], segments: &[u32]) {
+        self.push_windows([(tokens, segments)]);
+    }
+
+    /// Appends a text of several sequences, its windows.
+    pub fn push_windows<'a>(&mut self, windows: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) {
         if self.starts.is_empty() {
             self.starts.push(0);
         }
+        self.texts.push(self.len());
+        windows.into_iter().for_each(|(tokens, segments)| self.push_sequence(tokens, segments));
+    }
+
+    fn push_sequence(&mut self, tokens: &[u32], segments: &[u32]) {
         self.tokens.extend_from_slice(tokens);
         self.segments.extend(segments.iter().take(tokens.len()));
         self.segments.resize(self.tokens.len(), 0);
@@ -64,6 +79,17 @@ impl Batch {
     /// Where each sequence lies among the tokens.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.starts.windows(2).map(|w| w[0]..w[1])
+    }
+
+    /// Number of texts.
+    pub fn texts(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Where each text lies among the tokens.
+    pub fn text_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let start = |text: usize| self.starts[self.texts.get(text).copied().unwrap_or(self.len())];
+        (0..self.texts()).map(move |text| start(text)..start(text + 1))
     }
 
     /// Token ids of all sequences.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::EncoderError;
 use crate::mixers::{MixerKind, ReservoirConfig};
 use crate::ops::activation::Activation;
+use crate::pooling::{Pairs, Pooling};
 
 /// The BERT miniatures' sizes: name, layers, hidden size.
 pub const PRESETS: [(&str, usize, usize); 6] = [
@@ -34,7 +35,7 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `mixers` and `reservoir` are ours; Transformers ignores them. Keys that are not listed are
+/// `padding`, `classifier_pooling`, `classifier_pairs`, `mixers` and `reservoir` are ours; Transformers ignores them. Keys that are not listed are
 /// kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -72,6 +73,12 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// At which length sequences are mixed (ours).
     pub padding: Padding,
+    /// What a head reads of a text (ours).
+    #[serde(skip_serializing_if = "Pooling::is_first")]
+    pub classifier_pooling: Pooling,
+    /// How the texts of a pair meet (ours).
+    #[serde(skip_serializing_if = "is_default")]
+    pub classifier_pairs: Pairs,
     /// The mixer of each layer (ours); empty means `fourier` everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mixers: Vec<MixerKind>,
@@ -84,6 +91,10 @@ pub struct ModelConfig {
     /// Everything else in the file: `id2label`, `problem_type` and more.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One token or several.
@@ -129,6 +140,8 @@ impl Default for ModelConfig {
             eos_token_id: Some(TokenIds::One(2)),
             tie_word_embeddings: true,
             padding: Padding::Own,
+            classifier_pooling: Pooling::default(),
+            classifier_pairs: Pairs::default(),
             mixers: Vec::new(),
             num_attention_heads: None,
             reservoir: None,
@@ -320,6 +333,11 @@ impl ModelConfig {
             return fail(
                 "use_tpu_fourier_optimizations is true, which changes the mixing; set it to false".into(),
             );
+        }
+        // The pooler's matrix, and the classifier's where both texts are side by side.
+        let read = self.classifier_pooling.pools().len() as u128 * self.hidden_size as u128;
+        if 2 * read * read > MOST_VALUES as u128 {
+            return fail(format!("classifier_pooling reads {read} values, more than this program will allocate"));
         }
         let mixers = self.layer_mixers();
         if self.is_bert() && mixers.iter().any(|m| *m != MixerKind::Attention) {

@@ -32,7 +32,9 @@ impl Model {
         let again = if self.recompute() { wide } else { 0 };
         // Embeddings, hidden, its gradient and its sum's, a norm's output, the last mixing.
         let passing = (hidden + 2) + 5 * hidden;
-        let rows = masked + if self.head().outputs() > 0 { sequences } else { 0 };
+        let reads_texts = self.head().outputs() > 0;
+        let read = if reads_texts { self.rows_read(tokens, sequences) } else { 0 };
+        let rows = masked + read;
         let wide_rows = if full_layers > 0 { tokens } else { rows };
         let (mut heads, mut logit_sums) = (0, 0);
         if masked > 0 {
@@ -40,8 +42,9 @@ impl Model {
             heads += masked * (5 * hidden + 4) + block * (c.vocab_size + 2);
             logit_sums = block.div_ceil(SUM_ROWS) * c.vocab_size;
         }
-        if self.head().outputs() > 0 {
-            heads += sequences * (3 * hidden + self.head().outputs() + 2);
+        if reads_texts {
+            // Read, its gradient, the query's, then the pooler's output and what the output layer sees, with gradients.
+            heads += sequences * (2 * self.pooled_width() + 5 * hidden + self.head().outputs() + 4) + read;
         }
         let sums = (tokens.div_ceil(SUM_ROWS) * (3 * hidden).max(wide)).max(logit_sums);
         let seq_len = tokens.div_ceil(sequences.max(1));

@@ -1,15 +1,17 @@
 //! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
-use crate::EncoderError;
 use crate::activated::Activated;
 use crate::dropout_sites;
 use crate::gemm::{Matrix, Out, Stored};
 use crate::loss::Loss;
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops::dropout::Dropout;
-use crate::ops::{layer_norm, linear, mse, softmax_cross_entropy, tanh};
+use crate::ops::{cosine, layer_norm, linear, mse, pair_features, softmax_cross_entropy, tanh};
 use crate::parameters::{Gradients, Tensor};
+use crate::pooling::Pairs;
+use crate::readout::Readout;
 use crate::workspace::{HeadActivations, set_len};
+use crate::{EncoderError, ModelConfig};
 
 /// Most masked tokens whose logits are held at once: fewer would have the vocabulary's matrix read more often.
 pub(crate) const LOGIT_ROWS: usize = 512;
@@ -64,7 +66,7 @@ pub struct MlmTargets {
     pub labels: Vec<u32>,
 }
 
-/// What each sequence of a batch should be predicted as.
+/// What each example of a batch should be predicted as: each text, or each pair of texts in towers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ClassTargets<'a> {
     /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) where there is none.
@@ -195,53 +197,123 @@ pub(crate) struct Back<'a, 'b> {
     pub partial: &'a mut Vec<f32>,
 }
 
-/// The first token of each sequence through a dense layer and tanh.
+/// What is read of each text, through a dense layer and tanh; without tanh where two texts' cosine is taken.
 pub(crate) struct Pooler {
+    pub readout: Readout,
     dense: Linear,
+    has_tanh: bool,
 }
 
 impl Pooler {
-    pub fn new(b: &mut Builder) -> Self {
-        let hidden = b.config.hidden_size;
-        Self { dense: b.linear(&format!("{}.pooler.dense", b.config.prefix()), hidden, hidden) }
+    pub fn new(b: &mut Builder, head: Head, words: Tensor) -> Self {
+        let readout = Readout::new(b, words);
+        let is_cosine = compares_by_cosine(b.config, head);
+        let outputs = if is_cosine { readout.width() } else { b.config.hidden_size };
+        let name = format!("{}.pooler.dense", b.config.prefix());
+        Self { dense: b.linear(&name, readout.width(), outputs), readout, has_tanh: !is_cosine }
     }
 
-    /// Fills `head.dense` with `[sequences, hidden]`, from `rows`.
-    fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
-        set_len(&mut head.dense, rows.len());
-        self.dense.forward(p, rows, &mut head.dense);
-        tanh::forward(&mut head.dense);
+    /// Values that are left of a text.
+    pub fn outputs(&self) -> usize {
+        self.dense.outputs()
+    }
+
+    /// Fills `head.dense` with `[texts, outputs]`, from `rows` of the last layer.
+    pub fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
+        self.readout.forward(p, rows, &mut head.readout);
+        set_len(&mut head.dense, p.batch.texts() * self.outputs());
+        self.dense.forward(p, &head.readout.read, &mut head.dense);
+        if self.has_tanh {
+            tanh::forward(&mut head.dense);
+        }
+    }
+
+    /// From `head.d_dense`, the gradient of `head.dense`, to that of `rows`.
+    fn backward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations, back: Back) {
+        let Back { gradients, d_rows, partial, .. } = back;
+        let HeadActivations { readout: kept, dense, d_dense, .. } = head;
+        if self.has_tanh {
+            tanh::backward(dense, d_dense);
+        }
+        self.dense.backward_parameters(p, gradients, d_dense, &kept.read, partial);
+        set_len(&mut kept.d_read, kept.read.len());
+        self.dense.backward_input(p, Matrix::new(d_dense, self.outputs()), &mut kept.d_read, Out::Set);
+        self.readout.backward(p, gradients, rows, kept, d_rows);
     }
 }
 
-/// A linear layer on the pooler's output, after dropout where the task is the user's own.
+/// Whether a head's answer is a cosine of two texts' vectors.
+fn compares_by_cosine(config: &ModelConfig, head: Head) -> bool {
+    head == Head::Regression && config.classifier_pairs != Pairs::Together
+}
+
+/// What the output layer sees of an example.
+#[derive(Clone, Copy)]
+enum Comparison {
+    /// One text's vector.
+    None,
+    /// Two texts' vectors side by side, their distance and their product in each dimension.
+    Features { symmetric: bool },
+    /// The cosine of two texts' vectors.
+    Cosine,
+}
+
+/// A linear layer on the pooler's output, after dropout where the task is the user's own. Pairs in towers are
+/// compared first.
 pub(crate) struct Classifier {
     output: Linear,
+    comparison: Comparison,
     drops: bool,
 }
 
 impl Classifier {
-    pub fn new(b: &mut Builder, head: Head) -> Self {
+    pub fn new(b: &mut Builder, head: Head, pooler: &Pooler) -> Self {
         let drops = !matches!(head, Head::PreTraining | Head::NextSentence);
         let name = if drops { "classifier" } else { "cls.seq_relationship" };
-        Self { output: b.linear(name, b.config.hidden_size, head.outputs()), drops }
+        let comparison = match b.config.classifier_pairs {
+            Pairs::Together => Comparison::None,
+            _ if compares_by_cosine(b.config, head) => Comparison::Cosine,
+            pairs => Comparison::Features { symmetric: pairs == Pairs::SymmetricTowers },
+        };
+        let inputs = match comparison {
+            Comparison::None => pooler.outputs(),
+            Comparison::Features { symmetric } => pair_features::count(symmetric) * pooler.outputs(),
+            Comparison::Cosine => 1,
+        };
+        Self { output: b.linear(name, inputs, head.outputs()), comparison, drops }
     }
 
     fn dropout(&self, p: Pass) -> Option<Dropout> {
-        p.dropout.filter(|_| self.drops)
+        p.dropout.filter(|_| self.drops && !matches!(self.comparison, Comparison::Cosine))
     }
 
-    /// Fills `head.logits` with `[sequences, outputs]`, from `rows`.
+    /// Fills `head.logits` with `[examples, outputs]`, from `rows`.
     pub fn forward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations) {
         pooler.forward(p, rows, head);
-        let active = &mut head.active;
-        active.clear();
-        active.extend_from_slice(&head.dense);
+        let (width, texts) = (pooler.outputs(), p.batch.texts());
+        let HeadActivations { dense, active, logits, .. } = head;
+        let examples = match self.comparison {
+            Comparison::None => {
+                active.clear();
+                active.extend_from_slice(dense);
+                texts
+            }
+            Comparison::Features { symmetric } => {
+                set_len(active, dense.len() / 2 * pair_features::count(symmetric));
+                pair_features::forward(dense, width, symmetric, active);
+                texts / 2
+            }
+            Comparison::Cosine => {
+                set_len(active, texts / 2);
+                cosine::forward(dense, width, active);
+                texts / 2
+            }
+        };
         if let Some(dropout) = self.dropout(p) {
             dropout.apply(dropout_sites::CLASSIFIER, active);
         }
-        set_len(&mut head.logits, p.batch.len() * self.output.outputs());
-        self.output.forward(p, active, &mut head.logits);
+        set_len(logits, examples * self.output.outputs());
+        self.output.forward(p, active, logits);
     }
 
     /// The loss of `head.logits`, which turn into their gradient.
@@ -264,20 +336,21 @@ impl Classifier {
 
     /// From the gradient of the logits, through the pooler, to that of `rows`.
     pub fn backward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations, back: Back) {
-        let Back { gradients, d_rows, partial, .. } = back;
-        set_len(&mut head.d_active, head.dense.len());
-        self.output.backward_parameters(p, gradients, &head.logits, &head.active, partial);
-        self.output.backward_input(
-            p,
-            Matrix::new(&head.logits, self.output.outputs()),
-            &mut head.d_active,
-            Out::Set,
-        );
+        let HeadActivations { dense, active, d_active, d_dense, logits, .. } = head;
+        set_len(d_active, active.len());
+        self.output.backward_parameters(p, back.gradients, logits, active, back.partial);
+        self.output.backward_input(p, Matrix::new(logits, self.output.outputs()), d_active, Out::Set);
         if let Some(dropout) = self.dropout(p) {
-            dropout.apply(dropout_sites::CLASSIFIER, &mut head.d_active);
+            dropout.apply(dropout_sites::CLASSIFIER, d_active);
         }
-        tanh::backward(&head.dense, &mut head.d_active);
-        pooler.dense.backward_parameters(p, gradients, &head.d_active, rows, partial);
-        pooler.dense.backward_input(p, Matrix::new(&head.d_active, pooler.dense.outputs()), d_rows, Out::Set);
+        set_len(d_dense, dense.len());
+        match self.comparison {
+            Comparison::None => d_dense.copy_from_slice(d_active),
+            Comparison::Features { symmetric } => {
+                pair_features::backward(dense, d_active, pooler.outputs(), symmetric, d_dense);
+            }
+            Comparison::Cosine => cosine::backward(dense, active, d_active, pooler.outputs(), d_dense),
+        }
+        pooler.backward(p, rows, head, back);
     }
 }

@@ -40,7 +40,9 @@ mod model;
 mod modules;
 pub mod ops;
 mod parameters;
+mod pooling;
 pub mod pretrained;
+mod readout;
 #[cfg(test)]
 mod testing;
 mod workspace;
@@ -56,4 +58,5 @@ pub use modules::{Builder, Pass};
 pub use ops::dropout::Dropout;
 pub use ops::softmax_cross_entropy::IGNORED;
 pub use parameters::{Gradients, Init, Parameters, Tensor, TensorInfo};
+pub use pooling::{Pairs, Pool, Pooling};
 pub use workspace::{Buffers, Scratch, Workspace};

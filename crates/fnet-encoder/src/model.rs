@@ -81,13 +81,13 @@ impl Model {
         let embeddings = Embeddings::new(&mut b);
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let pooler = Pooler::new(&mut b);
+        let pooler = Pooler::new(&mut b, head, embeddings.words);
         let (mut mlm, mut classifier) = (None, None);
         if head.predicts_tokens() {
             mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
         }
         if head.outputs() > 0 {
-            classifier = Some(Classifier::new(&mut b, head));
+            classifier = Some(Classifier::new(&mut b, head, &pooler));
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
@@ -169,6 +169,9 @@ impl Model {
     /// Names the first sequence that does not fit.
     pub fn check(&self, batch: &Batch) -> Result<(), EncoderError> {
         let c = &self.config;
+        if let Some(i) = batch.text_ranges().position(|text| text.is_empty()) {
+            return Err(EncoderError::Batch(format!("text {i}: has no tokens")));
+        }
         for (i, range) in batch.ranges().enumerate() {
             let fail = |message: String| Err(EncoderError::Batch(format!("sequence {i}: {message}")));
             if range.is_empty() {
@@ -194,8 +197,8 @@ impl Model {
     }
 
     /// Runs the encoder up to the last layer's mixing. The rest of that layer works on each token alone
-    /// and is run by what reads its output, at the tokens that are read: masked places, the first token
-    /// of each sequence, or all.
+    /// and is run by what reads its output, at the tokens that are read: masked places, those of the
+    /// readout, or all.
     ///
     /// With `dropout` this is a training step and every layer's activations are kept for the backward
     /// pass; without it the layers share their buffers. Use a rate of 0 to train without dropout.
@@ -271,8 +274,23 @@ impl Model {
     /// The last layer's output for the first token of each sequence, `[sequences, hidden]`, after a
     /// forward pass without dropout.
     pub fn first_tokens<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
-        self.forward_heads(self.pass(batch, None), &[], true, w);
+        let places: Vec<u32> = batch.ranges().map(|range| range.start as u32).collect();
+        self.forward_rows(self.pass(batch, None), &places, w);
         &w.rows
+    }
+
+    /// What a head reads of each text, `[texts, vectors * hidden]`, after a forward pass without dropout: the
+    /// vectors of `classifier_pooling` side by side.
+    pub fn pooled<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
+        let pass = self.pass(batch, None);
+        self.forward_heads(pass, &[], true, w);
+        self.pooler.readout.forward(pass, &w.rows, &mut w.classifier.readout);
+        &w.classifier.readout.read
+    }
+
+    /// Values that [`pooled`](Self::pooled) reads of a text.
+    pub fn pooled_width(&self) -> usize {
+        self.pooler.readout.width()
     }
 
     /// MLM logits `[places, vocabulary]` after a forward pass without dropout; empty without an MLM head.
@@ -283,10 +301,13 @@ impl Model {
         mlm.logits(pass, &w.rows, &mut w.mlm)
     }
 
-    /// The output for whole sequences `[sequences, labels]` after a forward pass with the same `dropout`;
-    /// empty for a model of masked tokens alone.
+    /// The output for whole examples `[examples, labels]` after a forward pass with the same `dropout`: texts, or
+    /// pairs of texts in towers. Empty for a model of masked tokens alone, and where a text lacks its partner.
     pub fn classify<'w>(&self, batch: &Batch, dropout: Option<Dropout>, w: &'w mut Workspace) -> &'w [f32] {
         let Some(classifier) = &self.classifier else { return &[] };
+        if self.examples(batch).is_none() {
+            return &[];
+        }
         let pass = self.pass(batch, dropout);
         self.forward_heads(pass, &[], true, w);
         classifier.forward(pass, &self.pooler, &w.rows, &mut w.classifier);
@@ -377,14 +398,24 @@ impl Model {
         Ok(self.losses(batch, targets, Some(dropout), Some(gradients), w)?[1])
     }
 
-    /// The end of the last layer at the places that heads read: masked ones, then the first of each
-    /// sequence.
-    fn forward_heads(&self, pass: Pass, masked: &[u32], first_tokens: bool, w: &mut Workspace) {
+    /// Rows of the last layer that are read of `texts` of so many tokens together.
+    pub(crate) fn rows_read(&self, tokens: usize, texts: usize) -> usize {
+        self.pooler.readout.rows_of_a_text().map_or(tokens, |rows| rows * texts)
+    }
+
+    /// Examples of a batch; `None` where a text lacks its partner.
+    fn examples(&self, batch: &Batch) -> Option<usize> {
+        let texts = self.config.classifier_pairs.texts();
+        batch.texts().is_multiple_of(texts).then(|| batch.texts() / texts)
+    }
+
+    /// The end of the last layer at the places that heads read: masked ones, then those of whole texts.
+    fn forward_heads(&self, pass: Pass, masked: &[u32], texts: bool, w: &mut Workspace) {
         let mut places = std::mem::take(&mut w.places);
         places.clear();
         places.extend_from_slice(masked);
-        if first_tokens {
-            places.extend(pass.batch.ranges().map(|range| range.start as u32));
+        if texts {
+            self.pooler.readout.places(pass, &mut w.classifier.readout, &mut places);
         }
         self.forward_rows(pass, &places, w);
         w.places = places;
@@ -420,20 +451,20 @@ impl Model {
         self.forward_heads(pass, masked, classes.is_some(), w);
         set_len(&mut w.d_rows, w.rows.len());
         let middle = masked.len() * self.config.hidden_size;
-        let (rows, first_rows) = w.rows.split_at(middle);
-        let (d_rows, d_first_rows) = w.d_rows.split_at_mut(middle);
+        let (rows, text_rows) = w.rows.split_at(middle);
+        let (d_rows, d_text_rows) = w.d_rows.split_at_mut(middle);
         let partial = &mut w.scratch.partial;
         if let Some((head, targets, scale)) = mlm {
             let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
             losses[0] = head.loss(pass, rows, &targets.labels, &mut w.mlm, back);
         }
         if let Some((classifier, targets, scale)) = classes {
-            let (head, d_rows, partial) = (&mut w.classifier, d_first_rows, &mut w.scratch.partial);
-            classifier.forward(pass, &self.pooler, first_rows, head);
+            let (head, d_rows, partial) = (&mut w.classifier, d_text_rows, &mut w.scratch.partial);
+            classifier.forward(pass, &self.pooler, text_rows, head);
             losses[1] = Classifier::loss(targets, scale, head);
             if let Some(gradients) = gradients.as_mut() {
                 let back = Back { scale, gradients, d_rows, partial };
-                classifier.backward(pass, &self.pooler, first_rows, head, back);
+                classifier.backward(pass, &self.pooler, text_rows, head, back);
             }
         }
         if let Some(gradients) = &mut gradients {
@@ -463,18 +494,19 @@ impl Model {
         let Some(classifier) = &self.classifier else {
             return Err(EncoderError::Config("the model has no classifier".into()));
         };
+        let examples = self.examples(batch);
         let fits = match (targets, self.head) {
-            (ClassTargets::Values(values), Head::Regression) => values.len() == batch.len(),
+            (ClassTargets::Values(values), Head::Regression) => Some(values.len()) == examples,
             (ClassTargets::Classes(_), Head::Regression) | (ClassTargets::Values(_), _) => false,
             (ClassTargets::Classes(classes), head) => {
                 let known = |c: &u32| *c == IGNORED || (*c as usize) < head.outputs();
-                classes.len() == batch.len() && classes.iter().all(known)
+                Some(classes.len()) == examples && classes.iter().all(known)
             }
         };
         if fits {
             return Ok(classifier);
         }
-        Err(EncoderError::Batch("the targets do not fit the sequences or the head".into()))
+        Err(EncoderError::Batch("the targets do not fit the examples or the head".into()))
     }
 
     fn check_gradients(&self, gradients: &[f32]) -> Result<(), EncoderError> {

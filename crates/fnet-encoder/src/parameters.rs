@@ -206,6 +206,12 @@ impl Parameters {
         Some(&self.values[info.range()])
     }
 
+    /// A tensor's values by name, to be set.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        let info = self.table.iter().find(|t| t.name == name)?;
+        Some(&mut self.values[info.range()])
+    }
+
     /// Number of weights.
     pub fn len(&self) -> usize {
         self.table.last().map_or(0, |last| last.range().end)

@@ -95,17 +95,43 @@ pub struct Scratch {
 /// What the heads keep; rows are masked tokens or sequences.
 #[derive(Debug, Default)]
 pub(crate) struct HeadActivations {
+    /// Classifier: what is read of each text.
+    pub readout: ReadoutActivations,
     /// First linear layer's output.
     pub dense: Vec<f32>,
+    /// Classifier: the gradient of `dense`.
+    pub d_dense: Vec<f32>,
     /// MLM: after the activation.
     pub activated: Normed,
-    /// MLM: `activated`, normalised. Classifier: after dropout.
+    /// MLM: `activated`, normalised. Classifier: what its output layer sees.
     pub active: Vec<f32>,
     pub d_active: Vec<f32>,
     pub scratch: Vec<f32>,
     /// Logits, then their gradient.
     pub logits: Vec<f32>,
     pub losses: Vec<RowLoss>,
+}
+
+/// What is read of the texts of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct ReadoutActivations {
+    /// Where each text's rows end among those that are read.
+    pub ends: Vec<usize>,
+    /// `[texts, width]`
+    pub read: Vec<f32>,
+    pub d_read: Vec<f32>,
+    /// The learnt query's attention to each row.
+    pub attention: Vec<f32>,
+    /// Each text's share of the query's gradient, `[texts, hidden]`.
+    pub d_query: Vec<f32>,
+}
+
+impl ReadoutActivations {
+    fn bytes(&self) -> usize {
+        let floats = [&self.read, &self.d_read, &self.attention, &self.d_query];
+        size_of::<f32>() * floats.map(Vec::capacity).iter().sum::<usize>()
+            + size_of::<usize>() * self.ends.capacity()
+    }
 }
 
 impl Workspace {
@@ -131,12 +157,13 @@ impl Workspace {
             &self.again,
             &self.scratch.partial,
         ];
-        let in_heads = heads.map(|h| [&h.dense, &h.active, &h.d_active, &h.scratch, &h.logits]);
+        let in_heads = heads.map(|h| [&h.dense, &h.d_dense, &h.active, &h.d_active, &h.scratch, &h.logits]);
         let plain = plain.into_iter().chain(in_heads.into_iter().flatten());
         let plain = plain.chain(self.layers.iter().map(|layer| &layer.wide));
         size_of::<f32>() * plain.map(Vec::capacity).sum::<usize>()
             + norms.map(|n| 4 * n.input.capacity() + size_of::<Stats>() * n.stats.capacity()).sum::<usize>()
             + heads.iter().map(|head| size_of::<RowLoss>() * head.losses.capacity()).sum::<usize>()
+            + self.classifier.readout.bytes()
             + size_of::<u32>() * self.places.capacity()
             + self.scratch.buffers.bytes()
             + self.layers.iter().map(|layer| layer.mixer.bytes()).sum::<usize>()

@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Result;
 use crate::random::{fingerprint, generator};
 use crate::state::Position;
-use crate::tasks::dataset::{Dataset, Example, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score};
+use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score};
+use crate::tasks::encoding::{Example, Text};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
 
@@ -27,10 +28,13 @@ pub struct Variation {
 impl Variation {
     fn apply(&self, example: &mut Example, random: &mut ChaCha8Rng) {
         if self.swap_rate > 0.0 && random.random_bool(self.swap_rate) {
-            swap(example);
+            match example.texts.as_mut_slice() {
+                [together] => swap(together),
+                apart => apart.reverse(),
+            }
         }
         if self.hide_rate > 0.0 {
-            for id in &mut example.tokens {
+            for id in example.texts.iter_mut().flat_map(|text| &mut text.tokens) {
                 if !self.special[*id as usize] && random.random_bool(self.hide_rate) {
                     *id = self.mask;
                 }
@@ -39,8 +43,24 @@ impl Variation {
     }
 }
 
+/// Windows of a text that one training step reads.
+const MOST_WINDOWS: usize = 4;
+
+/// Appends an example to a training batch; of a text with many windows some, drawn anew each time.
+fn push(example: &Example, batch: &mut Batch, random: &mut ChaCha8Rng) {
+    for text in &example.texts {
+        let mut windows: Vec<usize> = (0..text.ends.len()).collect();
+        if windows.len() > MOST_WINDOWS {
+            windows.partial_shuffle(random, MOST_WINDOWS);
+            windows.drain(..windows.len() - MOST_WINDOWS); // the shuffled ones are the last
+            windows.sort_unstable();
+        }
+        text.push_to(batch, windows);
+    }
+}
+
 /// `[CLS] a [SEP] b [SEP]` becomes `[CLS] b [SEP] a [SEP]`.
-fn swap(Example { tokens, segments, .. }: &mut Example) {
+fn swap(Text { tokens, segments, .. }: &mut Text) {
     let Some(second) = segments.iter().position(|s| *s == 1) else { return };
     let end = segments.iter().rposition(|s| *s == 1).map_or(second, |last| last + 1);
     tokens[1..end].rotate_left(second - 1);
@@ -132,7 +152,7 @@ impl TaskObjective {
         for i in &self.order[position.index..end] {
             let mut example = self.train.examples[*i as usize].clone();
             self.variation.apply(&mut example, &mut random);
-            batch.push(&example.tokens, &example.segments);
+            push(&example, batch, &mut random);
             targets.push(example.label);
         }
         position.index = end;
@@ -158,7 +178,7 @@ impl Objective for TaskObjective {
             micro.push((batch, targets));
         }
         // The mean is over all examples of the step, however they fall into batches.
-        let scale = 1.0 / micro.iter().map(|m| m.0.len()).sum::<usize>().max(1) as f32;
+        let scale = 1.0 / micro.iter().map(|m| m.1.len()).sum::<usize>().max(1) as f32;
         let mut outcome = StepOutcome::default();
         for (i, (batch, targets)) in micro.iter().enumerate() {
             let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
@@ -194,11 +214,13 @@ impl Objective for TaskObjective {
     }
 
     fn data(&self) -> u64 {
-        let examples = self.train.examples.iter();
-        let bytes: Vec<u8> = examples
-            .flat_map(|e| [e.tokens.len() as u32, *e.tokens.last().unwrap_or(&0), e.label.to_bits()])
-            .flat_map(u32::to_le_bytes)
-            .collect();
+        let of_text = |text: &Text| [text.ends.len() as u32].into_iter().chain(text.tokens.clone());
+        let of_example = |e: &Example| {
+            let texts: Vec<u32> = e.texts.iter().flat_map(of_text).collect();
+            [e.label.to_bits()].into_iter().chain(texts)
+        };
+        let bytes: Vec<u8> =
+            self.train.examples.iter().flat_map(of_example).flat_map(u32::to_le_bytes).collect();
         fingerprint(&bytes)
     }
 
@@ -217,9 +239,10 @@ mod tests {
         let tokens: Vec<u32> = [0].into_iter().chain((0..10_000).map(|i| 2 + i % 2)).collect();
         let hidden = |hide_rate| {
             let variation = Variation { hide_rate, mask: 1, special: special.clone(), swap_rate: 0.0 };
-            let mut example = Example { tokens: tokens.clone(), segments: vec![0; 10_001], label: 0.0 };
+            let text = Text::whole(tokens.clone(), vec![0; 10_001]);
+            let mut example = Example { texts: vec![text], label: 0.0 };
             variation.apply(&mut example, &mut generator(1, "vary", 0));
-            example.tokens
+            example.texts.remove(0).tokens
         };
         assert!(hidden(0.0) == tokens);
         let all = hidden(1.0);
@@ -230,11 +253,7 @@ mod tests {
 
     #[test]
     fn texts_change_places() {
-        let pair = |tokens: &[u32], segments: &[u32]| Example {
-            tokens: tokens.into(),
-            segments: segments.into(),
-            label: 0.0,
-        };
+        let pair = |tokens: &[u32], segments: &[u32]| Text::whole(tokens.into(), segments.into());
         for (before, after) in [
             (pair(&[1, 5, 6, 2, 7, 2], &[0, 0, 0, 0, 1, 1]), pair(&[1, 7, 2, 5, 6, 2], &[0, 0, 0, 1, 1, 1])),
             (

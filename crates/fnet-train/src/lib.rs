@@ -24,5 +24,6 @@ pub mod tasks;
 pub mod text;
 pub mod tokenizer;
 pub mod trainer;
+pub mod whitening;
 
 pub use error::{Error, Result};

@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::mlm::{Masker, Masking};
 use crate::random::{fingerprint, generator};
 use crate::state::Position;
-use crate::tasks::dataset::Encoding;
 use crate::tokenizer::Tokenizer;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
 
@@ -199,7 +198,10 @@ impl<'a> MlmObjective<'a> {
         if masked.targets.places.len() == targets {
             return;
         }
-        Encoding { tokenizer: self.tokenizer, longest, padding }.pad(tokens, segments);
+        if padding == Padding::Fixed {
+            tokens.resize(longest, self.tokenizer.special().pad);
+            segments.resize(longest, 0);
+        }
         masked.batch.push(tokens, segments);
         masked.classes.push(class);
     }

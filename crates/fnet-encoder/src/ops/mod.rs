@@ -7,11 +7,14 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod cosine;
 pub mod dropout;
 pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
 pub mod mse;
+pub mod pair_features;
+pub mod pooling;
 pub mod softmax_cross_entropy;
 pub mod tanh;
 

@@ -56,7 +56,25 @@ pub fn folder_of(path: &Path) -> &Path {
 /// If a file is missing or broken, a tensor has another shape than the configuration says, a
 /// weight is not finite, or the encoder's own tensors are missing.
 pub fn open_as(path: &Path, head: Head, seed: u64) -> Result<(Model, Report), EncoderError> {
-    let files = Files::open(path)?;
+    open_with(path, head, seed, |_| {})
+}
+
+/// As [`open_as`], with another readout: `change` may set `classifier_pooling` and `classifier_pairs`. A pooler of
+/// another shape then starts fresh.
+///
+/// # Errors
+/// As [`open_as`].
+pub fn open_with(
+    path: &Path,
+    head: Head,
+    seed: u64,
+    change: impl FnOnce(&mut ModelConfig),
+) -> Result<(Model, Report), EncoderError> {
+    let mut files = Files::open(path)?;
+    let saved = files.config.clone();
+    change(&mut files.config);
+    let readout = |config: &ModelConfig| (config.classifier_pooling.clone(), config.classifier_pairs);
+    files.has_new_readout = readout(&saved) != readout(&files.config);
     let (model, report) = files.shape(head)?;
     Ok((files.fill(model, &report, seed)?, report))
 }
@@ -96,6 +114,8 @@ pub struct Inspection {
 struct Files {
     config: ModelConfig,
     weights: WeightFiles,
+    /// Whether the model is to read its texts in another way than the one that was saved.
+    has_new_readout: bool,
 }
 
 impl Files {
@@ -122,7 +142,7 @@ impl Files {
             };
             format!("{prefix}{modern}")
         });
-        Ok(Self { config, weights })
+        Ok(Self { config, weights, has_new_readout: false })
     }
 
     fn error(&self, message: String) -> EncoderError {
@@ -189,11 +209,12 @@ impl Files {
                 _ if self.has(info) => {}
                 // Another task's classifier.
                 Some(_) if name.starts_with("classifier.") => report.missing.push(name.clone()),
+                Some(_) if self.has_new_readout && self.is_pooler(name) => report.missing.push(name.clone()),
                 Some(found) => {
                     report.misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}"));
                 }
                 // A pooler that nothing reads need not be there: Transformers' BertForMaskedLM has none.
-                None if head.outputs() == 0 && self.is_pooler(name) => {}
+                None if head.outputs() == 0 && self.is_pooler(name) && !name.ends_with(".query") => {}
                 None => report.missing.push(name.clone()),
             }
         }

@@ -117,7 +117,7 @@ impl ProductFlags {
 }
 
 /// A value by the name that it has in files.
-fn parse_name<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
+pub fn parse_name<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
     serde_json::from_value(name.into()).map_err(|e| e.to_string())
 }
 

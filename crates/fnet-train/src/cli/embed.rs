@@ -1,8 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::Workspace;
+use fnet_encoder::{Pooling, Workspace};
 use fnet_train::progress::Progress;
-use fnet_train::tasks::dataset::{Example, run_batches};
+use fnet_train::tasks::dataset::run_batches;
+use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
 use fnet_train::tasks::rows::{self, Row};
 use fnet_train::text::{Lines, format_ending};
 use fnet_train::{Error, Result};
@@ -25,21 +26,14 @@ pub struct Args {
     /// A NumPy array of float32, [texts, hidden size]
     #[arg(long, value_name = "FILE.npy")]
     output: PathBuf,
-    /// How the tokens' vectors become one
-    #[arg(long, value_enum, default_value = "mean")]
-    pool: Pool,
+    /// What is read of a text: first, last, mean, max or embeddings, or several side by side, joined by +; by default
+    /// what a fine-tuned model reads, else the mean
+    #[arg(long, alias = "pool", value_name = "VECTORS")]
+    pooling: Option<Pooling>,
     #[command(flatten)]
     columns: ColumnFlags,
     #[command(flatten)]
     out: OutputFlags,
-}
-
-#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
-enum Pool {
-    /// Mean over all tokens
-    Mean,
-    /// The first token, [CLS]
-    First,
 }
 
 /// Texts read, run and written at a time.
@@ -55,42 +49,25 @@ pub fn run(args: &Args) -> Result<()> {
     if is_text && (args.columns.task.is_some() || !args.columns.text.is_empty()) {
         return Err(Error::usage("--text, --task: a .txt file has no columns"));
     }
-    let opened = Opened::open_for(&args.model, &args.out.inference)?;
-    let hidden = opened.model.config().hidden_size;
-    let mut writer = NpyWriter::create(&args.output, hidden)?;
+    let opened = Opened::open_to_read(&args.model, args.pooling.clone(), &args.out.inference)?;
+    let width = opened.model.pooled_width();
+    let mut writer = NpyWriter::create(&args.output, width)?;
     let mut progress = Progress::new("embedding", args.out.quiet);
-    let (mut w, mut block, mut truncated) = (Workspace::new(), Vec::new(), 0);
+    let (mut w, mut block, mut long) = (Workspace::new(), Vec::new(), LongOnes::default());
     let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
         let encoding = opened.encoding();
-        let encoded: Vec<(Example, bool)> =
+        let encoded: Vec<Encoded> =
             block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
-        truncated += encoded.iter().filter(|e| e.1).count();
-        let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
-        let mut rows = vec![0.0; examples.len() * hidden];
-        let mut put = |i: &u32, row: &[f32]| rows[*i as usize * hidden..][..hidden].copy_from_slice(row);
-        run_batches(
-            &opened.model,
-            &examples,
-            args.out.inference.batch_tokens,
-            &mut w,
-            |batch, numbers, w| {
-                match args.pool {
-                    Pool::Mean => {
-                        let tokens = opened.model.hidden(batch, w);
-                        for (range, i) in batch.ranges().zip(numbers) {
-                            let own = opened.own_length(&batch.tokens()[range.clone()]);
-                            put(i, &mean(&tokens[range.start * hidden..][..own * hidden], hidden));
-                        }
-                    }
-                    Pool::First => {
-                        let first = opened.model.first_tokens(batch, w);
-                        first.chunks_exact(hidden).zip(numbers).for_each(|(row, i)| put(i, row));
-                    }
-                }
-                Ok(())
-            },
-        )?;
-        rows.chunks_exact(hidden).try_for_each(|row| writer.row(row))?;
+        let examples: Vec<Example> = encoded.into_iter().map(|e| long.take(e)).collect();
+        let mut rows = vec![0.0; examples.len() * width];
+        let batch_tokens = args.out.inference.batch_tokens;
+        run_batches(&opened.model, &examples, batch_tokens, &mut w, |batch, numbers, w| {
+            for (row, i) in opened.model.pooled(batch, w).chunks_exact(width).zip(numbers) {
+                rows[*i as usize * width..][..width].copy_from_slice(row);
+            }
+            Ok(())
+        })?;
+        rows.chunks_exact(width).try_for_each(|row| writer.row(row))?;
         block.clear();
         progress.update(None, &format!("{} texts", writer.rows));
         Ok(())
@@ -113,27 +90,15 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::file(&args.input, "holds no text"));
     }
     let rows = writer.finish()?;
-    if truncated > 0 {
-        eprintln!("{truncated} of {rows} texts were cut to the model's length");
-    }
+    opened.say_long(long, rows);
     if args.out.json {
-        let output = &args.output;
-        say(json!({"rows": rows, "hidden_size": hidden, "truncated": truncated, "output": output}))
+        let (truncated, windowed) = (long.cut, long.windowed);
+        say(json!({
+            "rows": rows, "hidden_size": width, "truncated": truncated, "windowed": windowed, "output": args.output,
+        }))
     } else {
-        say(format!("{}: {rows} vectors of {hidden}", args.output.display()))
+        say(format!("{}: {rows} vectors of {width}", args.output.display()))
     }
-}
-
-/// Mean of rows, summed in float64.
-fn mean(rows: &[f32], hidden: usize) -> Vec<f32> {
-    let mut sum = vec![0.0_f64; hidden];
-    for row in rows.chunks_exact(hidden) {
-        for (s, v) in sum.iter_mut().zip(row) {
-            *s += f64::from(*v);
-        }
-    }
-    let count = (rows.len() / hidden).max(1) as f64;
-    sum.iter().map(|s| (s / count) as f32).collect()
 }
 
 /// Writes a NumPy array row by row; the header's count is filled in at the end.

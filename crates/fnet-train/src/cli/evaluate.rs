@@ -78,16 +78,15 @@ pub fn run(args: &Args) -> Result<()> {
         rows.push(("file".to_string(), file.display().to_string()));
         rows.push(("examples".to_string(), data.examples.len().to_string()));
         values.insert("examples".into(), json!(data.examples.len()));
-        values.insert("truncated".into(), json!(data.truncated));
+        values.insert("truncated".into(), json!(data.long.cut));
+        values.insert("windowed".into(), json!(data.long.windowed));
         for (name, value) in score(&labels, &metrics, &outputs, &data.labels()) {
             rows.push((name.clone(), format!("{value:.4}")));
             values.insert(name, json!(value));
         }
         let name = file.file_stem().map_or("".into(), |n| n.to_string_lossy());
         all.insert(name.to_string(), values.into());
-        if data.truncated > 0 {
-            eprintln!("{}: {} examples were cut to the model's length", file.display(), data.truncated);
-        }
+        opened.say_long(data.long, data.examples.len());
     }
     match (args.json, all.len()) {
         (true, 1) => say(all.values().next().unwrap_or(&json!({}))),

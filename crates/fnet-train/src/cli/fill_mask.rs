@@ -36,7 +36,7 @@ pub struct Guess {
 
 /// Runs `fnet fill-mask`.
 pub fn run(args: &Args) -> Result<()> {
-    let opened = Opened::open_padded(&args.model, args.padding)?;
+    let opened = Opened::open(&args.model)?.padded(args.padding)?;
     let guesses = fill(&opened, &args.text, args.top)?;
     if args.json {
         return say(json!({"text": args.text, "masks": guesses}));

@@ -1,21 +1,24 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained::{self, CONFIG_FILE, Report, WEIGHTS_FILE, write_whole};
-use fnet_encoder::{Model, Padding};
+use fnet_encoder::{Model, Padding, Pairs, Pool, Pooling, Workspace};
 use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder};
-use fnet_train::tasks::dataset::{Dataset, Encoding, Labels, find_classes};
+use fnet_train::tasks::dataset::{Dataset, Labels, find_classes};
+use fnet_train::tasks::encoding::{Encoding, Long};
+use fnet_train::tasks::glue::GlueTask;
 use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
-use fnet_train::{Error, Result, card, report};
+use fnet_train::{Error, Result, card, report, whitening};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, say_unused,
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name,
+    say_unused,
 };
 use super::task::{find_task, own_columns, task_labels};
 
@@ -61,7 +64,18 @@ pub struct Settings {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub regression: bool,
-    /// Longest example in tokens; by default the model's length
+    /// What is read of a text: first, last, mean, max, query (one learnt query's attention) or embeddings (mean of
+    /// the word embeddings), or several joined by +
+    #[arg(long, value_name = "VECTORS")]
+    pub pooling: Option<Pooling>,
+    /// How the texts of a pair meet: together in one sequence, in towers (each goes through the encoder alone), or in
+    /// symmetric-towers, where their order means nothing
+    #[arg(long, value_parser = parse_name::<Pairs>)]
+    pub pairs: Option<Pairs>,
+    /// What becomes of texts longer than the model; by default windows wherever more than a text's ends is read
+    #[arg(long, value_enum)]
+    pub long: Option<Long>,
+    /// Longest sequence in tokens; by default the model's length
     #[arg(long)]
     pub max_length: Option<usize>,
     /// Fill every example up to so many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
@@ -115,6 +129,13 @@ impl Settings {
         in_range("--hide-rate", self.hide_rate, 0.0, 1.0)?;
         self.swap_rate.get_or_insert(if task.is_some_and(|task| task.symmetric) { 0.5 } else { 0.0 });
         in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
+        let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
+        let (pooling, pairs) = usual_readout(task, is_pair, self.regression);
+        self.pooling.get_or_insert_with(|| pooling);
+        self.pairs.get_or_insert(pairs);
+        if !is_pair && self.pairs != Some(Pairs::Together) {
+            return Err(Error::usage("--pairs: the rows have one text, towers need two"));
+        }
         in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
         in_range("--pad-to", self.pad_to.map(|n| n as f64), 4.0, 1e6)?;
         // Later uses of the model are told by the length and the configuration's padding.
@@ -166,6 +187,17 @@ impl Settings {
             labels,
             train_columns: columns,
         })
+    }
+}
+
+/// How texts are read where nobody says: the best of what was measured, see docs/results.md.
+fn usual_readout(task: Option<&GlueTask>, is_pair: bool, regression: bool) -> (Pooling, Pairs) {
+    let of = |pools: &[Pool]| Pooling::new(pools.to_vec()).unwrap_or_default();
+    let is_number = task.map_or(regression, GlueTask::is_regression);
+    match (is_pair, is_number) {
+        (true, true) => (of(&[Pool::Embeddings]), Pairs::SymmetricTowers),
+        (true, false) => (of(&[Pool::Mean, Pool::Max, Pool::Embeddings]), Pairs::Together),
+        (false, _) => (of(&[Pool::Mean, Pool::Max, Pool::Embeddings]), Pairs::Together),
     }
 }
 
@@ -287,7 +319,12 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let tokenizer = Tokenizer::of_folder(base_folder)?;
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
-    let (mut model, report) = pretrained::open_as(&base, files.labels.head(), seed)?;
+    let (mut model, report) = pretrained::open_with(&base, files.labels.head(), seed, |config| {
+        if let Some(pooling) = &settings.pooling {
+            config.classifier_pooling = pooling.clone();
+        }
+        config.classifier_pairs = settings.pairs.unwrap_or_default();
+    })?;
     // The heads of pretraining are left behind as a matter of course.
     let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();
     if !quiet {
@@ -312,16 +349,14 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     if let Some(tokens) = settings.pad_to.filter(|tokens| *tokens > longest) {
         return Err(Error::usage(format!("--pad-to {tokens}: the model's longest sequence is {longest}")));
     }
-    let encoding = Encoding { tokenizer: &tokenizer, longest, padding: model.config().padding };
+    let config = model.config();
+    let (padding, pairs) = (config.padding, config.classifier_pairs);
+    let long = settings.long.unwrap_or(Long::usual(config));
+    let encoding = Encoding { tokenizer: &tokenizer, longest, padding, pairs, long };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
         let data = Dataset::read(path, columns, &files.labels, &encoding, quiet)?;
-        if data.truncated > 0 && !quiet {
-            eprintln!(
-                "{}: {} of {} examples were cut to the model's {longest} tokens",
-                path.display(),
-                data.truncated,
-                data.examples.len()
-            );
+        if let Some(sentence) = data.long.sentence(data.examples.len(), longest).filter(|_| !quiet) {
+            eprintln!("{}: {sentence}", path.display());
         }
         Ok(data)
     };
@@ -339,6 +374,9 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         .iter()
         .map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)))
         .collect::<Result<_>>()?;
+    if !resume {
+        whitening::start(&mut model, &train.examples, &mut Workspace::new())?;
+    }
     let examples = BatchSize::Examples(settings.training.batch_size.unwrap_or(1));
     let batch = settings.batch_tokens.map_or(examples, BatchSize::Tokens);
     let accumulate = settings.training.accumulate.unwrap_or(1);

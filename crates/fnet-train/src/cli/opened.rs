@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fnet_encoder::pretrained::{self, MULTI_LABEL, labels_of};
-use fnet_encoder::{Head, Model, Padding};
+use fnet_encoder::{Head, Model, Padding, Pairs, Pool, Pooling};
 use fnet_train::folder::RunFolder;
-use fnet_train::tasks::dataset::{Encoding, INFERENCE_TOKENS, Labels};
+use fnet_train::tasks::dataset::{INFERENCE_TOKENS, Labels};
+use fnet_train::tasks::encoding::{Encoding, Long, LongOnes};
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::Tokenizer;
 use fnet_train::{Error, Result};
@@ -36,6 +37,10 @@ pub struct InferenceFlags {
     pub batch_tokens: usize,
     #[command(flatten)]
     padding: PaddingFlags,
+    /// What becomes of texts longer than the model; by default as in fine-tuning, else windows wherever more than a
+    /// text's ends is read
+    #[arg(long, value_enum)]
+    long: Option<Long>,
 }
 
 /// How long sequences are.
@@ -60,6 +65,7 @@ pub struct Opened {
     pub trained: Option<finetune::Settings>,
     padding: Padding,
     longest: usize,
+    long: Long,
 }
 
 impl Opened {
@@ -67,6 +73,31 @@ impl Opened {
     pub fn open(path: &Path) -> Result<Self> {
         let (model, report) = pretrained::open_reported(path)?;
         say_unused(path, &report);
+        Self::around(path, model)
+    }
+
+    /// As [`open`](Self::open), without its head and with another readout, for the vectors of texts.
+    pub fn open_to_read(path: &Path, pooling: Option<Pooling>, flags: &InferenceFlags) -> Result<Self> {
+        let (model, report) = pretrained::open_with(path, Head::Encoder, 0, |config| {
+            config.classifier_pairs = Pairs::Together;
+            let own = Some(config.classifier_pooling.clone()).filter(|own| !own.is_first());
+            let mean = || Pooling::new(vec![Pool::Mean]).unwrap_or_default();
+            config.classifier_pooling = pooling.or(own).unwrap_or_else(mean);
+        })?;
+        if let [missing, ..] = report.missing.as_slice() {
+            return Err(Error::file(path, format!("lacks {missing}: choose another --pooling")));
+        }
+        Self::around(path, model)?.run_by(flags)
+    }
+
+    /// What was done with long examples, as a line on standard error.
+    pub fn say_long(&self, long: LongOnes, all: usize) {
+        if let Some(sentence) = long.sentence(all, self.longest) {
+            eprintln!("{sentence}");
+        }
+    }
+
+    fn around(path: &Path, model: Model) -> Result<Self> {
         let folder = pretrained::folder_of(path);
         let tokenizer = Tokenizer::of_folder(folder)?;
         check_vocabulary(folder, &tokenizer, &model)?;
@@ -74,20 +105,26 @@ impl Opened {
         let config = model.config();
         let (padding, longest) =
             (config.padding, Tokenizer::longest_of(folder, config.max_position_embeddings));
-        Ok(Self { path: folder.into(), model, tokenizer, trained, padding, longest })
+        let long = trained.as_ref().and_then(|t| t.long).unwrap_or(Long::usual(config));
+        Ok(Self { path: folder.into(), model, tokenizer, trained, padding, longest, long })
     }
 
     /// Opens a folder to be run in a certain way.
     pub fn open_for(path: &Path, flags: &InferenceFlags) -> Result<Self> {
+        Self::open(path)?.run_by(flags)
+    }
+
+    fn run_by(self, flags: &InferenceFlags) -> Result<Self> {
         let products = { flags.products }.resolve()?;
-        let mut opened = Self::open_padded(path, flags.padding)?;
+        let mut opened = self.padded(flags.padding)?;
         opened.model.set_products(products);
+        opened.long = flags.long.unwrap_or(opened.long);
         Ok(opened)
     }
 
-    /// Opens a folder for sequences of a given length.
-    pub fn open_padded(path: &Path, flags: PaddingFlags) -> Result<Self> {
-        let mut opened = Self::open(path)?;
+    /// For sequences of a given length.
+    pub fn padded(self, flags: PaddingFlags) -> Result<Self> {
+        let mut opened = self;
         if let Some(tokens) = flags.pad_to {
             let longest = opened.model.config().max_position_embeddings;
             if !(3..=longest).contains(&tokens) {
@@ -101,14 +138,13 @@ impl Opened {
     }
 
     pub fn encoding(&self) -> Encoding<'_> {
-        Encoding { tokenizer: &self.tokenizer, longest: self.longest, padding: self.padding }
-    }
-
-    /// Tokens of a sequence without those that fill it up.
-    pub fn own_length(&self, tokens: &[u32]) -> usize {
-        let pad = self.tokenizer.special().pad;
-        let filled = tokens.iter().rev().take_while(|t| **t == pad).count();
-        if self.padding == Padding::Fixed { tokens.len() - filled } else { tokens.len() }
+        Encoding {
+            tokenizer: &self.tokenizer,
+            longest: self.longest,
+            padding: self.padding,
+            pairs: self.model.config().classifier_pairs,
+            long: self.long,
+        }
     }
 
     /// The model's labels; an error for a model that was not fine-tuned.

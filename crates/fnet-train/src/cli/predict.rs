@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::Workspace;
 use fnet_train::progress::Progress;
-use fnet_train::tasks::dataset::{Example, Labels, predict};
+use fnet_train::tasks::dataset::{Labels, predict};
+use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
 use fnet_train::tasks::rows::{self, Row};
 use fnet_train::{Error, Result};
 use rayon::prelude::*;
@@ -43,13 +44,12 @@ pub fn run(args: &Args) -> Result<()> {
     let mut writer = Writer::create(&args.output, &labels)?;
     let mut progress = Progress::new("predicting", args.out.quiet);
     let mut block: Vec<Row> = Vec::new();
-    let (mut w, mut truncated) = (Workspace::new(), 0);
+    let (mut w, mut long) = (Workspace::new(), LongOnes::default());
     let mut flush = |block: &mut Vec<Row>, writer: &mut Writer| -> Result<()> {
         let encoding = opened.encoding();
-        let encoded: Vec<(Example, bool)> =
+        let encoded: Vec<Encoded> =
             block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
-        truncated += encoded.iter().filter(|e| e.1).count();
-        let examples: Vec<Example> = encoded.into_iter().map(|e| e.0).collect();
+        let examples: Vec<Example> = encoded.into_iter().map(|e| long.take(e)).collect();
         let outputs = predict(&opened.model, &examples, args.out.inference.batch_tokens, &mut w, |_| {})?;
         for output in outputs.chunks(opened.model.head().outputs()) {
             writer.write(&labels, output)?;
@@ -64,11 +64,10 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     flush(&mut block, &mut writer)?;
     let rows = writer.finish()?;
-    if truncated > 0 {
-        eprintln!("{truncated} of {rows} texts were cut to the model's length");
-    }
+    opened.say_long(long, rows);
     if args.out.json {
-        say(json!({"rows": rows, "truncated": truncated, "output": args.output}))
+        let (truncated, windowed) = (long.cut, long.windowed);
+        say(json!({"rows": rows, "truncated": truncated, "windowed": windowed, "output": args.output}))
     } else {
         say(format!("{}: {rows} predictions", args.output.display()))
     }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use fnet_encoder::{Batch, Head, Model, Padding, Workspace};
+use fnet_encoder::{Batch, Head, Model, Workspace};
 use serde::{Deserialize, Serialize};
 
+use super::encoding::{Encoding, Example, LongOnes};
 use super::metrics::Metric;
 use super::rows::{self, Columns, Row};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::tokenizer::Tokenizer;
 
 /// What a label can be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,58 +108,13 @@ pub fn find_classes(path: &Path, columns: &Columns) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// One example.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Example {
-    /// Token ids with special tokens.
-    pub tokens: Vec<u32>,
-    /// Segment ids.
-    pub segments: Vec<u32>,
-    /// Class id or number; NaN where there is none.
-    pub label: f32,
-}
-
 /// The examples of one file.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     /// In the file's order.
     pub examples: Vec<Example>,
-    /// Examples that were cut to the model's length.
-    pub truncated: usize,
-}
-
-/// What a text becomes on its way into a model.
-pub struct Encoding<'a> {
-    /// Splits texts into tokens.
-    pub tokenizer: &'a Tokenizer,
-    /// Longest example in tokens.
-    pub longest: usize,
-    /// Whether examples are filled up to `longest`.
-    pub padding: Padding,
-}
-
-impl Encoding<'_> {
-    /// Encodes a row; says whether it was cut.
-    ///
-    /// # Errors
-    /// If the tokenizer cannot write a text.
-    pub fn encode(&self, row: &Row, label: f32) -> Result<(Example, bool)> {
-        let first = self.tokenizer.encode(&row.first)?;
-        let second = row.second.as_ref().map(|s| self.tokenizer.encode(s)).transpose()?;
-        let (mut tokens, mut segments) = (Vec::new(), Vec::new());
-        let cut =
-            self.tokenizer.assemble(&first, second.as_deref(), self.longest, &mut tokens, &mut segments);
-        self.pad(&mut tokens, &mut segments);
-        Ok((Example { tokens, segments, label }, cut))
-    }
-
-    /// Fills a sequence up where padding is fixed.
-    pub fn pad(&self, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
-        if self.padding == Padding::Fixed {
-            tokens.resize(self.longest, self.tokenizer.special().pad);
-            segments.resize(self.longest, 0);
-        }
-    }
+    /// Those that were longer than the model.
+    pub long: LongOnes,
 }
 
 impl Dataset {
@@ -180,8 +135,8 @@ impl Dataset {
         let mut block = Vec::new();
         let mut encode = |block: &mut Vec<(Row, f32)>| -> Result<()> {
             let encoded = block.par_iter().map(|(row, label)| encoding.encode(row, *label));
-            for (example, cut) in encoded.collect::<Result<Vec<_>>>()? {
-                data.truncated += usize::from(cut);
+            for encoded in encoded.collect::<Result<Vec<_>>>()? {
+                let example = data.long.take(encoded);
                 data.examples.push(example);
             }
             block.clear();
@@ -211,7 +166,7 @@ pub const INFERENCE_TOKENS: usize = 4_096;
 
 /// Batches of examples of similar length, up to a number of tokens each: the examples' numbers.
 pub fn batches_by_tokens(examples: &[Example], mut order: Vec<u32>, most: usize) -> Vec<Vec<u32>> {
-    let len = |i: u32| examples[i as usize].tokens.len();
+    let len = |i: u32| examples[i as usize].tokens();
     order.sort_by_key(|i| len(*i));
     let (mut batches, mut tokens) = (Vec::<Vec<u32>>::new(), 0);
     for i in order {
@@ -243,8 +198,7 @@ pub fn run_batches(
     for numbers in batches_by_tokens(examples, (0..examples.len() as u32).collect(), batch_tokens) {
         batch.clear();
         for i in &numbers {
-            let example = &examples[*i as usize];
-            batch.push(&example.tokens, &example.segments);
+            examples[*i as usize].push_to(&mut batch);
         }
         model.forward(&batch, None, w)?;
         take(&batch, &numbers, w)?;

@@ -1,6 +1,7 @@
 //! Labelled tasks: GLUE's table, files of rows, labels, metrics, prediction files.
 
 pub mod dataset;
+pub mod encoding;
 pub mod glue;
 pub mod metrics;
 pub mod rows;

@@ -1,0 +1,74 @@
+//! What is compared of the two texts of a pair: `[u, v, |u - v|, u v]` (Conneau et al. 2017, section 3.1), or what
+//! of it stays the same when they change places, `[|u - v|, u v]`.
+
+/// How many vectors stand side by side.
+pub fn count(symmetric: bool) -> usize {
+    if symmetric { 2 } else { 4 }
+}
+
+/// From `x` `[2 pairs, width]`, u and v one after another, to `y` `[pairs, count * width]`.
+pub fn forward(x: &[f32], width: usize, symmetric: bool, y: &mut [f32]) {
+    for (pair, y) in x.chunks_exact(2 * width).zip(y.chunks_exact_mut(count(symmetric) * width)) {
+        let (own, compared) = y.split_at_mut(y.len() - 2 * width);
+        if !symmetric {
+            own.copy_from_slice(pair);
+        }
+        let (u, v) = pair.split_at(width);
+        let (distance, product) = compared.split_at_mut(width);
+        for (((u, v), distance), product) in u.iter().zip(v).zip(distance).zip(product) {
+            *distance = (u - v).abs();
+            *product = u * v;
+        }
+    }
+}
+
+/// Fills `dx` from `x` and `dy`.
+pub fn backward(x: &[f32], dy: &[f32], width: usize, symmetric: bool, dx: &mut [f32]) {
+    let pairs = x.chunks_exact(2 * width).zip(dx.chunks_exact_mut(2 * width));
+    for ((pair, d_pair), dy) in pairs.zip(dy.chunks_exact(count(symmetric) * width)) {
+        let (own, compared) = dy.split_at(dy.len() - 2 * width);
+        if symmetric {
+            d_pair.fill(0.0);
+        } else {
+            d_pair.copy_from_slice(own);
+        }
+        let (distance, product) = compared.split_at(width);
+        for j in 0..width {
+            let (u, v) = (pair[j], pair[width + j]);
+            // At equal values the distance has no slope, and takes none.
+            let slope = if u == v { 0.0 } else { distance[j] * (u - v).signum() };
+            d_pair[j] += slope + product[j] * v;
+            d_pair[width + j] += product[j] * u - slope;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradient, noise};
+
+    #[test]
+    fn gradients() {
+        for (symmetric, width) in [(false, 5), (true, 7), (true, 1)] {
+            let (x, dy) = (noise(6 * width, 1), noise(3 * width * count(symmetric), 2));
+            let run = |x: &[f32]| {
+                let mut y = vec![0.0; dy.len()];
+                forward(x, width, symmetric, &mut y);
+                y
+            };
+            let mut dx = vec![9.0; x.len()];
+            backward(&x, &dy, width, symmetric, &mut dx);
+            check_gradient("input", &x, &dx, &dy, run);
+        }
+    }
+
+    #[test]
+    fn the_symmetric_ones_do_not_know_which_text_came_first() {
+        let (mut there, mut back) = ([0.0; 4], [0.0; 4]);
+        forward(&[1.0, 2.0, -3.0, 4.0], 2, true, &mut there);
+        forward(&[-3.0, 4.0, 1.0, 2.0], 2, true, &mut back);
+        assert_eq!(there, back);
+        assert_eq!(there, [4.0, 2.0, -3.0, 8.0]);
+    }
+}

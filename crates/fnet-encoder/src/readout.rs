@@ -1,0 +1,179 @@
+//! What heads read of each text of a batch: one row a text, from the last layer's rows and the word embeddings.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::modules::{Builder, Pass};
+use crate::ops::{self, pooling};
+use crate::parameters::{Gradients, Tensor};
+use crate::pooling::Pool;
+use crate::workspace::{ReadoutActivations, set_len};
+
+/// The vectors that a head reads, side by side.
+pub(crate) struct Readout {
+    pools: Vec<Pool>,
+    query: Option<Tensor>,
+    words: Tensor,
+    hidden: usize,
+    pad: Option<u32>,
+}
+
+impl Readout {
+    pub fn new(b: &mut Builder, words: Tensor) -> Self {
+        let (pools, hidden) = (b.config.classifier_pooling.pools().to_vec(), b.config.hidden_size);
+        let query = pools.contains(&Pool::Query);
+        let query = query.then(|| b.table(&format!("{}.pooler.query", b.config.prefix()), 1, hidden));
+        Self { pools, query, words, hidden, pad: b.config.pad_token_id }
+    }
+
+    /// Values that are read of a text.
+    pub fn width(&self) -> usize {
+        self.pools.len() * self.hidden
+    }
+
+    /// Rows of the last layer that are read of each text, at most: 0 where every token is.
+    pub fn rows_of_a_text(&self) -> Option<usize> {
+        let reads = |pool| usize::from(self.pools.contains(&pool));
+        let all = self.pools.iter().any(|pool| pool.reads_all());
+        (!all).then(|| reads(Pool::First) + reads(Pool::Last))
+    }
+
+    /// A text's tokens without those that only fill it up; all where there is nothing else.
+    fn own<'a>(&self, p: Pass<'a>, text: Range<usize>) -> impl Iterator<Item = usize> + Clone + 'a {
+        let (tokens, pad) = (p.batch.tokens(), self.pad);
+        let fills = move |t: usize| Some(tokens[t]) == pad;
+        let only_pads = text.clone().all(fills);
+        text.filter(move |t| only_pads || !fills(*t))
+    }
+
+    /// Appends the tokens whose rows are read, and notes where each text's rows end.
+    pub fn places(&self, p: Pass, kept: &mut ReadoutActivations, places: &mut Vec<u32>) {
+        kept.ends.clear();
+        let first = places.len();
+        for text in p.batch.text_ranges() {
+            let mut own = self.own(p, text).map(|t| t as u32);
+            if self.rows_of_a_text().is_none() {
+                places.extend(own);
+            } else {
+                let (start, end) = (own.clone().next(), own.by_ref().last());
+                places.extend(start.filter(|_| self.pools.contains(&Pool::First)));
+                places.extend(end.filter(|_| self.pools.contains(&Pool::Last)));
+            }
+            kept.ends.push(places.len() - first);
+        }
+    }
+
+    /// Fills `kept.read` with `[texts, width]` from the `rows` at the places.
+    pub fn forward(&self, p: Pass, rows: &[f32], kept: &mut ReadoutActivations) {
+        let (hidden, width) = (self.hidden, self.width());
+        let ReadoutActivations { ends, read, attention, .. } = kept;
+        set_len(read, p.batch.texts() * width);
+        set_len(attention, rows.len() / hidden);
+        let mut attention = attention.as_mut_slice();
+        let texts: Vec<_> = (p.batch.text_ranges().zip(ranges(ends)).zip(read.chunks_exact_mut(width)))
+            .map(|((text, rows), read)| {
+                let (own, rest) = std::mem::take(&mut attention).split_at_mut(rows.len());
+                attention = rest;
+                (text, rows, read, own)
+            })
+            .collect();
+        texts.into_par_iter().for_each(|(text, range, read, attention)| {
+            let x = &rows[range.start * hidden..range.end * hidden];
+            for (pool, y) in self.pools.iter().zip(read.chunks_exact_mut(hidden)) {
+                match pool {
+                    Pool::First => y.copy_from_slice(&x[..hidden]),
+                    Pool::Last => y.copy_from_slice(&x[x.len() - hidden..]),
+                    Pool::Mean => pooling::mean(x, y),
+                    Pool::Max => pooling::max(x, y),
+                    Pool::Query => pooling::query(x, self.query_of(p), attention, y),
+                    Pool::Embeddings => self.mean_of_words(p, text.clone(), y),
+                }
+            }
+        });
+    }
+
+    /// From `d_read`, fills `d_rows` and adds the gradients of what is learnt.
+    pub fn backward(
+        &self,
+        p: Pass,
+        gradients: &mut Gradients,
+        rows: &[f32],
+        kept: &mut ReadoutActivations,
+        d_rows: &mut [f32],
+    ) {
+        let (hidden, width) = (self.hidden, self.width());
+        let ReadoutActivations { ends, read, attention, d_read, d_query } = kept;
+        let (read, attention) = (&*read, &*attention);
+        d_rows.fill(0.0);
+        set_len(d_query, ends.len() * hidden);
+        let mut rest = d_rows;
+        let parts: Vec<_> = ranges(ends)
+            .map(|range| {
+                let (part, after) = std::mem::take(&mut rest).split_at_mut(range.len() * hidden);
+                rest = after;
+                (range, part)
+            })
+            .collect();
+        let texts = parts.into_par_iter().zip(d_query.par_chunks_exact_mut(hidden));
+        let texts = texts.zip(read.par_chunks_exact(width).zip(d_read.par_chunks_exact(width)));
+        texts.for_each(|(((range, dx), dq), (read, d_read))| {
+            let (x, a) = (&rows[range.start * hidden..range.end * hidden], &attention[range]);
+            let parts = read.chunks_exact(hidden).zip(d_read.chunks_exact(hidden));
+            for (pool, (y, dy)) in self.pools.iter().zip(parts) {
+                match pool {
+                    Pool::First => ops::add(&mut dx[..hidden], dy),
+                    Pool::Last => {
+                        let last = dx.len() - hidden;
+                        ops::add(&mut dx[last..], dy);
+                    }
+                    Pool::Mean => pooling::mean_backward(dy, dx),
+                    Pool::Max => pooling::max_backward(x, dy, dx),
+                    Pool::Query => pooling::query_backward(x, self.query_of(p), a, y, dy, dx, dq),
+                    Pool::Embeddings => {}
+                }
+            }
+        });
+        if let Some(d) = self.query.and_then(|query| gradients.of(query)) {
+            d_query.chunks_exact(hidden).for_each(|dq| ops::add(d, dq));
+        }
+        let embeddings = self.pools.iter().position(|pool| *pool == Pool::Embeddings);
+        if let (Some(place), Some(d_words)) = (embeddings, gradients.of(self.words)) {
+            for (text, d_read) in p.batch.text_ranges().zip(d_read.chunks_exact(width)) {
+                let dy = &d_read[place * hidden..][..hidden];
+                self.mean_of_words_backward(p, text, dy, d_words);
+            }
+        }
+    }
+
+    fn query_of<'a>(&self, p: Pass<'a>) -> &'a [f32] {
+        self.query.map_or(&[], |query| query.of(p.values))
+    }
+
+    fn mean_of_words(&self, p: Pass, text: Range<usize>, y: &mut [f32]) {
+        let words = self.words.of(p.values);
+        let own = self.own(p, text);
+        let share = 1.0 / own.clone().count().max(1) as f32;
+        y.fill(0.0);
+        for t in own {
+            ops::add(y, &words[p.batch.tokens()[t] as usize * self.hidden..][..self.hidden]);
+        }
+        y.iter_mut().for_each(|y| *y *= share);
+    }
+
+    fn mean_of_words_backward(&self, p: Pass, text: Range<usize>, dy: &[f32], d_words: &mut [f32]) {
+        let own = self.own(p, text);
+        let share = 1.0 / own.clone().count().max(1) as f32;
+        // A padding token's word embedding is not trained, as in PyTorch.
+        for id in own.map(|t| p.batch.tokens()[t]).filter(|id| Some(*id) != self.pad) {
+            let row = &mut d_words[id as usize * self.hidden..][..self.hidden];
+            row.iter_mut().zip(dy).for_each(|(d, dy)| *d += share * dy);
+        }
+    }
+}
+
+/// Where each text's rows lie.
+fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(ends).map(|(start, end)| start..*end)
+}

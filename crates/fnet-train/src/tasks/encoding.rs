@@ -1,0 +1,184 @@
+//! What a row becomes on its way into a model: the token ids of its texts.
+
+use fnet_encoder::{Batch, ModelConfig, Padding, Pairs, Pool};
+use serde::{Deserialize, Serialize};
+
+use super::rows::Row;
+use crate::error::Result;
+use crate::tokenizer::Tokenizer;
+
+/// What becomes of a text that is longer than the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Long {
+    /// It is read in windows, and what is read of it is read of all of them
+    Windows,
+    /// Its end is left out
+    Cut,
+}
+
+impl Long {
+    /// Windows wherever more than a text's ends is read.
+    pub fn usual(config: &ModelConfig) -> Self {
+        let ends = |pool: &Pool| matches!(pool, Pool::First | Pool::Last);
+        if config.classifier_pooling.pools().iter().all(ends) { Self::Cut } else { Self::Windows }
+    }
+}
+
+/// One text as the model reads it, or two texts that are read together: one sequence, or several windows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Text {
+    /// Token ids of all windows, each with special tokens.
+    pub tokens: Vec<u32>,
+    /// Segment ids.
+    pub segments: Vec<u32>,
+    /// Where each window ends among the tokens.
+    pub ends: Vec<u32>,
+}
+
+impl Text {
+    /// A text of one sequence.
+    pub fn whole(tokens: Vec<u32>, segments: Vec<u32>) -> Self {
+        let ends = vec![tokens.len() as u32];
+        Self { tokens, segments, ends }
+    }
+
+    /// Where window `i` lies among the tokens.
+    pub fn window(&self, i: usize) -> std::ops::Range<usize> {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        start as usize..self.ends[i] as usize
+    }
+
+    /// Appends the text to a batch, all its windows or those that are named.
+    pub fn push_to(&self, batch: &mut Batch, windows: impl IntoIterator<Item = usize>) {
+        let windows = windows.into_iter().map(|i| self.window(i));
+        batch.push_windows(windows.map(|w| (&self.tokens[w.clone()], &self.segments[w])));
+    }
+}
+
+/// One example: a text, a pair read together, or the two texts of a pair apart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Example {
+    /// What goes through the model.
+    pub texts: Vec<Text>,
+    /// Class id or number; NaN where there is none.
+    pub label: f32,
+}
+
+impl Example {
+    /// Tokens of all its texts.
+    pub fn tokens(&self) -> usize {
+        self.texts.iter().map(|text| text.tokens.len()).sum()
+    }
+
+    /// Appends its texts to a batch.
+    pub fn push_to(&self, batch: &mut Batch) {
+        self.texts.iter().for_each(|text| text.push_to(batch, 0..text.ends.len()));
+    }
+}
+
+/// How rows are encoded for a model.
+pub struct Encoding<'a> {
+    /// Splits texts into tokens.
+    pub tokenizer: &'a Tokenizer,
+    /// Longest sequence in tokens.
+    pub longest: usize,
+    /// Whether sequences are filled up to `longest`.
+    pub padding: Padding,
+    /// How the texts of a pair meet.
+    pub pairs: Pairs,
+    /// What becomes of longer texts.
+    pub long: Long,
+}
+
+/// An example, and what was done because it was long.
+pub struct Encoded {
+    /// The example.
+    pub example: Example,
+    /// Whether its end was left out.
+    pub cut: bool,
+    /// Whether a text of it is read in windows.
+    pub windowed: bool,
+}
+
+/// How many examples were longer than the model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LongOnes {
+    /// Those whose end was left out.
+    pub cut: usize,
+    /// Those with a text that is read in windows.
+    pub windowed: usize,
+}
+
+impl LongOnes {
+    /// Counts an example.
+    pub fn take(&mut self, Encoded { example, cut, windowed }: Encoded) -> Example {
+        self.cut += usize::from(cut);
+        self.windowed += usize::from(windowed);
+        example
+    }
+
+    /// What was done with them, of so many examples; `None` where there were none.
+    pub fn sentence(&self, all: usize, longest: usize) -> Option<String> {
+        let said = |count: usize, what: &str| format!("{count} of {all} examples {what} {longest} tokens");
+        match (self.cut, self.windowed) {
+            (0, 0) => None,
+            (0, count) => Some(said(count, "are read in windows of the model's")),
+            (count, _) => Some(said(count, "were cut to the model's")),
+        }
+    }
+}
+
+impl Encoding<'_> {
+    /// Encodes a row.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot write a text.
+    pub fn encode(&self, row: &Row, label: f32) -> Result<Encoded> {
+        let first = self.tokenizer.encode(&row.first)?;
+        let second = row.second.as_ref().map(|s| self.tokenizer.encode(s)).transpose()?;
+        let (mut texts, mut cut) = (Vec::new(), false);
+        match second {
+            Some(second) if self.pairs == Pairs::Together => {
+                texts.push(self.sequence(&first, Some(&second), &mut cut));
+            }
+            second => {
+                for ids in [Some(first), second].into_iter().flatten() {
+                    texts.push(self.text(&ids, &mut cut));
+                }
+            }
+        }
+        let windowed = texts.iter().any(|text| text.ends.len() > 1);
+        Ok(Encoded { example: Example { texts, label }, cut, windowed })
+    }
+
+    /// One text: a sequence, or windows of equal length.
+    fn text(&self, ids: &[u32], cut: &mut bool) -> Text {
+        let room = self.longest.saturating_sub(2).max(1);
+        let windows = if self.long == Long::Windows { ids.len().div_ceil(room).max(1) } else { 1 };
+        let mut whole = Text::default();
+        for i in 0..windows {
+            let part = &ids[ids.len() * i / windows..ids.len() * (i + 1) / windows];
+            let window = self.sequence(part, None, cut);
+            whole.tokens.extend(window.tokens);
+            whole.segments.extend(window.segments);
+            whole.ends.push(whole.tokens.len() as u32);
+        }
+        whole
+    }
+
+    fn sequence(&self, first: &[u32], second: Option<&[u32]>, cut: &mut bool) -> Text {
+        let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+        *cut |= self.tokenizer.assemble(first, second, self.longest, &mut tokens, &mut segments);
+        self.pad(&mut tokens, &mut segments);
+        Text::whole(tokens, segments)
+    }
+
+    /// Fills a sequence up where padding is fixed.
+    pub fn pad(&self, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
+        if self.padding == Padding::Fixed {
+            tokens.resize(self.longest, self.tokenizer.special().pad);
+            segments.resize(self.longest, 0);
+        }
+    }
+}
