@@ -35,7 +35,7 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `classifier_pooling`, `classifier_pairs`, `mixers` and `reservoir` are ours; Transformers ignores them. Keys that are not listed are
+/// `padding`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `mixers` and `reservoir` are ours; Transformers ignores them. Keys that are not listed are
 /// kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -79,6 +79,9 @@ pub struct ModelConfig {
     /// How the texts of a pair meet (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_pairs: Pairs,
+    /// Whether a classifier hears a second opinion on each text, from its words alone (ours).
+    #[serde(skip_serializing_if = "is_default")]
+    pub classifier_bag: bool,
     /// The mixer of each layer (ours); empty means `fourier` everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mixers: Vec<MixerKind>,
@@ -142,6 +145,7 @@ impl Default for ModelConfig {
             padding: Padding::Own,
             classifier_pooling: Pooling::default(),
             classifier_pairs: Pairs::default(),
+            classifier_bag: false,
             mixers: Vec::new(),
             num_attention_heads: None,
             reservoir: None,

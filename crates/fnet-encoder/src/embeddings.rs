@@ -1,9 +1,15 @@
+use crate::ModelConfig;
 use crate::dropout_sites;
 use crate::gemm::{Matrix, Out};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops::{embedding, layer_norm};
 use crate::parameters::{Gradients, Tensor};
 use crate::workspace::{Workspace, set_len};
+
+/// Name of the word embeddings' tensor.
+pub(crate) fn words_name(config: &ModelConfig) -> String {
+    format!("{}.embeddings.word_embeddings.weight", config.prefix())
+}
 
 /// Word, position and segment embeddings, layer norm, dropout; in FNet a projection before dropout.
 pub(crate) struct Embeddings {
@@ -20,7 +26,7 @@ impl Embeddings {
     pub fn new(b: &mut Builder) -> Self {
         let (c, name) = (b.config, format!("{}.embeddings", b.config.prefix()));
         let width = c.hidden_size;
-        let words = b.table(&format!("{name}.word_embeddings.weight"), c.vocab_size, width);
+        let words = b.table(&words_name(c), c.vocab_size, width);
         let pad = c.pad_token_id.filter(|pad| (*pad as usize) < c.vocab_size);
         if let Some(pad) = pad {
             b.parameters.start_row_at_zero(words, pad as usize);

@@ -1,4 +1,4 @@
-use crate::embeddings::Embeddings;
+use crate::embeddings::{Embeddings, words_name};
 use crate::encoder::Layer;
 use crate::gemm::{Precision, Products};
 use crate::heads::{Back, ClassTargets, Classifier, Head, MlmHead, MlmTargets, Pooler};
@@ -81,7 +81,7 @@ impl Model {
         let embeddings = Embeddings::new(&mut b);
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let pooler = Pooler::new(&mut b, head, embeddings.words);
+        let pooler = Pooler::new(&mut b, embeddings.words);
         let (mut mlm, mut classifier) = (None, None);
         if head.predicts_tokens() {
             mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
@@ -92,7 +92,7 @@ impl Model {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
         let (products, recompute) = (Products::new(Precision::F32), false);
-        Ok(Self {
+        let mut model = Self {
             config,
             head,
             parameters,
@@ -103,7 +103,14 @@ impl Model {
             classifier,
             products,
             recompute,
-        })
+        };
+        if !model.reads_layers() {
+            let words = words_name(&model.config);
+            let encoder = format!("{}.", model.config.prefix());
+            let unread = |name: &str| name.starts_with(&encoder) && !name.contains(".pooler.") && name != words;
+            model.parameters.freeze_where(unread);
+        }
+        Ok(model)
     }
 
     /// Shape and settings.
@@ -200,6 +207,8 @@ impl Model {
     /// and is run by what reads its output, at the tokens that are read: masked places, those of the
     /// readout, or all.
     ///
+    /// Where nothing reads the layers, as in a classifier that reads word embeddings alone, none runs.
+    ///
     /// With `dropout` this is a training step and every layer's activations are kept for the backward
     /// pass; without it the layers share their buffers. Use a rate of 0 to train without dropout.
     ///
@@ -213,12 +222,20 @@ impl Model {
     ) -> Result<(), EncoderError> {
         self.check(batch)?;
         let pass = self.pass(batch, dropout);
+        if !self.reads_layers() {
+            return Ok(());
+        }
         self.embeddings.forward(pass, w);
         let (last, others) = self.ends();
         for (i, layer) in others.iter().enumerate() {
             layer.forward(pass, w, self.slot(pass, i))?;
         }
         last.forward_mixing(pass, w, self.slot(pass, others.len()))
+    }
+
+    /// Whether anything is read of the layers.
+    fn reads_layers(&self) -> bool {
+        self.classifier.is_none() || self.mlm.is_some() || self.pooler.readout.rows_of_a_text() != Some(0)
     }
 
     /// The last layer and those before it.
@@ -231,8 +248,11 @@ impl Model {
         if pass.dropout.is_some() { layer } else { 0 }
     }
 
-    /// The end of the last layer, into `w.rows`.
+    /// The end of the last layer, into `w.rows`; nothing where no layer has run.
     fn forward_rows(&self, pass: Pass, places: &[u32], w: &mut Workspace) {
+        if !self.reads_layers() {
+            return w.rows.clear();
+        }
         let (last, others) = self.ends();
         last.forward_rows(pass, w, self.slot(pass, others.len()), places);
     }
@@ -245,6 +265,9 @@ impl Model {
         gradients: &mut Gradients,
         w: &mut Workspace,
     ) -> Result<(), EncoderError> {
+        if !self.reads_layers() {
+            return Ok(());
+        }
         let (last, others) = self.ends();
         // Below the first trained tensor there is nothing to do.
         let learns = |tensors: usize| self.parameters.any_trainable(tensors);
@@ -264,7 +287,8 @@ impl Model {
         Ok(())
     }
 
-    /// The last layer's output for all tokens, `[tokens, hidden]`, after a forward pass without dropout.
+    /// The last layer's output for all tokens, `[tokens, hidden]`, after a forward pass without dropout; empty where
+    /// no layer has run.
     pub fn hidden<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
         let places: Vec<u32> = (0..batch.tokens().len() as u32).collect();
         self.forward_rows(self.pass(batch, None), &places, w);
@@ -272,7 +296,7 @@ impl Model {
     }
 
     /// The last layer's output for the first token of each sequence, `[sequences, hidden]`, after a
-    /// forward pass without dropout.
+    /// forward pass without dropout; empty where no layer has run.
     pub fn first_tokens<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
         let places: Vec<u32> = batch.ranges().map(|range| range.start as u32).collect();
         self.forward_rows(self.pass(batch, None), &places, w);
@@ -310,7 +334,8 @@ impl Model {
         }
         let pass = self.pass(batch, dropout);
         self.forward_heads(pass, &[], true, w);
-        classifier.forward(pass, &self.pooler, &w.rows, &mut w.classifier);
+        classifier.forward(pass, &self.pooler, &w.rows, &mut w.classifier, &mut w.bag);
+        classifier.answer(&mut w.classifier, &w.bag);
         &w.classifier.logits
     }
 
@@ -459,13 +484,11 @@ impl Model {
             losses[0] = head.loss(pass, rows, &targets.labels, &mut w.mlm, back);
         }
         if let Some((classifier, targets, scale)) = classes {
-            let (head, d_rows, partial) = (&mut w.classifier, d_text_rows, &mut w.scratch.partial);
-            classifier.forward(pass, &self.pooler, text_rows, head);
-            losses[1] = Classifier::loss(targets, scale, head);
-            if let Some(gradients) = gradients.as_mut() {
-                let back = Back { scale, gradients, d_rows, partial };
-                classifier.backward(pass, &self.pooler, text_rows, head, back);
-            }
+            let (head, bag, d_rows) = (&mut w.classifier, &mut w.bag, d_text_rows);
+            let partial = &mut w.scratch.partial;
+            classifier.forward(pass, &self.pooler, text_rows, head, bag);
+            let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
+            losses[1] = classifier.loss(pass, &self.pooler, text_rows, targets, head, bag, back);
         }
         if let Some(gradients) = &mut gradients {
             let places = std::mem::take(&mut w.places);

@@ -1,4 +1,4 @@
-use std::ops::Range;
+use std::ops::{Range, RangeFrom};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +17,8 @@ pub struct TensorInfo {
     pub trainable: bool,
     /// Whether weight decay applies: not to biases and norms.
     pub decays: bool,
+    /// Factor of the learning rate.
+    pub rate: f32,
 }
 
 impl TensorInfo {
@@ -140,9 +142,15 @@ impl Parameters {
             offset,
             trainable: true,
             decays: matches!(init, Init::Normal(_)),
+            rate: 1.0,
         });
         self.inits.push((init, None));
         Tensor { offset, len: shape.iter().product(), index: self.table.len() - 1 }
+    }
+
+    /// Multiplies the learning rate of some tensors.
+    pub(crate) fn learn_faster(&mut self, tensors: RangeFrom<usize>, rate: f32) {
+        self.table[tensors].iter_mut().for_each(|tensor| tensor.rate *= rate);
     }
 
     /// Has a row of a matrix start at zero.
@@ -210,6 +218,14 @@ impl Parameters {
     pub fn get_mut(&mut self, name: &str) -> Option<&mut [f32]> {
         let info = self.table.iter().find(|t| t.name == name)?;
         Some(&mut self.values[info.range()])
+    }
+
+    /// Copies one tensor's values into another of its shape.
+    pub(crate) fn copy(&mut self, from: &str, to: &str) {
+        let range = |name| self.table.iter().find(|t| t.name == name).map(TensorInfo::range);
+        if let (Some(from), Some(to)) = (range(from), range(to)) {
+            self.values.copy_within(from, to.start);
+        }
     }
 
     /// Number of weights.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::ModelConfig;
 use crate::modules::{Builder, Pass};
 use crate::ops::{self, pooling};
 use crate::parameters::{Gradients, Tensor};
@@ -25,6 +26,12 @@ impl Readout {
         let query = pools.contains(&Pool::Query);
         let query = query.then(|| b.table(&format!("{}.pooler.query", b.config.prefix()), 1, hidden));
         Self { pools, query, words, hidden, pad: b.config.pad_token_id }
+    }
+
+    /// The mean of the word vectors in a table of its own.
+    pub fn of_words(config: &ModelConfig, words: Tensor) -> Self {
+        let (pools, hidden, pad) = (vec![Pool::Embeddings], config.hidden_size, config.pad_token_id);
+        Self { pools, query: None, words, hidden, pad }
     }
 
     /// Values that are read of a text.

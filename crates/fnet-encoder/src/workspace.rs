@@ -34,6 +34,7 @@ pub struct Workspace {
     pub(crate) places: Vec<u32>,
     pub(crate) mlm: HeadActivations,
     pub(crate) classifier: HeadActivations,
+    pub(crate) bag: BagActivations,
 }
 
 /// A layer norm's input and statistics: its output is cheap to compute again.
@@ -126,6 +127,15 @@ pub(crate) struct ReadoutActivations {
     pub d_query: Vec<f32>,
 }
 
+/// What the second opinion keeps.
+#[derive(Debug, Default)]
+pub(crate) struct BagActivations {
+    pub readout: ReadoutActivations,
+    /// Logits, then their gradient.
+    pub logits: Vec<f32>,
+    pub losses: Vec<RowLoss>,
+}
+
 impl ReadoutActivations {
     fn bytes(&self) -> usize {
         let floats = [&self.read, &self.d_read, &self.attention, &self.d_query];
@@ -164,6 +174,9 @@ impl Workspace {
             + norms.map(|n| 4 * n.input.capacity() + size_of::<Stats>() * n.stats.capacity()).sum::<usize>()
             + heads.iter().map(|head| size_of::<RowLoss>() * head.losses.capacity()).sum::<usize>()
             + self.classifier.readout.bytes()
+            + self.bag.readout.bytes()
+            + size_of::<f32>() * self.bag.logits.capacity()
+            + size_of::<RowLoss>() * self.bag.losses.capacity()
             + size_of::<u32>() * self.places.capacity()
             + self.scratch.buffers.bytes()
             + self.layers.iter().map(|layer| layer.mixer.bytes()).sum::<usize>()

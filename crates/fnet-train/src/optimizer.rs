@@ -85,6 +85,7 @@ impl AdamW {
             let range = tensor.range();
             let kept = first..first + range.len();
             first = kept.end;
+            let learning_rate = learning_rate * tensor.rate;
             let update = Update {
                 beta1: self.beta1,
                 beta2: self.beta2,

@@ -1,8 +1,9 @@
-//! Where the training of towers that are compared by cosine begins: in closed form, with whitened vectors.
+//! Where the training of towers begins: in closed form, with whitened vectors and their cosine.
 //!
 //! What an encoder says of texts differs most along a few directions that mean little, and cosines see nothing
 //! else. Whitening (Su et al. 2021) takes `z = L⁻¹ (x - mean)` with `L Lᵀ` the covariance of the training texts, so
-//! that every direction counts the same. The line from cosines to labels then follows by least squares.
+//! that every direction counts the same. From cosines to numbers leads the line of least squares, to classes linear
+//! discriminant analysis (Hastie et al. 2009, section 4.3); all else that the output layer sees starts without weight.
 
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 
@@ -15,58 +16,94 @@ const MOST_EXAMPLES: usize = 4_000;
 /// Added to the covariance's diagonal, as a part of its mean: directions that few texts use stay small.
 const RIDGE: f64 = 0.01;
 
-/// Sets the pooler and the output of a model whose towers are compared by cosine; others stay as they are.
+/// Sets the pooler and the output layer of a model that reads pairs in towers; others stay as they are.
 ///
 /// # Errors
 /// If an example does not fit the model.
 pub fn start(model: &mut Model, examples: &[Example], w: &mut Workspace) -> Result<()> {
-    let compares = model.head() == Head::Regression && model.config().classifier_pairs != Pairs::Together;
-    if !compares || examples.is_empty() {
+    if model.config().classifier_pairs == Pairs::Together || examples.is_empty() {
         return Ok(());
     }
     let step = examples.len().div_ceil(MOST_EXAMPLES);
     let sample: Vec<Example> = examples.iter().step_by(step).cloned().collect();
+    whiten_pooler(model, &sample, w)?;
+    let outputs = model.head().outputs();
+    set_output(model, &vec![(1.0, 0.0); outputs]);
+    let cosines = predict(model, &sample, INFERENCE_TOKENS, w, |_| {})?;
+    let points = cosines.chunks_exact(outputs).zip(&sample);
+    let points: Vec<_> = points.map(|(y, example)| (f64::from(y[0]), example.label)).collect();
+    let lines = match model.head() {
+        Head::Regression => vec![line(&points)],
+        _ => discriminants(&points, outputs),
+    };
+    set_output(model, &lines);
+    Ok(())
+}
+
+/// Has the pooler whiten each vector that is read of a text.
+fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Result<()> {
     let (width, hidden) = (model.pooled_width(), model.config().hidden_size);
     let mut texts = Vec::new();
-    run_batches(model, &sample, INFERENCE_TOKENS, w, |batch, _, w| {
+    run_batches(model, sample, INFERENCE_TOKENS, w, |batch, _, w| {
         texts.extend_from_slice(model.pooled(batch, w));
         Ok(())
     })?;
-    let prefix = format!("{}.pooler.dense", model.config().model_type);
+    let name = format!("{}.pooler.dense", model.config().model_type);
     for first in (0..width).step_by(hidden) {
         let Some((weight, bias)) = whiten(&texts, width, first, hidden) else { continue };
-        let parameters = model.parameters_mut();
-        if let Some(matrix) = parameters.get_mut(&format!("{prefix}.weight")) {
+        if let Some(matrix) = model.parameters_mut().get_mut(&format!("{name}.weight")) {
             for (row, values) in matrix.chunks_exact_mut(width).skip(first).zip(weight.chunks_exact(hidden)) {
                 row.fill(0.0);
                 row[first..first + hidden].copy_from_slice(values);
             }
         }
-        if let Some(vector) = parameters.get_mut(&format!("{prefix}.bias")) {
+        if let Some(vector) = model.parameters_mut().get_mut(&format!("{name}.bias")) {
             vector[first..first + hidden].copy_from_slice(&bias);
         }
     }
-    set_line(model, 1.0, 0.0);
-    let cosines = predict(model, &sample, INFERENCE_TOKENS, w, |_| {})?;
-    let (slope, offset) = line(cosines.iter().zip(&sample).map(|(x, e)| (f64::from(*x), f64::from(e.label))));
-    set_line(model, slope as f32, offset as f32);
     Ok(())
 }
 
-fn set_line(model: &mut Model, slope: f32, offset: f32) {
-    for (name, value) in [("classifier.weight", slope), ("classifier.bias", offset)] {
-        if let Some(values) = model.parameters_mut().get_mut(name) {
-            values.fill(value);
+/// Has each output be a line of the cosine, the last of what it sees: slope and offset.
+fn set_output(model: &mut Model, lines: &[(f64, f64)]) {
+    if let Some(weight) = model.parameters_mut().get_mut("classifier.weight") {
+        let inputs = weight.len() / lines.len().max(1);
+        weight.fill(0.0);
+        for (row, line) in weight.chunks_exact_mut(inputs).zip(lines) {
+            row[inputs - 1] = line.0 as f32;
         }
+    }
+    if let Some(bias) = model.parameters_mut().get_mut("classifier.bias") {
+        bias.iter_mut().zip(lines).for_each(|(b, line)| *b = line.1 as f32);
     }
 }
 
+/// Line of each class by linear discriminant analysis of one value: `x mean / variance + ln(share) - mean² / (2
+/// variance)`, with the variance inside the classes.
+fn discriminants(points: &[(f64, f32)], classes: usize) -> Vec<(f64, f64)> {
+    let n = points.len().max(1) as f64;
+    let (mut counts, mut means) = (vec![0.0; classes], vec![0.0; classes]);
+    for (x, class) in points {
+        counts[*class as usize] += 1.0;
+        means[*class as usize] += x;
+    }
+    means.iter_mut().zip(&counts).for_each(|(mean, count)| *mean /= f64::max(*count, 1.0));
+    let variance = points.iter().map(|(x, class)| (x - means[*class as usize]).powi(2)).sum::<f64>() / n;
+    let variance = variance.max(1e-6);
+    let of_class = |(mean, count): (&f64, &f64)| {
+        // A class without rows is as likely as one with half of a row.
+        (mean / variance, (count.max(0.5) / n).ln() - mean * mean / (2.0 * variance))
+    };
+    means.iter().zip(&counts).map(of_class).collect()
+}
+
 /// Slope and offset of the line through points, by least squares; flat where they stand above each other.
-fn line(points: impl Iterator<Item = (f64, f64)> + Clone) -> (f64, f64) {
-    let n = points.clone().count().max(1) as f64;
-    let (x_mean, y_mean) = points.clone().fold((0.0, 0.0), |(a, b), (x, y)| (a + x / n, b + y / n));
-    let (xx, xy) = points.fold((0.0, 0.0), |(xx, xy), (x, y)| {
-        (xx + (x - x_mean).powi(2), xy + (x - x_mean) * (y - y_mean))
+fn line(points: &[(f64, f32)]) -> (f64, f64) {
+    let n = points.len().max(1) as f64;
+    let (x_sum, y_sum) = points.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + f64::from(*y)));
+    let (x_mean, y_mean) = (x_sum / n, y_sum / n);
+    let (xx, xy) = points.iter().fold((0.0, 0.0), |(xx, xy), (x, y)| {
+        (xx + (x - x_mean).powi(2), xy + (x - x_mean) * (f64::from(*y) - y_mean))
     });
     let slope = if xx > 0.0 { xy / xx } else { 0.0 };
     (slope, y_mean - slope * x_mean)
@@ -173,8 +210,19 @@ mod tests {
 
     #[test]
     fn a_line_through_points() {
-        let (slope, offset) = line([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)].into_iter());
+        let (slope, offset) = line(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]);
         assert!((slope - 2.0).abs() < 1e-12 && (offset - 1.0).abs() < 1e-12);
-        assert_eq!(line([(1.0, 1.0), (1.0, 3.0)].into_iter()), (0.0, 2.0));
+        assert_eq!(line(&[(1.0, 1.0), (1.0, 3.0)]), (0.0, 2.0));
+    }
+
+    #[test]
+    fn classes_meet_where_both_are_as_likely() {
+        let points = [(-1.0, 0.0), (0.0, 0.0), (1.0, 1.0), (2.0, 1.0)];
+        let lines = discriminants(&points, 3);
+        let at = |x: f64| lines.iter().map(|l| l.0 * x + l.1).collect::<Vec<_>>();
+        assert!((at(0.5)[0] - at(0.5)[1]).abs() < 1e-9, "{:?}", at(0.5));
+        assert!(at(0.0)[0] > at(0.0)[1] && at(1.0)[1] > at(1.0)[0]);
+        assert!(at(0.0)[2].is_finite());
+        assert!(discriminants(&[(1.0, 0.0), (1.0, 1.0)], 2).iter().all(|l| l.0.is_finite() && l.1.is_finite()));
     }
 }

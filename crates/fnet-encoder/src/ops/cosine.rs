@@ -6,22 +6,33 @@ const SHORTEST: f32 = 1e-8;
 /// From `x` `[2 pairs, width]`, u and v one after another, to `y` `[pairs]`.
 pub fn forward(x: &[f32], width: usize, y: &mut [f32]) {
     for (pair, y) in x.chunks_exact(2 * width).zip(y) {
-        let (u, v) = pair.split_at(width);
-        *y = dot(u, v) / (length(u) * length(v));
+        *y = of_pair(pair);
     }
 }
 
-/// Fills `dx` from `x`, `y` of the forward pass, and `dy`: `du = dy (v / (|u| |v|) - y u / |u|^2)`.
+/// Fills `dx` from `x`, `y` of the forward pass, and `dy`.
 pub fn backward(x: &[f32], y: &[f32], dy: &[f32], width: usize, dx: &mut [f32]) {
+    dx.fill(0.0);
     let pairs = x.chunks_exact(2 * width).zip(dx.chunks_exact_mut(2 * width));
     for ((pair, d_pair), (y, dy)) in pairs.zip(y.iter().zip(dy)) {
-        let (u, v) = pair.split_at(width);
-        let (du, dv) = d_pair.split_at_mut(width);
-        let (u_length, v_length) = (length(u), length(v));
-        for (d, own, other, own_length) in [(du, u, v, u_length), (dv, v, u, v_length)] {
-            for ((d, own), other) in d.iter_mut().zip(own).zip(other) {
-                *d = dy * (other / (u_length * v_length) - y * own / (own_length * own_length));
-            }
+        add_gradient(pair, *y, *dy, d_pair);
+    }
+}
+
+/// The cosine of `pair`, u and v one after another.
+pub fn of_pair(pair: &[f32]) -> f32 {
+    let (u, v) = pair.split_at(pair.len() / 2);
+    dot(u, v) / (length(u) * length(v))
+}
+
+/// `du += dy (v / (|u| |v|) - y u / |u|^2)`, and the same for v.
+pub fn add_gradient(pair: &[f32], y: f32, dy: f32, d_pair: &mut [f32]) {
+    let (u, v) = pair.split_at(pair.len() / 2);
+    let (du, dv) = d_pair.split_at_mut(pair.len() / 2);
+    let (u_length, v_length) = (length(u), length(v));
+    for (d, own, other, own_length) in [(du, u, v, u_length), (dv, v, u, v_length)] {
+        for ((d, own), other) in d.iter_mut().zip(own).zip(other) {
+            *d += dy * (other / (u_length * v_length) - y * own / (own_length * own_length));
         }
     }
 }

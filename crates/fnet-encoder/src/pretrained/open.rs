@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::weight_files::WeightFiles;
 use super::{CONFIG_FILE, TIED_BIAS};
-use crate::heads::UNTIED_BIAS;
+use crate::embeddings::words_name;
+use crate::heads::{BAG_WORDS, UNTIED_BIAS};
 use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
 
 /// What opening a folder found beside the tensors it wanted.
@@ -180,7 +181,7 @@ impl Files {
     /// The model without its weights, and which of them there are.
     fn shape(&self, head: Head) -> Result<(Model, Report), EncoderError> {
         let config = &self.config;
-        let words = &format!("{}.embeddings.word_embeddings.weight", config.prefix());
+        let words = &words_name(config);
         let Some(shape) = self.weights.shape(words) else { return Err(self.error(format!("lacks {words}"))) };
         let expected = [config.vocab_size, config.hidden_size];
         if shape != expected {
@@ -244,6 +245,7 @@ impl Files {
         let parameters = model.parameters_mut();
         parameters.allocate();
         parameters.start_where(seed, |info| !self.has(info));
+        let has_bag = report.missing.iter().any(|name| name == BAG_WORDS);
         let table = parameters.table().to_vec();
         let mut rest = parameters.values_mut();
         let mut tensors = Vec::with_capacity(table.len());
@@ -255,6 +257,9 @@ impl Files {
             }
         }
         tensors.into_par_iter().try_for_each(|(info, values)| self.weights.read(info, values))?;
+        if has_bag {
+            model.parameters_mut().copy(&words_name(&self.config), BAG_WORDS);
+        }
         Ok(model)
     }
 }

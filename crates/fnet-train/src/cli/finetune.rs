@@ -72,6 +72,9 @@ pub struct Settings {
     /// symmetric-towers, where their order means nothing
     #[arg(long, value_parser = parse_name::<Pairs>)]
     pub pairs: Option<Pairs>,
+    /// Whether a classifier of single texts hears a second opinion, from their words alone
+    #[arg(long, value_name = "true|false")]
+    pub bag: Option<bool>,
     /// What becomes of texts longer than the model; by default windows wherever more than a text's ends is read
     #[arg(long, value_enum)]
     pub long: Option<Long>,
@@ -133,6 +136,7 @@ impl Settings {
         let (pooling, pairs) = usual_readout(task, is_pair, self.regression);
         self.pooling.get_or_insert_with(|| pooling);
         self.pairs.get_or_insert(pairs);
+        self.bag.get_or_insert(!is_pair);
         if !is_pair && self.pairs != Some(Pairs::Together) {
             return Err(Error::usage("--pairs: the rows have one text, towers need two"));
         }
@@ -324,6 +328,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
             config.classifier_pooling = pooling.clone();
         }
         config.classifier_pairs = settings.pairs.unwrap_or_default();
+        config.classifier_bag = settings.bag.unwrap_or_default();
     })?;
     // The heads of pretraining are left behind as a matter of course.
     let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();

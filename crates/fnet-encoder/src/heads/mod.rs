@@ -1,0 +1,104 @@
+//! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
+
+mod bag;
+mod classifier;
+mod comparison;
+mod mlm;
+mod pooler;
+
+use crate::loss::Loss;
+use crate::ops::softmax_cross_entropy::{self, RowLoss};
+use crate::ops::mse;
+use crate::parameters::Gradients;
+use crate::workspace::set_len;
+
+pub(crate) use bag::BAG_WORDS;
+pub(crate) use classifier::Classifier;
+pub(crate) use mlm::{LOGIT_ROWS, MlmHead, UNTIED_BIAS};
+pub(crate) use pooler::Pooler;
+
+/// What a model predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// Nothing: hidden states alone.
+    Encoder,
+    /// The token at masked places.
+    MaskedLm,
+    /// The token at masked places, and whether a sequence's two segments belong together as they stand:
+    /// class 0 where they do (next sentence prediction, Devlin et al. 2019, section 3.1, and its kin).
+    PreTraining,
+    /// Whether a sequence's two segments belong together: class 0 where they do.
+    NextSentence,
+    /// A class of each sequence.
+    Classification {
+        /// Number of classes, at least 1.
+        labels: usize,
+    },
+    /// A number for each sequence.
+    Regression,
+}
+
+impl Head {
+    /// Whether tokens at masked places are predicted.
+    pub fn predicts_tokens(self) -> bool {
+        matches!(self, Self::MaskedLm | Self::PreTraining)
+    }
+
+    /// Width of the output for a whole sequence; 0 where there is none.
+    pub fn outputs(self) -> usize {
+        match self {
+            Self::Encoder | Self::MaskedLm => 0,
+            Self::PreTraining | Self::NextSentence => 2,
+            Self::Classification { labels } => labels,
+            Self::Regression => 1,
+        }
+    }
+}
+
+/// The masked tokens of a batch and what stood there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MlmTargets {
+    /// Places among the batch's packed tokens.
+    pub places: Vec<u32>,
+    /// The original token of each place.
+    pub labels: Vec<u32>,
+}
+
+/// What each example of a batch should be predicted as: each text, or each pair of texts in towers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ClassTargets<'a> {
+    /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) where there is none.
+    Classes(&'a [u32]),
+    /// Numbers.
+    Values(&'a [f32]),
+}
+
+impl ClassTargets<'_> {
+    /// The loss of `logits`, which turn into its gradient times `scale`.
+    fn loss(self, logits: &mut [f32], scale: f32, losses: &mut Vec<RowLoss>) -> Loss {
+        let mut loss = Loss::default();
+        match self {
+            ClassTargets::Classes(labels) => {
+                set_len(losses, labels.len());
+                softmax_cross_entropy::forward_backward(logits, &[], labels, scale, losses);
+                loss.add_rows(losses);
+            }
+            ClassTargets::Values(values) => {
+                loss.sum = mse::forward_backward(logits, values, scale);
+                loss.count = values.len();
+            }
+        }
+        loss
+    }
+}
+
+/// Where a head's backward pass leaves its gradients.
+pub(crate) struct Back<'a, 'b> {
+    /// Factor of the summed loss.
+    pub scale: f32,
+    pub gradients: &'a mut Gradients<'b>,
+    /// Of the rows that the head reads.
+    pub d_rows: &'a mut [f32],
+    /// Sums over blocks of rows.
+    pub partial: &'a mut Vec<f32>,
+}
