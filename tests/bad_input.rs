@@ -106,23 +106,28 @@ fn rows_and_labels() {
 }
 
 #[test]
-fn a_long_text_is_cut_counted_and_said_once() {
+fn a_long_text_is_counted_and_said_once() {
     let place = with_model();
     let folder = place.path();
     let long = "word ".repeat(100);
     let rows: String = (0..20).map(|i| format!("{long}\t{}\n", i % 2)).collect();
     write(folder, "long.tsv", format!("text\tlabel\n{rows}"));
-    let output = fnet(
-        folder,
-        "finetune --model model --train long.tsv --text text --label label --epochs 1 --out run",
-    )
-    .output()
-    .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    assert_eq!(stderr.matches("20 of 20 examples were cut").count(), 1, "{stderr}");
-    let predicted = json(&run(folder, "predict --model run --input long.tsv --output p.tsv --quiet --json"));
-    assert_eq!(predicted["truncated"], 20);
+    for (flags, said, key) in [
+        ("", "20 of 20 examples are read in windows of the model's 32 tokens", "windowed"),
+        ("--long cut", "20 of 20 examples were cut to the model's 32 tokens", "truncated"),
+        ("--pooling first", "20 of 20 examples were cut to the model's 32 tokens", "truncated"),
+    ] {
+        let tune = "finetune --model model --train long.tsv --text text --label label --epochs 1 --overwrite --out run";
+        let output = fnet(folder, &format!("{tune} {flags}")).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert_eq!(stderr.matches(said).count(), 1, "{stderr}");
+        let predict = "predict --model run --input long.tsv --output p.tsv --quiet --json --overwrite";
+        let predicted = json(&run(folder, predict));
+        for count in ["truncated", "windowed"] {
+            assert_eq!(predicted[count], if count == key { 20 } else { 0 }, "{flags}: {count}");
+        }
+    }
 }
 
 #[test]
@@ -136,8 +141,8 @@ fn broken_model_folders() {
     std::fs::write(&weights, &good[..good.len() - 10]).unwrap();
     fails(folder, &tune, "model.safetensors: not a whole safetensors file");
     let mut nan = good.clone();
-    let end = nan.len();
-    nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let middle = nan.len() - nan.len() / 8 * 4; // of the layers: the pooler at the end is not read
+    nan[middle..middle + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&weights, &nan).unwrap();
     fails(folder, &tune, "the weights are broken");
     let mut header = good.clone();

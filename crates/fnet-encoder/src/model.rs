@@ -176,9 +176,6 @@ impl Model {
     /// Names the first sequence that does not fit.
     pub fn check(&self, batch: &Batch) -> Result<(), EncoderError> {
         let c = &self.config;
-        if let Some(i) = batch.text_ranges().position(|text| text.is_empty()) {
-            return Err(EncoderError::Batch(format!("text {i}: has no tokens")));
-        }
         for (i, range) in batch.ranges().enumerate() {
             let fail = |message: String| Err(EncoderError::Batch(format!("sequence {i}: {message}")));
             if range.is_empty() {
@@ -200,7 +197,10 @@ impl Model {
                 return fail(format!("segment {largest} is outside the {}", c.type_vocab_size));
             }
         }
-        Ok(())
+        match batch.text_ranges().position(|text| text.is_empty()) {
+            Some(i) => Err(EncoderError::Batch(format!("text {i}: has no tokens"))),
+            None => Ok(()),
+        }
     }
 
     /// Runs the encoder up to the last layer's mixing. The rest of that layer works on each token alone

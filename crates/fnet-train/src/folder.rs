@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
-use fnet_encoder::pretrained::{self, CONFIG_FILE, WEIGHTS_FILE, write_whole};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE, write_whole};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::Serialize;
 use serde_json::Value;
@@ -27,8 +27,16 @@ pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
 const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
-const RUN_FILES: [&str; 7] =
-    [SETTINGS_FILE, CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, REPORT_FILE];
+const RUN_FILES: [&str; 8] = [
+    SETTINGS_FILE,
+    CHECKPOINT_FILE,
+    WEIGHTS_FILE,
+    CONFIG_FILE,
+    METRICS_FILE,
+    RESULTS_FILE,
+    REPORT_FILE,
+    MODELING_FILE,
+];
 
 /// A run's folder.
 #[derive(Debug, Clone)]
@@ -98,10 +106,10 @@ impl RunFolder {
         data: u64,
     ) -> Result<()> {
         let staged = Self { path: self.file(".new") };
-        let removed = |e: std::io::Error| {
+        let absent = |e: std::io::Error| {
             if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
         };
-        std::fs::remove_dir_all(&staged.path).or_else(removed).map_err(Error::io(&staged.path))?;
+        std::fs::remove_dir_all(&staged.path).or_else(absent).map_err(Error::io(&staged.path))?;
         let fill = || -> Result<()> {
             let state = staged.file(STATE_FOLDER);
             std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
@@ -118,6 +126,8 @@ impl RunFolder {
         self.clear()?;
         let state = self.file(STATE_FOLDER);
         std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
+        let code = self.file(MODELING_FILE);
+        std::fs::rename(staged.file(MODELING_FILE), &code).or_else(absent).map_err(Error::io(&code))?;
         // The settings come last: with them the folder is a run that can be resumed.
         for name in
             [CHECKPOINT_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, CONFIG_FILE, WEIGHTS_FILE, SETTINGS_FILE]

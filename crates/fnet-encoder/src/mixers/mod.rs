@@ -192,6 +192,12 @@ pub trait Mixer: Send + Sync {
         0
     }
 
+    /// Weights that are no parameters and follow from the configuration, each `[rows, columns]`, by name: a model
+    /// folder has them for programs that cannot make them.
+    fn fixed_weights(&self) -> Vec<(&'static str, [usize; 2], Vec<f32>)> {
+        Vec::new()
+    }
+
     /// Values that `backward_add` passes through buffers that all layers share.
     fn scratch_values(&self, _sequences: usize, _seq_len: usize) -> usize {
         0

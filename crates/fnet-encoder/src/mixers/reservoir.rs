@@ -259,6 +259,13 @@ impl Mixer for Reservoir {
         2.0 * (self.hidden * self.hidden + recurrent) as f64
     }
 
+    fn fixed_weights(&self) -> Vec<(&'static str, [usize; 2], Vec<f32>)> {
+        let names = ["reservoir.input", "reservoir.forwards", "reservoir.backwards"];
+        let sizes = [self.hidden, self.forwards.size(), self.backwards.size()];
+        let weights = names.into_iter().zip(sizes).zip(self.weights());
+        weights.map(|((name, size), values)| (name, [size; 2], values)).collect()
+    }
+
     fn kept_values(&self, sequences: usize, seq_len: usize) -> usize {
         sequences * seq_len * self.hidden
     }

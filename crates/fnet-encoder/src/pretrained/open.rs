@@ -225,6 +225,7 @@ impl Files {
             name.starts_with("cls.predictions.decoder.")
                 || name == TIED_BIAS
                 || name.ends_with("embeddings.position_ids")
+                || name.contains(".reservoir.") // follows from the configuration
         };
         let unused = self.weights.names().filter(|name| !known.contains(name) && !repeated(name));
         report.unused = unused.map(ToString::to_string).collect();

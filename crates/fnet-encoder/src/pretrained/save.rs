@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::{CONFIG_FILE, TIED_BIAS, WEIGHTS_FILE};
 use crate::heads::UNTIED_BIAS;
-use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
+use crate::mixers::{Mixer, MixerKind};
+use crate::pooling::Pairs;
+use crate::{EncoderError, Head, Model, ModelConfig};
 
 struct View<'a> {
-    info: &'a TensorInfo,
+    shape: &'a [usize],
     values: &'a [f32],
 }
 
@@ -23,7 +25,7 @@ impl safetensors::View for View<'_> {
     }
 
     fn shape(&self) -> &[usize] {
-        &self.info.shape
+        self.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
@@ -44,16 +46,29 @@ pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
     // Transformers' BertForMaskedLM has no pooler, its FNetForMaskedLM has one.
     let is_bare_bert = !model.config().has_projection() && model.head() == Head::MaskedLm;
     let table = parameters.table();
-    let view = |info| View { info, values: &parameters.values()[TensorInfo::range(info)] };
+    let values = parameters.values();
     let saved = table.iter().filter(|info| !(is_bare_bert && info.name.contains(".pooler.")));
     // Transformers looks for both biases.
     let repeated = table.iter().find(|info| info.name == UNTIED_BIAS);
+    let fixed = fixed_weights(model);
     let views = saved
-        .map(|info| (info.name.as_str(), view(info)))
-        .chain(repeated.map(|info| (TIED_BIAS, view(info))));
+        .map(|info| (info.name.as_str(), info))
+        .chain(repeated.map(|info| (TIED_BIAS, info)))
+        .map(|(name, info)| (name, View { shape: &info.shape, values: &values[info.range()] }))
+        .chain(fixed.iter().map(|(name, shape, values)| (name.as_str(), View { shape, values })));
     let metadata = [("format".to_string(), "pt".to_string())].into();
     safetensors::serialize(views, Some(metadata))
         .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
+}
+
+/// What mixers compute with and is not trained, under the names that Transformers' model has them by.
+fn fixed_weights(model: &Model) -> Vec<(String, [usize; 2], Vec<f32>)> {
+    let of_layer = |(i, mixer): (usize, &dyn Mixer)| {
+        let place = model.config().layer_name(i);
+        let named = |(name, shape, values)| (format!("{place}.{name}"), shape, values);
+        mixer.fixed_weights().into_iter().map(named).collect::<Vec<_>>()
+    };
+    model.mixers().enumerate().flat_map(of_layer).collect()
 }
 
 /// The problem type of a model with several labels an example, which are not predicted here.
@@ -75,6 +90,12 @@ pub fn config_to_json(model: &Model) -> String {
     // Whatever the file had that was opened, this one holds float32.
     config.other.remove("torch_dtype");
     config.other.insert("dtype".into(), json!("float32"));
+    config.other.remove("auto_map");
+    if is_ours_alone(&config) {
+        let class = |class: &str| json!(format!("{MODELING_MODULE}.{class}"));
+        let classes = Map::from_iter(AUTO_CLASSES.map(|(auto, ours)| (auto.to_string(), class(ours))));
+        config.other.insert("auto_map".into(), classes.into());
+    }
     if config.model_type == "bert" {
         config.num_attention_heads = Some(config.attention_heads());
     }
@@ -92,6 +113,27 @@ pub fn config_to_json(model: &Model) -> String {
         }
     }
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
+}
+
+/// The code that opens in Transformers what it does not know: a folder that needs it carries it.
+pub const MODELING_FILE: &str = "modeling_fnet_mixing.py";
+const MODELING_MODULE: &str = "modeling_fnet_mixing";
+const MODELING_CODE: &str = include_str!("modeling_fnet_mixing.py");
+/// Transformers' classes by which a folder is opened, and the classes in that code.
+const AUTO_CLASSES: [(&str, &str); 5] = [
+    ("AutoModel", "MixingModel"),
+    ("AutoModelForMaskedLM", "MixingForMaskedLM"),
+    ("AutoModelForPreTraining", "MixingForPreTraining"),
+    ("AutoModelForNextSentencePrediction", "MixingForNextSentencePrediction"),
+    ("AutoModelForSequenceClassification", "MixingForSequenceClassification"),
+];
+
+/// Whether Transformers' own classes would compute something else, or nothing.
+fn is_ours_alone(config: &ModelConfig) -> bool {
+    let mixers = config.layer_mixers();
+    let usual = if config.has_projection() { MixerKind::Fourier } else { MixerKind::Attention };
+    let reads_as_theirs = config.classifier_pooling.is_first() && config.classifier_pairs == Pairs::Together;
+    !(reads_as_theirs && !config.classifier_bag && mixers.iter().all(|mixer| *mixer == usual))
 }
 
 /// Names a classifier's labels in the configuration, as Transformers does.
@@ -114,11 +156,15 @@ pub fn labels_of(config: &ModelConfig, head: Head) -> Option<Vec<String>> {
     (0..ids.len()).map(|i| Some(ids.get(&i.to_string())?.as_str()?.to_string())).collect()
 }
 
-/// Writes `config.json` and `model.safetensors` into an existing folder.
+/// Writes `config.json` and `model.safetensors` into an existing folder, and beside them the code that opens them in
+/// Transformers where its own does not.
 ///
 /// # Errors
 /// If a file cannot be written; what was there before is then still whole.
 pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
+    if is_ours_alone(model.config()) {
+        write_whole(&folder.join(MODELING_FILE), MODELING_CODE.as_bytes())?;
+    }
     write_whole(&folder.join(CONFIG_FILE), config_to_json(model).as_bytes())?;
     write_whole(&folder.join(WEIGHTS_FILE), &weights_to_bytes(model)?)
 }

@@ -1,13 +1,12 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, CONFIG_FILE, Report, WEIGHTS_FILE, write_whole};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, Report, WEIGHTS_FILE, write_whole};
 use fnet_encoder::{Model, Padding, Pairs, Pool, Pooling, Workspace};
 use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder};
 use fnet_train::tasks::dataset::{Dataset, Labels, find_classes};
 use fnet_train::tasks::encoding::{Encoding, Long};
-use fnet_train::tasks::glue::GlueTask;
 use fnet_train::tasks::metrics::Metric;
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
@@ -133,7 +132,8 @@ impl Settings {
         self.swap_rate.get_or_insert(if task.is_some_and(|task| task.symmetric) { 0.5 } else { 0.0 });
         in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
         let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
-        let (pooling, pairs) = usual_readout(task, is_pair, self.regression);
+        let is_symmetric = task.map_or(self.regression, |task| task.symmetric);
+        let (pooling, pairs) = usual_readout(is_pair, is_symmetric);
         self.pooling.get_or_insert_with(|| pooling);
         self.pairs.get_or_insert(pairs);
         self.bag.get_or_insert(!is_pair);
@@ -194,14 +194,19 @@ impl Settings {
     }
 }
 
-/// How texts are read where nobody says: the best of what was measured, see docs/results.md.
-fn usual_readout(task: Option<&GlueTask>, is_pair: bool, regression: bool) -> (Pooling, Pairs) {
-    let of = |pools: &[Pool]| Pooling::new(pools.to_vec()).unwrap_or_default();
-    let is_number = task.map_or(regression, GlueTask::is_regression);
-    match (is_pair, is_number) {
-        (true, true) => (of(&[Pool::Embeddings]), Pairs::SymmetricTowers),
-        (true, false) => (of(&[Pool::Mean, Pool::Max, Pool::Embeddings]), Pairs::Together),
-        (false, _) => (of(&[Pool::Mean, Pool::Max, Pool::Embeddings]), Pairs::Together),
+/// What is read of a text where nobody says: the best of what was measured, see docs/results.md.
+pub fn usual_pooling() -> Pooling {
+    Pooling::new(vec![Pool::Mean, Pool::Max, Pool::Embeddings]).unwrap_or_default()
+}
+
+/// How pairs are read where nobody says: what their words mean in symmetric towers, for it takes many rows to learn
+/// more.
+fn usual_readout(is_pair: bool, is_symmetric: bool) -> (Pooling, Pairs) {
+    let words = || Pooling::new(vec![Pool::Embeddings]).unwrap_or_default();
+    match (is_pair, is_symmetric) {
+        (false, _) => (usual_pooling(), Pairs::Together),
+        (true, true) => (words(), Pairs::SymmetricTowers),
+        (true, false) => (words(), Pairs::Towers),
     }
 }
 
@@ -252,8 +257,11 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
     let best = (0..all.len()).max_by(|a, b| score(&all[*a]).total_cmp(&score(&all[*b])));
     let best = best.unwrap_or(0);
     let best_folder = place(first + best as u64)?;
-    for file in [CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, METRICS_FILE] {
+    for file in [MODELING_FILE, CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, METRICS_FILE] {
         let from = best_folder.file(file);
+        if file == MODELING_FILE && !from.exists() {
+            continue; // Transformers opens this model by itself
+        }
         let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
         write_whole(&folder.file(file), &bytes)?;
     }

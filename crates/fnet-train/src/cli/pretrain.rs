@@ -16,6 +16,7 @@ use fnet_train::{Error, Result, card, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::finetune::usual_pooling;
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range, say,
     say_unused,
@@ -287,6 +288,9 @@ impl Settings {
         config.pad_token_id = Some(special.pad);
         config.bos_token_id = Some(special.cls);
         config.eos_token_id = Some(TokenIds::One(special.sep));
+        if self.learns() == Learns::MlmIntact {
+            config.classifier_pooling = usual_pooling();
+        }
         config.check()?;
         Ok(config)
     }

@@ -1,0 +1,275 @@
+//! What heads read of texts: every readout, pairs in towers, windows, the second opinion of a bag of words.
+
+use fnet_encoder::{
+    Batch, ClassTargets, Dropout, Head, Model, ModelConfig, Pairs, Pooling, Workspace, pretrained,
+};
+
+const HIDDEN: usize = 12;
+const PAD: u32 = 3;
+const POOLINGS: [&str; 8] =
+    ["first", "last", "mean", "max", "query", "embeddings", "mean+max+embeddings", "first+last"];
+const CLASSES: Head = Head::Classification { labels: 3 };
+
+fn config(pooling: &str, pairs: Pairs, bag: bool) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 50,
+        hidden_size: HIDDEN,
+        num_hidden_layers: 2,
+        intermediate_size: 20,
+        max_position_embeddings: 30,
+        initializer_range: 0.3,
+        classifier_pooling: pooling.parse().unwrap(),
+        classifier_pairs: pairs,
+        classifier_bag: bag,
+        ..ModelConfig::default()
+    }
+}
+
+fn sequence(seed: usize, length: usize) -> Vec<u32> {
+    (0..length).map(|i| ((seed * 31 + i * 17 + i * i * 5) % 46 + 4) as u32).collect()
+}
+
+/// Texts of one window each, but the second, which has two.
+fn batch_of(texts: &[Vec<u32>]) -> Batch {
+    let mut batch = Batch::new();
+    for (i, text) in texts.iter().enumerate() {
+        match i {
+            1 => {
+                let (first, second) = text.split_at(text.len() / 2);
+                batch.push_windows([(first, &[][..]), (second, &[][..])]);
+            }
+            _ => batch.push(text, &[]),
+        }
+    }
+    batch
+}
+
+fn texts() -> Vec<Vec<u32>> {
+    [5, 8, 1, 13, 3, 30].iter().enumerate().map(|(i, length)| sequence(i, *length)).collect()
+}
+
+fn every_model(mut check: impl FnMut(&str, Model)) {
+    for pooling in POOLINGS {
+        for pairs in [Pairs::Together, Pairs::Towers, Pairs::SymmetricTowers] {
+            for head in [CLASSES, Head::Regression] {
+                let bag = pooling != "max";
+                let what = format!("{pooling}, {pairs:?}, {head:?}");
+                check(&what, Model::new(config(pooling, pairs, bag), head, 5).unwrap());
+            }
+        }
+    }
+}
+
+fn logits(model: &Model, batch: &Batch) -> Vec<f32> {
+    let mut w = Workspace::new();
+    model.forward(batch, None, &mut w).unwrap();
+    model.classify(batch, None, &mut w).to_vec()
+}
+
+fn loss(model: &Model, batch: &Batch, gradients: &mut [f32], w: &mut Workspace) -> f64 {
+    let dropout = Dropout { rate: 0.1, key: 3 };
+    let examples = batch.texts() / model.config().classifier_pairs.texts();
+    let classes: Vec<u32> = (0..examples as u32).map(|i| i % 3).collect();
+    let values: Vec<f32> = (0..examples).map(|i| i as f32 - 1.5).collect();
+    let targets = match model.head() {
+        Head::Regression => ClassTargets::Values(&values),
+        _ => ClassTargets::Classes(&classes),
+    };
+    model.forward(batch, Some(dropout), w).unwrap();
+    model.class_loss(batch, targets, 1.0, dropout, gradients, w).unwrap().sum
+}
+
+#[test]
+fn gradients_of_every_readout() {
+    let batch = batch_of(&texts());
+    every_model(|what, mut model| {
+        let mut w = Workspace::new();
+        let mut gradients = vec![0.0; model.parameters().len()];
+        loss(&model, &batch, &mut gradients, &mut w);
+        let length = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        assert!(length > 0.0, "{what}");
+        let start = model.parameters().values().to_vec();
+        let mut moved = |by: f64| {
+            let values = model.parameters_mut().values_mut();
+            for ((w, s), g) in values.iter_mut().zip(&start).zip(&gradients) {
+                *w = (f64::from(*s) + by * f64::from(*g) / length) as f32;
+            }
+            loss(&model, &batch, &mut vec![0.0; start.len()], &mut w)
+        };
+        // The largest value of a text may change places within a step, so it is a short one.
+        let step = 5e-4;
+        let measured = (moved(step) - moved(-step)) / (2.0 * step);
+        assert!((measured - length).abs() < 1e-2 * length, "{what}: measured {measured}, expected {length}");
+    });
+}
+
+#[test]
+fn an_example_is_the_same_alone_and_in_any_batch_at_any_number_of_threads() {
+    let texts = texts();
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    every_model(|what, model| {
+        let together = pool(1).install(|| logits(&model, &batch_of(&texts)));
+        let (outputs, step) = (model.head().outputs(), model.config().classifier_pairs.texts());
+        for threads in [1, 3] {
+            pool(threads).install(|| {
+                assert!(logits(&model, &batch_of(&texts)) == together, "{what}, {threads} threads");
+                // Each but the first example, whose batch would put the windows elsewhere.
+                for (i, example) in texts.chunks(step).enumerate().skip(2 / step) {
+                    let mut batch = Batch::new();
+                    example.iter().for_each(|text| batch.push(text, &[]));
+                    assert!(logits(&model, &batch) == together[i * outputs..][..outputs], "{what}, alone {i}");
+                }
+            });
+        }
+        let gradients = |threads| {
+            pool(threads).install(|| {
+                let mut gradients = vec![0.0; model.parameters().len()];
+                loss(&model, &batch_of(&texts), &mut gradients, &mut Workspace::new());
+                gradients
+            })
+        };
+        assert!(gradients(1) == gradients(3), "{what}");
+    });
+}
+
+#[test]
+fn symmetric_towers_do_not_know_which_text_came_first() {
+    for (pairs, same) in [(Pairs::SymmetricTowers, true), (Pairs::Towers, false)] {
+        let model = Model::new(config("mean+embeddings", pairs, false), CLASSES, 1).unwrap();
+        let (there, back) = ([sequence(1, 9), sequence(2, 7)], [sequence(2, 7), sequence(1, 9)]);
+        let both = [there, back].map(|pair| {
+            let mut batch = Batch::new();
+            pair.iter().for_each(|text| batch.push(text, &[]));
+            logits(&model, &batch)
+        });
+        assert_eq!(both[0] == both[1], same, "{pairs:?}");
+    }
+}
+
+/// Vectors of each pooling, read of one text.
+fn pooled(pooling: &str, windows: &[&[u32]]) -> (Vec<f32>, Vec<f32>, Model) {
+    let model = Model::new(config(pooling, Pairs::Together, false), Head::Encoder, 2).unwrap();
+    let (mut batch, mut w) = (Batch::new(), Workspace::new());
+    batch.push_windows(windows.iter().map(|tokens| (*tokens, &[][..])));
+    model.forward(&batch, None, &mut w).unwrap();
+    let read = model.pooled(&batch, &mut w).to_vec();
+    let hidden = model.hidden(&batch, &mut w).to_vec();
+    (read, hidden, model)
+}
+
+#[test]
+fn what_is_read_is_what_the_names_say() {
+    let tokens = sequence(4, 9);
+    let windows = [&tokens[..4], &tokens[4..]];
+    let column = |hidden: &[f32], j: usize| -> Vec<f32> { hidden.iter().skip(j).step_by(HIDDEN).copied().collect() };
+    let close = |a: f32, b: f32| (a - b).abs() < 1e-5;
+    let (first, hidden, _) = pooled("first", &windows);
+    assert_eq!(first, hidden[..HIDDEN]);
+    let (last, hidden, _) = pooled("last", &windows);
+    assert_eq!(last, hidden[8 * HIDDEN..]);
+    let (read, hidden, model) = pooled("mean+max+embeddings", &windows);
+    let words = model.parameters().get("fnet.embeddings.word_embeddings.weight").unwrap();
+    for j in 0..HIDDEN {
+        let column = column(&hidden, j);
+        assert!(close(read[j], column.iter().sum::<f32>() / 9.0));
+        assert_eq!(read[HIDDEN + j], column.iter().copied().fold(f32::MIN, f32::max));
+        let mean = tokens.iter().map(|id| words[*id as usize * HIDDEN + j]).sum::<f32>() / 9.0;
+        assert!(close(read[2 * HIDDEN + j], mean));
+    }
+}
+
+#[test]
+fn padding_is_mixed_but_not_read() {
+    let (mut padded, tokens) = (sequence(4, 9), sequence(4, 9));
+    padded.resize(14, PAD);
+    for pooling in ["last", "mean", "max", "query", "embeddings"] {
+        let (read, hidden, model) = pooled(pooling, &[&padded]);
+        let own = &hidden[..9 * HIDDEN];
+        let expected: Vec<f32> = match pooling {
+            "last" => own[8 * HIDDEN..].to_vec(),
+            "mean" => (0..HIDDEN).map(|j| own.iter().skip(j).step_by(HIDDEN).sum::<f32>() / 9.0).collect(),
+            "max" => {
+                let largest = |j: usize| own.iter().skip(j).step_by(HIDDEN).copied().fold(f32::MIN, f32::max);
+                (0..HIDDEN).map(largest).collect()
+            }
+            "embeddings" => pooled(pooling, &[&tokens]).0,
+            _ => {
+                // Attention sums to one over the text's own tokens.
+                let q = model.parameters().get("fnet.pooler.query").unwrap();
+                let score = |row: &[f32]| row.iter().zip(q).map(|(a, b)| a * b).sum::<f32>() / (HIDDEN as f32).sqrt();
+                let weights: Vec<f32> = own.chunks(HIDDEN).map(|row| score(row).exp()).collect();
+                let sum: f32 = weights.iter().sum();
+                (0..HIDDEN)
+                    .map(|j| own.chunks(HIDDEN).zip(&weights).map(|(row, a)| row[j] * a / sum).sum())
+                    .collect()
+            }
+        };
+        assert!(read.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{pooling}");
+    }
+}
+
+#[test]
+fn the_answer_is_the_mean_of_both_opinions() {
+    let batch = batch_of(&texts());
+    let model = Model::new(config("mean", Pairs::Together, true), CLASSES, 1).unwrap();
+    let words = model.parameters().get("classifier.bag.words.weight").unwrap();
+    let output = model.parameters().get("classifier.bag.output.weight").unwrap();
+    let mut alone = Model::new(config("mean", Pairs::Together, false), CLASSES, 1).unwrap();
+    let own: Vec<_> = alone.parameters().table().iter().map(|t| (t.name.clone(), t.range())).collect();
+    for (name, range) in own {
+        let values = model.parameters().get(&name).unwrap().to_vec();
+        alone.parameters_mut().values_mut()[range].copy_from_slice(&values);
+    }
+    let (both, one) = (logits(&model, &batch), logits(&alone, &batch));
+    for (i, text) in batch.text_ranges().enumerate() {
+        for class in 0..3 {
+            let vote = |id: &u32| -> f32 {
+                (0..HIDDEN).map(|j| words[*id as usize * HIDDEN + j] * output[class * HIDDEN + j]).sum()
+            };
+            let votes: f32 = batch.tokens()[text.clone()].iter().map(vote).sum();
+            let expected = 0.5 * (one[i * 3 + class] + votes / text.len() as f32);
+            assert!((both[i * 3 + class] - expected).abs() < 1e-5, "text {i}, class {class}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_readout_opens_again_and_a_new_one_starts_fresh() {
+    let place = tempfile::tempdir().unwrap();
+    let batch = batch_of(&texts());
+    let model = Model::new(config("query+embeddings", Pairs::Towers, false), CLASSES, 3).unwrap();
+    pretrained::save(&model, place.path()).unwrap();
+    let opened = pretrained::open(place.path()).unwrap();
+    assert_eq!(opened.config().classifier_pooling, "query+embeddings".parse::<Pooling>().unwrap());
+    assert_eq!(logits(&model, &batch), logits(&opened, &batch));
+    let (changed, report) = pretrained::open_with(place.path(), CLASSES, 3, |config| {
+        config.classifier_pooling = "mean".parse().unwrap();
+        config.classifier_pairs = Pairs::Together;
+        config.classifier_bag = true;
+    })
+    .unwrap();
+    let mut missing = report.missing.clone();
+    missing.retain(|name| !name.starts_with("classifier."));
+    assert_eq!(missing, ["fnet.pooler.dense.weight", "fnet.pooler.dense.bias"]);
+    // The second opinion begins with the encoder's words.
+    let of = |name| changed.parameters().get(name).unwrap();
+    assert_eq!(of("classifier.bag.words.weight"), of("fnet.embeddings.word_embeddings.weight"));
+    assert_eq!(logits(&changed, &batch).len(), 6 * 3);
+}
+
+#[test]
+fn a_text_without_its_partner_is_refused() {
+    let model = Model::new(config("mean", Pairs::Towers, false), CLASSES, 1).unwrap();
+    let (batch, mut w) = (batch_of(&texts()[..3]), Workspace::new());
+    model.forward(&batch, None, &mut w).unwrap();
+    assert!(model.classify(&batch, None, &mut w).is_empty());
+    let dropout = Dropout { rate: 0.0, key: 0 };
+    let mut gradients = vec![0.0; model.parameters().len()];
+    let targets = ClassTargets::Classes(&[0, 1]);
+    assert!(model.class_loss(&batch, targets, 1.0, dropout, &mut gradients, &mut w).is_err());
+    let mut none = Batch::new();
+    none.push_windows([]);
+    assert!(model.forward(&none, None, &mut w).is_err());
+    none.push(&[5], &[]);
+    assert!(model.forward(&none, None, &mut w).is_err());
+}
