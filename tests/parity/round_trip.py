@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers as tf
+from safetensors.torch import load_file, save_file
 from transformers.activations import ACT2FN
 
 TOLERANCE = 1e-4
@@ -104,16 +105,17 @@ def batches(segments, seed):
 
 
 def theirs(model, batch):
-    with torch.no_grad():
-        out = model(
-            input_ids=torch.tensor([batch["tokens"]]),
-            token_type_ids=torch.tensor([batch["segments"]]),
-            output_hidden_states=True,
-        )
+    inputs = {"input_ids": torch.tensor([batch["tokens"]]), "token_type_ids": torch.tensor([batch["segments"]])}
+    name = type(model).__name__
     found = {}
+    with torch.no_grad():
+        if name.startswith("Mixing"):
+            out = model(**inputs)
+            found["hidden"] = model.base_model(**inputs).last_hidden_state
+        else:
+            out = model(**inputs, output_hidden_states=True)
     if "hidden_states" in out and out.hidden_states is not None:
         found["hidden"] = out.hidden_states[-1]
-    name = type(model).__name__
     if name.endswith("MaskedLM"):
         found["tokens"] = out.logits
     elif name.endswith("PreTraining"):
@@ -294,6 +296,7 @@ def scores(programs, data):
     """After fine-tuning here, a plain evaluation there gives the same metric."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
+        plain = ["--pooling", "first", "--pairs", "together", "--bag", "false"]  # what Transformers' own classes read
         quick = ["--quiet", "--preset", "tiny", "--vocab-size", 600, "--seq-len", 64]
         for objective, name in [("mlm", "ForMaskedLM"), ("mlm-nsp", "ForPreTraining"), ("mlm-sop", "ForPreTraining")]:
             programs.run(
@@ -315,7 +318,7 @@ def scores(programs, data):
         ]:
             programs.run(
                 programs.fnet, "finetune", "--model", place / "mlm", "--task", task, "--data", data / folder,
-                "--epochs", 4, "--learning-rate", 1e-3, "--quiet", "--out", place / task,
+                *plain, "--epochs", 4, "--learning-rate", 1e-3, "--quiet", "--out", place / task,
             )
             ours = json.loads(programs.run(programs.fnet, "evaluate", "--model", place / task, "--json"))
             model = tf.AutoModelForSequenceClassification.from_pretrained(place / task).eval()
@@ -336,6 +339,167 @@ def scores(programs, data):
             print(f"{task}: {metric} {ours[metric]:.4f} here, {exact:.4f} there", flush=True)
 
 
+MIXERS = ["fourier,reservoir", "linear,mlp", "hartley,attention", "fourier-seq,fourier-hidden", "random,none"]
+READOUTS = [  # task, its folder, flags, whether long texts are read in windows
+    ("sst2", "sentiment", ["--pooling", "mean+max+embeddings"], True),
+    ("sst2", "sentiment", ["--pooling", "query", "--bag", "false"], True),
+    ("sst2", "sentiment", ["--pooling", "last+first", "--bag", "false"], False),
+    ("sst2", "sentiment", ["--pooling", "mean", "--pad-to", 48], True),
+    ("stsb", "similarity", [], True),
+    ("stsb", "similarity", ["--pairs", "towers", "--pooling", "mean+first"], True),
+    ("stsb", "similarity", ["--pairs", "together", "--pooling", "max"], False),
+    ("rte", "entailment", ["--pairs", "towers"], True),
+    ("rte", "entailment", ["--pairs", "symmetric-towers", "--pooling", "query"], True),
+    ("rte", "entailment", ["--pairs", "together", "--pooling", "first", "--bag", "true"], False),
+]
+SHORT = 40
+
+
+def open_own(what, auto, folder):
+    """Opens a folder by the code that it carries."""
+    model, info = auto.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    check(what, type(model).__name__ == auto.__name__.replace("AutoModel", "Mixing"), f"opens as {type(model).__name__}")
+    lost = {key: info[key] for key in ["missing_keys", "unexpected_keys", "mismatched_keys"] if info[key]}
+    check(what, not lost, lost)
+    bare, info = tf.AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    lost = [key for key in info["missing_keys"] if "pooler" not in key]
+    check(what, type(bare).__name__ == "MixingModel" and not lost, f"without its head lacks {lost}")
+    return model.eval()
+
+
+def shake(folder):
+    """Moves all weights, so that what little training leaves as it was shows too; a reservoir's are not read here."""
+    torch.manual_seed(1)
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if ".reservoir." not in name and name != "classifier.weight":
+            weight += (1.0 if name.endswith("query") else 0.1) * torch.randn_like(weight)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def compare_own(what, programs, auto, folder):
+    """A folder's own code and the program, on sequences alone and together."""
+    shake(folder)
+    model, tests = open_own(what, auto, folder), batches(2, len(what))
+    compare(what, programs.lines(programs.logits, folder, tests), model, tests)
+    ids = torch.full([len(tests), 30], model.config.pad_token_id)
+    for row, test in zip(ids, tests):
+        row[: len(test["tokens"])] = torch.tensor(test["tokens"])
+    with torch.no_grad():
+        together = model.base_model(ids).last_hidden_state
+        for row, x, test in zip(ids, together, tests):
+            length = len(test["tokens"])
+            worst = (model.base_model(row[None, :length]).last_hidden_state[0] - x[:length]).abs().max().item()
+            check(what, worst <= 1e-5 and not x[length:].any(), f"in a batch differs by {worst:.1e}")
+
+
+def predictions(programs, folder, columns, texts):
+    """Numbers [rows, 1] or probabilities [rows, classes], as the program gives them."""
+    path, answers = folder / "rows.tsv", folder / "answers.jsonl"
+    path.write_text("".join("\t".join(row) + "\n" for row in [columns] + texts))
+    programs.run(
+        programs.fnet, "predict", "--model", folder, "--input", path, "--text", ",".join(columns), "--output", answers,
+        "--overwrite", "--quiet",
+    )
+    found = [json.loads(line) for line in answers.read_text().splitlines()]
+    return torch.tensor([list(a["probabilities"].values()) if "probabilities" in a else [a["prediction"]] for a in found])
+
+
+def filled(tokenizer, texts, config):
+    """Rows as their tokenizer fills them up; in towers [examples, 2, length]."""
+    fill = "max_length" if config.padding == "fixed" else "longest"
+    if getattr(config, "classifier_pairs", "together") == "together":
+        return tokenizer(*map(list, zip(*texts)), padding=fill, truncation=True, return_tensors="pt")
+    rows = tokenizer(sum(texts, []), padding=fill, truncation=True, return_tensors="pt")
+    return {key: value.view(-1, 2, value.shape[-1]) for key, value in rows.items()}
+
+
+def in_windows(tokenizer, texts, longest):
+    """Rows with each text in as few windows of equal length as it needs, [examples, texts * windows, longest]; a text
+    with fewer than another has windows of padding."""
+    pad, windows = tokenizer.pad_token_id, {}
+    for text in sum(texts, []):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        count = max(1, -(-len(ids) // (longest - 2)))
+        parts = [ids[len(ids) * i // count : len(ids) * (i + 1) // count] for i in range(count)]
+        rows = [[tokenizer.cls_token_id, *part, tokenizer.sep_token_id] for part in parts]
+        windows[text] = [row + [pad] * (longest - len(row)) for row in rows]
+    most = max(map(len, windows.values()))
+    rows = [[windows[text] + [[pad] * longest] * (most - len(windows[text])) for text in example] for example in texts]
+    check("windows", most > 2)
+    return {"input_ids": torch.tensor(rows).flatten(1, 2)}
+
+
+def compare_predictions(what, programs, folder, texts, columns, has_windows):
+    shake(folder)
+    exact = predictions(programs, folder, columns, texts)
+    model, tokenizer = open_own(what, tf.AutoModelForSequenceClassification, folder), tf.AutoTokenizer.from_pretrained(folder)
+    is_number, longest = model.config.problem_type == "regression", tokenizer.model_max_length
+    long = texts[SHORT:]
+    found = []
+    with torch.no_grad():
+        for rows in [
+            filled(tokenizer, texts[:SHORT], model.config),
+            in_windows(tokenizer, long, longest) if has_windows else filled(tokenizer, long, model.config),
+        ]:
+            logits = model(**rows).logits
+            found.append(logits if is_number else logits.softmax(-1))
+    worst = ((torch.cat(found) - exact).abs() / (exact.abs().clamp(min=1) if is_number else 1)).max().item()
+    check(what, worst <= TOLERANCE, f"differs by {worst:.1e}")
+    check(what, exact.std(0).min() > 1e-3, "says the same of every row, which compares nothing")
+    print(f"{what}: {len(exact)} rows, within {worst:.1e}", flush=True)
+
+
+def own_code(programs, data):
+    """Folders that Transformers' own classes cannot compute open by the code that they carry."""
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        quick = ["--quiet", "--preset", "tiny", "--vocab-size", 600, "--seq-len", 64, "--steps", 60]
+        corpus = ["--corpus", data / "corpus/valid.txt"]
+        for mixers in MIXERS + ["attention,attention"]:
+            pretrained = place / mixers
+            programs.run(programs.fnet, "pretrain", *corpus, "--mixers", mixers, *quick, "--out", pretrained)
+            if mixers in MIXERS:
+                compare_own(mixers, programs, tf.AutoModelForMaskedLM, pretrained)
+            for number, (task, folder, flags, has_windows) in enumerate(READOUTS):
+                if mixers not in MIXERS[:2] and number > 0:
+                    break
+                out = place / f"{mixers}-{number}"
+                programs.run(
+                    programs.fnet, "finetune", "--model", pretrained, "--task", task, "--data", data / folder, *flags,
+                    "--epochs", 2, "--learning-rate", 3e-3, "--quiet", "--out", out,
+                )
+                columns = ["sentence"] if task == "sst2" else ["sentence1", "sentence2"]
+                texts = [[row[c] for c in columns] for row in read_rows(data / folder / "dev.tsv")]
+                texts[0][0] += " [PAD] [MASK] and more"  # padding is what follows a text
+                # Long ones are made of several; of a pair, one is longer than the other.
+                joined = lambda i, j: " ".join(text[j] for text in texts[i : i + 8 * (1 + j) + 3 * i])
+                long = [[joined(i, j) for j in range(len(columns))] for i in range(6)]
+                what = " ".join([mixers, task, *map(str, flags)])
+                compare_predictions(what, programs, out, texts[:SHORT] + long, columns, has_windows)
+        for mixer in ["fourier", "attention"]:  # whole sequences in pretraining are read by more than the first token
+            folder = place / f"intact {mixer}"
+            flags = ["--objective", "mlm-intact", "--mixer", mixer]
+            programs.run(programs.fnet, "pretrain", *corpus, *flags, *quick, "--out", folder)
+            compare_own(f"intact {mixer}", programs, tf.AutoModelForPreTraining, folder)
+            for head, auto in [
+                ("next-sentence", tf.AutoModelForNextSentencePrediction),
+                ("masked-lm", tf.AutoModelForMaskedLM),
+            ]:
+                out = place / f"{mixer} {head}"
+                programs.run(programs.fnet, "convert", "--model", folder, "--head", head, "--out", out)
+                compare_own(f"intact {mixer} {head}", programs, auto, out)
+        for seed, activation in enumerate(["gelu", "prelu", "xielu"]):  # weights of Transformers', mixed in another way
+            before, folder = place / f"before {activation}", place / activation
+            random_model("FNet", "ForMaskedLM", 3, 36, 50, 2, activation, False, seed).save_pretrained(before)
+            write_tokenizer(before)
+            config = json.loads((before / "config.json").read_text())
+            config["mixers"] = ["hartley", "fourier-hidden", "fourier"]
+            (before / "config.json").write_text(json.dumps(config))
+            programs.run(programs.fnet, "convert", "--model", before, "--out", folder)
+            compare_own(f"hartley, {activation}, untied", programs, tf.AutoModelForMaskedLM, folder)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("programs", type=Path, help="folder of the built programs")
@@ -348,6 +512,7 @@ def main():
     programs = Programs(given.programs)
     tokenizers(programs, given.text or given.data / "corpus/train.txt")
     scores(programs, given.data)
+    own_code(programs, given.data)
     models(programs)
     print("FAILED: " + ", ".join(sorted(set(failures))) if failures else "all round trips hold")
     sys.exit(bool(failures))

@@ -18,6 +18,8 @@ pub(crate) struct Readout {
     words: Tensor,
     hidden: usize,
     pad: Option<u32>,
+    /// Whether words count by the root of their number.
+    is_bag: bool,
 }
 
 impl Readout {
@@ -25,13 +27,13 @@ impl Readout {
         let (pools, hidden) = (b.config.classifier_pooling.pools().to_vec(), b.config.hidden_size);
         let query = pools.contains(&Pool::Query);
         let query = query.then(|| b.table(&format!("{}.pooler.query", b.config.prefix()), 1, hidden));
-        Self { pools, query, words, hidden, pad: b.config.pad_token_id }
+        Self { pools, query, words, hidden, pad: b.config.pad_token_id, is_bag: false }
     }
 
-    /// The mean of the word vectors in a table of its own.
+    /// The sum of the word vectors in a table of its own, over the root of their number.
     pub fn of_words(config: &ModelConfig, words: Tensor) -> Self {
         let (pools, hidden, pad) = (vec![Pool::Embeddings], config.hidden_size, config.pad_token_id);
-        Self { pools, query: None, words, hidden, pad }
+        Self { pools, query: None, words, hidden, pad, is_bag: true }
     }
 
     /// Values that are read of a text.
@@ -94,7 +96,7 @@ impl Readout {
                     Pool::Mean => pooling::mean(x, y),
                     Pool::Max => pooling::max(x, y),
                     Pool::Query => pooling::query(x, self.query_of(p), attention, y),
-                    Pool::Embeddings => self.mean_of_words(p, text.clone(), y),
+                    Pool::Embeddings => self.sum_of_words(p, text.clone(), y),
                 }
             }
         });
@@ -148,19 +150,25 @@ impl Readout {
         if let (Some(place), Some(d_words)) = (embeddings, gradients.of(self.words)) {
             for (text, d_read) in p.batch.text_ranges().zip(d_read.chunks_exact(width)) {
                 let dy = &d_read[place * hidden..][..hidden];
-                self.mean_of_words_backward(p, text, dy, d_words);
+                self.sum_of_words_backward(p, text, dy, d_words);
             }
         }
+    }
+
+    /// What each of a text's words counts: a bag's sum is as large for long texts as for short ones.
+    fn share(&self, tokens: usize) -> f32 {
+        let tokens = tokens.max(1) as f32;
+        1.0 / if self.is_bag { tokens.sqrt() } else { tokens }
     }
 
     fn query_of<'a>(&self, p: Pass<'a>) -> &'a [f32] {
         self.query.map_or(&[], |query| query.of(p.values))
     }
 
-    fn mean_of_words(&self, p: Pass, text: Range<usize>, y: &mut [f32]) {
+    fn sum_of_words(&self, p: Pass, text: Range<usize>, y: &mut [f32]) {
         let words = self.words.of(p.values);
         let own = self.own(p, text);
-        let share = 1.0 / own.clone().count().max(1) as f32;
+        let share = self.share(own.clone().count());
         y.fill(0.0);
         for t in own {
             ops::add(y, &words[p.batch.tokens()[t] as usize * self.hidden..][..self.hidden]);
@@ -168,9 +176,9 @@ impl Readout {
         y.iter_mut().for_each(|y| *y *= share);
     }
 
-    fn mean_of_words_backward(&self, p: Pass, text: Range<usize>, dy: &[f32], d_words: &mut [f32]) {
+    fn sum_of_words_backward(&self, p: Pass, text: Range<usize>, dy: &[f32], d_words: &mut [f32]) {
         let own = self.own(p, text);
-        let share = 1.0 / own.clone().count().max(1) as f32;
+        let share = self.share(own.clone().count());
         // A padding token's word embedding is not trained, as in PyTorch.
         for id in own.map(|t| p.batch.tokens()[t]).filter(|id| Some(*id) != self.pad) {
             let row = &mut d_words[id as usize * self.hidden..][..self.hidden];

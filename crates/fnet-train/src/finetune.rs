@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Result;
 use crate::random::{fingerprint, generator};
 use crate::state::Position;
-use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score};
+use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named};
 use crate::tasks::encoding::{Example, Text};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
@@ -113,6 +113,11 @@ impl TaskObjective {
         Self { train, dev, labels, metrics, batch_size, accumulate, variation, seed, order, ends, ordered }
     }
 
+    /// Number of training examples.
+    pub fn examples(&self) -> usize {
+        self.train.examples.len()
+    }
+
     /// Puts an epoch's batches in an order that the seed decides.
     fn shuffle(&mut self, epoch: u64) {
         let mut random = generator(self.seed, "shuffle", epoch);
@@ -200,16 +205,11 @@ impl Objective for TaskObjective {
 
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
         let mut values = Vec::new();
-        let mut scores = Vec::new();
         for (name, dev) in &self.dev {
             let outputs = predict(model, &dev.examples, INFERENCE_TOKENS, w, |_| {})?;
-            for (metric, value) in score(&self.labels, &self.metrics, &outputs, &dev.labels()) {
-                scores.push(value);
-                let name = if name.is_empty() { metric } else { format!("{metric}_{name}") };
-                values.push((name, value));
-            }
+            values.extend(score_named(name, &self.labels, &self.metrics, &outputs, &dev.labels()));
         }
-        let score = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+        let score = values.iter().map(|(_, value)| value).sum::<f64>() / values.len().max(1) as f64;
         Ok((!values.is_empty()).then_some(Evaluation { values, score }))
     }
 

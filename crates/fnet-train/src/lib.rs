@@ -2,9 +2,11 @@
 //! the files of a run. The program `fnet` is a thin layer over this library.
 
 pub mod bag_of_words;
+pub mod bag_start;
 pub mod card;
 pub mod comparison;
 pub mod corpus;
+mod dense;
 mod error;
 pub mod finetune;
 pub mod folder;

@@ -24,19 +24,17 @@ pub enum Learns {
     MlmNsp,
     /// Whether two neighbours stand in the text's order (Lan et al. 2020, section 3.1)
     MlmSop,
-    /// Whether a sequence stands as it was written, or words of it were exchanged, doubled or left out
-    MlmIntact,
 }
 
 impl Learns {
     /// The head that learns it.
     pub fn head(self) -> Head {
-        if self == Self::Mlm { Head::MaskedLm } else { Head::PreTraining }
+        if self.pairs() { Head::PreTraining } else { Head::MaskedLm }
     }
 
     /// Whether sequences are pairs.
     pub fn pairs(self) -> bool {
-        matches!(self, Self::MlmNsp | Self::MlmSop)
+        self != Self::Mlm
     }
 
     /// Longest part of a sequence, so that whole ones have at most `longest` tokens.
@@ -52,9 +50,6 @@ impl Learns {
         random: &mut ChaCha8Rng,
         mut other: impl FnMut(&mut ChaCha8Rng, &mut Vec<u32>),
     ) -> u32 {
-        if self == Self::MlmIntact {
-            return shown_whole(&mut pair[0], random);
-        }
         if pair[1].is_empty() {
             return IGNORED;
         }
@@ -81,40 +76,8 @@ impl Learns {
 
     /// Name of the metric that says how well pairs are told apart.
     fn metric(self) -> &'static str {
-        match self {
-            Self::MlmSop => "sentence_order_accuracy",
-            Self::MlmIntact => "intact_accuracy",
-            _ => "next_sentence_accuracy",
-        }
+        if self == Self::MlmSop { "sentence_order_accuracy" } else { "next_sentence_accuracy" }
     }
-}
-
-/// Part of the sequences that are shown without masks, half of them damaged, to be told apart.
-const SHOWN_WHOLE: f64 = 0.25;
-/// A damaged sequence has one change in so many tokens, and one at least.
-const TOKENS_A_CHANGE: usize = 12;
-
-/// Chooses whether a sequence is shown without masks: class 0 where it is left as it is, class 1 where it is damaged,
-/// `IGNORED` where it is to be masked.
-fn shown_whole(ids: &mut Vec<u32>, random: &mut ChaCha8Rng) -> u32 {
-    if ids.len() < 4 || !random.random_bool(SHOWN_WHOLE) {
-        return IGNORED;
-    }
-    if random.random_bool(0.5) {
-        return 0;
-    }
-    let before = ids.clone();
-    for _ in 0..ids.len().div_ceil(TOKENS_A_CHANGE) {
-        let len = ids.len();
-        let (i, j) = (random.random_range(0..len), random.random_range(0..len));
-        match random.random_range(0..4) {
-            0 => ids.swap(i, (i + 1) % len),
-            1 => ids.swap(i, j),
-            2 => ids.insert(i, ids[j]),
-            _ => drop(ids.remove(i)),
-        }
-    }
-    u32::from(*ids != before)
 }
 
 /// Token ids of a sequence's two parts; the second is empty where it is no pair.
@@ -231,16 +194,12 @@ impl<'a> MlmObjective<'a> {
         self.tokenizer.assemble(&self.pair[0], second, longest, tokens, segments);
         let first = masked.batch.tokens().len();
         let targets = masked.targets.places.len();
-        let is_shown_whole = self.settings.learns == Learns::MlmIntact && class != IGNORED;
-        if !is_shown_whole {
-            self.masker.mask(tokens, first, random, &mut masked.targets);
-            if masked.targets.places.len() == targets {
-                return;
-            }
+        self.masker.mask(tokens, first, random, &mut masked.targets);
+        if masked.targets.places.len() == targets {
+            return;
         }
         if padding == Padding::Fixed {
-            tokens.resize(longest, self.tokenizer.special().pad);
-            segments.resize(longest, 0);
+            self.tokenizer.fill_up(longest, tokens, segments);
         }
         masked.batch.push(tokens, segments);
         masked.classes.push(class);
@@ -320,7 +279,7 @@ impl Objective for MlmObjective<'_> {
             }
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             model.forward(batch, Some(dropout), w)?;
-            outcome.loss.add(if self.settings.learns != Learns::Mlm {
+            outcome.loss.add(if self.settings.learns.pairs() {
                 let (mlm, pairs) = ((targets, scale), (classes.as_slice(), pair_scale));
                 model.pretraining_loss(batch, mlm, pairs, dropout, gradients, w)?[0]
             } else {
@@ -341,7 +300,7 @@ impl Objective for MlmObjective<'_> {
         let [mut loss, mut pairs] = [Loss::default(); 2];
         for Masked { batch, targets, classes } in &self.validation {
             model.forward(batch, None, w)?;
-            if learns != Learns::Mlm {
+            if learns.pairs() {
                 let [masked, told_apart] = model.pretraining_evaluate(batch, targets, classes, w)?;
                 loss.add(masked);
                 pairs.add(told_apart);

@@ -55,7 +55,9 @@ pub fn rows(results: &Value) -> Vec<(String, String)> {
         rows.push(("peak memory".into(), format!("{:.0} MB", bytes / 1e6)));
     }
     for (name, value) in results["values"].as_object().into_iter().flatten() {
-        rows.push((name.clone(), format!("{:.4}", value.as_f64().unwrap_or(f64::NAN))));
+        let beside = results["bag_of_words"][name].as_f64();
+        let beside = beside.map_or_else(String::new, |bag| format!("  (bag of words {bag:.4})"));
+        rows.push((name.clone(), format!("{:.4}{beside}", value.as_f64().unwrap_or(f64::NAN))));
     }
     if let Some(step) = results["best_step"].as_u64() {
         rows.push(("best at step".into(), step.to_string()));
@@ -76,13 +78,18 @@ pub fn table(rows: &[(String, String)]) -> String {
 pub fn write(folder: &RunFolder, title: &str, results: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(results).unwrap_or_default() + "\n";
     write_whole(&folder.file(RESULTS_FILE), text.as_bytes())?;
-    let path = folder.file(SETTINGS_FILE);
-    let settings = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let page = page(title, results, &folder.read_metrics()?, &settings);
+    let page = html_page(title, &section(folder, results)?);
     Ok(write_whole(&folder.file(REPORT_FILE), page.as_bytes())?)
 }
 
-fn page(title: &str, results: &Value, metrics: &[Value], settings: &str) -> String {
+/// What a page says of a finished run: its table, its curves and its settings.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn section(folder: &RunFolder, results: &Value) -> Result<String> {
+    let path = folder.file(SETTINGS_FILE);
+    let settings = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let metrics = folder.read_metrics()?;
     let mut body = String::new();
     for (name, value) in rows(results) {
         body += &format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(&name), escape(&value));
@@ -95,9 +102,10 @@ fn page(title: &str, results: &Value, metrics: &[Value], settings: &str) -> Stri
         plots += &plot(name, series(name));
     }
     plots += &plot("learning rate", series("learning_rate"));
-    let body =
-        format!("<table>\n{body}</table>\n{plots}\n<h2>Settings</h2>\n<pre>{}</pre>\n", escape(settings));
-    html_page(title, &body)
+    Ok(format!(
+        "<table>\n{body}</table>\n{plots}\n<details><summary>Settings</summary>\n<pre>{}</pre></details>\n",
+        escape(&settings)
+    ))
 }
 
 /// One self-contained page.

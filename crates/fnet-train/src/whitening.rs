@@ -7,6 +7,7 @@
 
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 
+use crate::dense;
 use crate::error::Result;
 use crate::tasks::dataset::{INFERENCE_TOKENS, predict, run_batches};
 use crate::tasks::encoding::Example;
@@ -113,58 +114,16 @@ fn line(points: &[(f64, f32)]) -> (f64, f64) {
 /// their covariance has no inverse.
 fn whiten(rows: &[f32], width: usize, first: usize, count: usize) -> Option<(Vec<f32>, Vec<f32>)> {
     let part = |row: &[f32]| -> Vec<f64> { row[first..first + count].iter().map(|v| f64::from(*v)).collect() };
-    let n = (rows.len() / width).max(1) as f64;
-    let mut mean = vec![0.0; count];
-    for row in rows.chunks_exact(width) {
-        mean.iter_mut().zip(part(row)).for_each(|(m, v)| *m += v / n);
-    }
-    // The lower half is enough.
-    let mut covariance = vec![0.0; count * count];
-    for row in rows.chunks_exact(width) {
-        let centred: Vec<f64> = part(row).iter().zip(&mean).map(|(v, m)| v - m).collect();
-        for (i, a) in centred.iter().enumerate() {
-            let line = &mut covariance[i * count..][..=i];
-            line.iter_mut().zip(&centred).for_each(|(c, b)| *c += a * b / n);
-        }
-    }
-    let trace: f64 = (0..count).map(|i| covariance[i * (count + 1)]).sum();
-    (0..count).for_each(|i| covariance[i * (count + 1)] += RIDGE * trace / count as f64);
-    let inverse = invert_lower(&cholesky(covariance, count)?, count);
+    let texts: Vec<Vec<f64>> = rows.chunks_exact(width).map(part).collect();
+    let mean = dense::mean(&texts, count);
+    let mut covariance = dense::covariance(texts.iter().map(|x| (x.as_slice(), mean.as_slice())), count);
+    dense::add_ridge(&mut covariance, RIDGE);
+    let inverse = dense::inverse_of_factor(&dense::cholesky(covariance, count)?, count);
     let bias = inverse.chunks_exact(count).map(|row| {
         let moved: f64 = row.iter().zip(&mean).map(|(w, m)| w * m).sum();
         -moved as f32
     });
     Some((inverse.iter().map(|v| *v as f32).collect(), bias.collect()))
-}
-
-/// `L` with `L Lᵀ` the matrix of which `a` holds the lower half; `None` where it is not positive definite.
-fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
-    for i in 0..n {
-        for j in 0..=i {
-            let known: f64 = (0..j).map(|k| a[i * n + k] * a[j * n + k]).sum();
-            let left = a[i * n + j] - known;
-            if i == j && !(left > 0.0 && left.is_finite()) {
-                return None;
-            }
-            a[i * n + j] = if i == j { left.sqrt() } else { left / a[j * n + j] };
-        }
-    }
-    Some(a)
-}
-
-/// The inverse of a lower triangular matrix.
-fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
-    let mut inverse = vec![0.0; n * n];
-    for i in 0..n {
-        inverse[i * n + i] = 1.0 / l[i * n + i];
-        for k in 0..i {
-            let factor = l[i * n + k] / l[i * n + i];
-            for j in 0..=k {
-                inverse[i * n + j] -= factor * inverse[k * n + j];
-            }
-        }
-    }
-    inverse
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A second opinion on each text, from its words alone: the mean of word vectors of its own, and a linear layer
-//! (Joulin et al. 2017, without their hashed pairs).
+//! A second opinion on each text, from its words alone: the sum of word vectors of its own over the root of their
+//! number, and a linear layer (after Joulin et al. 2017, without their hashed pairs).
 
 use super::{Back, ClassTargets, Head};
 use crate::gemm::{Matrix, Out};

@@ -123,7 +123,8 @@ pub fn parse_name<T: DeserializeOwned>(name: &str) -> std::result::Result<T, Str
 
 /// Defaults that differ between pretraining and fine-tuning.
 pub struct LoopDefaults {
-    pub epochs: f64,
+    /// Nothing where they follow from the data.
+    pub epochs: Option<f64>,
     pub batch_size: usize,
     pub learning_rate: f64,
     pub warm_up: f64,
@@ -135,7 +136,7 @@ impl LoopFlags {
     /// Fills in what was not given, and refuses what cannot be.
     pub fn resolve(&mut self, defaults: &LoopDefaults) -> Result<()> {
         if self.steps.is_none() && self.minutes.is_none() {
-            self.epochs.get_or_insert(defaults.epochs);
+            self.epochs = self.epochs.or(defaults.epochs);
         }
         self.batch_size.get_or_insert(defaults.batch_size);
         self.accumulate.get_or_insert(1);
@@ -164,6 +165,11 @@ impl LoopFlags {
         in_range("--clip", self.clip, 0.0, 1e9)?;
         in_range("--dropout", self.dropout.map(f64::from), 0.0, 0.99)?;
         in_range("--checkpoint-minutes", self.checkpoint_minutes, 0.0, 1e9)
+    }
+
+    /// Whether something says how long to train.
+    pub fn has_budget(&self) -> bool {
+        self.steps.is_some() || self.minutes.is_some() || self.epochs.is_some()
     }
 
     /// The loop's settings, once resolved.

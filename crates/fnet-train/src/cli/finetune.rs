@@ -7,11 +7,11 @@ use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder};
 use fnet_train::tasks::dataset::{Dataset, Labels, find_classes};
 use fnet_train::tasks::encoding::{Encoding, Long};
-use fnet_train::tasks::metrics::Metric;
+use fnet_train::tasks::files::TaskFiles;
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
-use fnet_train::{Error, Result, card, report, whitening};
+use fnet_train::{Error, Result, bag_of_words, bag_start, card, report, whitening};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -84,7 +84,7 @@ pub struct Settings {
     #[arg(long, value_name = "TOKENS", conflicts_with = "max_length")]
     pub pad_to: Option<usize>,
     /// Part of a training example's tokens that [MASK] hides, drawn anew each time: helps where single words mean
-    /// much, harms on pairs; by default 0.15 for sst2, else 0
+    /// much, harms on pairs; by default 0.15 for classes of single texts (but not cola), else 0
     #[arg(long)]
     pub hide_rate: Option<f64>,
     /// How often the texts of a training pair change places, drawn anew each time; by default 0.5 where a
@@ -102,16 +102,6 @@ pub struct Settings {
     pub training: LoopFlags,
 }
 
-/// Where labelled rows come from and what they mean.
-pub struct TaskFiles {
-    pub train: PathBuf,
-    pub train_columns: Columns,
-    /// Name for the metrics, file, columns.
-    pub dev: Vec<(String, PathBuf, Columns)>,
-    pub labels: Labels,
-    pub metrics: Vec<Metric>,
-}
-
 impl Settings {
     pub fn resolve(&mut self) -> Result<()> {
         let paths = [&mut self.model, &mut self.data, &mut self.train, &mut self.dev];
@@ -127,7 +117,8 @@ impl Settings {
         self.seeds.get_or_insert(1);
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
         let task = self.task.as_deref().map(find_task).transpose()?;
-        self.hide_rate.get_or_insert(task.map_or(0.0, |task| task.hide_rate));
+        let own = if self.regression || self.text.len() == 2 { 0.0 } else { 0.15 };
+        self.hide_rate.get_or_insert(task.map_or(own, |task| task.hide_rate));
         in_range("--hide-rate", self.hide_rate, 0.0, 1.0)?;
         self.swap_rate.get_or_insert(if task.is_some_and(|task| task.symmetric) { 0.5 } else { 0.0 });
         in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
@@ -146,7 +137,7 @@ impl Settings {
         self.max_length = self.max_length.or(self.pad_to);
         in_range("--max-length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve(&LoopDefaults {
-            epochs: 5.0,
+            epochs: None,
             batch_size: 32,
             learning_rate: 3e-4,
             warm_up: 0.1,
@@ -195,7 +186,7 @@ impl Settings {
 }
 
 /// What is read of a text where nobody says: the best of what was measured, see docs/results.md.
-pub fn usual_pooling() -> Pooling {
+fn usual_pooling() -> Pooling {
     Pooling::new(vec![Pool::Mean, Pool::Max, Pool::Embeddings]).unwrap_or_default()
 }
 
@@ -289,11 +280,21 @@ fn summary(all: &[Value], first: u64, best: usize) -> Value {
     summary
 }
 
+/// Passes over so many rows where nobody says: about 40,000 examples, within bounds.
+fn usual_epochs(rows: usize) -> f64 {
+    (40_000.0 / rows.max(1) as f64).round().clamp(3.0, 20.0)
+}
+
 /// Fine-tunes one seed into a folder; returns its results.
 pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) -> Result<Value> {
     let resume = running.resume && folder.has_checkpoint();
-    let Prepared { mut model, tokenizer, mut objective, longest } =
+    let Prepared { mut model, tokenizer, mut objective, longest, files } =
         prepare(folder, settings, resume, running.quiet)?;
+    let mut settings = settings.clone();
+    if !settings.training.has_budget() {
+        settings.training.epochs = Some(usual_epochs(objective.examples()));
+    }
+    let settings = &settings;
     if !resume {
         folder.begin(settings, &tokenizer, longest, &model, objective.data())?;
     }
@@ -307,7 +308,11 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         resume_command: running.resume_command.clone(),
     }
     .run(&running.stop)?;
-    let results = report::results(&state, &model);
+    let mut results = report::results(&state, &model);
+    let bag = bag_of_words::scores(&files)?;
+    if !bag.is_empty() {
+        results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
+    }
     report::write(folder, "Fine-tuning", &results)?;
     card::write(folder, &results)?;
     Ok(results)
@@ -319,6 +324,7 @@ struct Prepared {
     tokenizer: Tokenizer,
     objective: TaskObjective,
     longest: usize,
+    files: TaskFiles,
 }
 
 fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -> Result<Prepared> {
@@ -389,6 +395,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         .collect::<Result<_>>()?;
     if !resume {
         whitening::start(&mut model, &train.examples, &mut Workspace::new())?;
+        bag_start::centre(&mut model, &train.examples);
     }
     let examples = BatchSize::Examples(settings.training.batch_size.unwrap_or(1));
     let batch = settings.batch_tokens.map_or(examples, BatchSize::Tokens);
@@ -401,5 +408,5 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         special: tokenizer.specials(),
     };
     let objective = TaskObjective::new(train, dev, labels, metrics, (batch, accumulate), variation, seed);
-    Ok(Prepared { model, tokenizer, objective, longest })
+    Ok(Prepared { model, tokenizer, objective, longest, files })
 }

@@ -16,7 +16,6 @@ use fnet_train::{Error, Result, card, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::finetune::usual_pooling;
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range, say,
     say_unused,
@@ -65,7 +64,8 @@ pub struct Settings {
     /// Size of the model: tiny, mini, small, medium, base, large
     #[arg(long)]
     pub preset: Option<String>,
-    /// Mixer of all layers: fourier, fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp,
+    /// Mixer of all layers: fourier-reservoir (the default: fourier in the lower half, reservoir in the upper; no
+    /// weights in either), fourier (FNet as published), fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp,
     /// reservoir or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed)
     /// and fourier in the others
     #[arg(long, conflicts_with = "mixers")]
@@ -172,6 +172,9 @@ impl Settings {
         if self.model.is_none() {
             self.preset.get_or_insert_with(|| "mini".into());
             self.seq_len.get_or_insert(128);
+            if self.mixers.is_empty() {
+                self.mixer.get_or_insert_with(|| MixerKind::FOURIER_RESERVOIR.into());
+            }
             if self.tokenizer.is_none() {
                 self.vocab_size.get_or_insert(8_192);
                 self.kind.get_or_insert(Kind::Wordpiece);
@@ -193,7 +196,7 @@ impl Settings {
             _ => 1e-3,
         };
         self.training.resolve(&LoopDefaults {
-            epochs: 1.0,
+            epochs: Some(1.0),
             batch_size: 8,
             learning_rate,
             warm_up: 0.05,
@@ -288,9 +291,6 @@ impl Settings {
         config.pad_token_id = Some(special.pad);
         config.bos_token_id = Some(special.cls);
         config.eos_token_id = Some(TokenIds::One(special.sep));
-        if self.learns() == Learns::MlmIntact {
-            config.classifier_pooling = usual_pooling();
-        }
         config.check()?;
         Ok(config)
     }

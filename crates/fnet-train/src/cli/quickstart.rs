@@ -1,20 +1,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fnet_train::bag_of_words::BagOfWords;
 use fnet_train::corpus::sequences::Layout;
 use fnet_train::folder::RunFolder;
 use fnet_train::progress::duration;
 use fnet_train::sample;
 use fnet_train::stop::Stop;
-use fnet_train::tasks::dataset::{Score, score};
-use fnet_train::tasks::rows::{self, Columns, Row};
-use fnet_train::{Error, Result};
+use fnet_train::tasks::dataset::Score;
+use fnet_encoder::pretrained::write_whole;
+use fnet_train::{Error, Result, report};
 use serde_json::{Value, json};
 
 use super::common::{LoopFlags, Running, absolute, say, set_threads};
 use super::opened::Opened;
-use super::task::{find_task, task_labels};
+use super::fill_mask::Guess;
 use super::{fill_mask, finetune, pretrain};
 
 /// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on
@@ -64,23 +63,30 @@ pub fn run(args: &Args) -> Result<()> {
     let pretrained = out.join("pretrained");
     let settings = pretraining(&data)?;
     let folder = RunFolder::new(&pretrained, true)?;
-    pretrain::run_to_end(&folder, &settings, &running)?;
+    let results = pretrain::run_to_end(&folder, &settings, &running)?;
+    let mut sections = vec![("Pretraining".to_string(), report::section(&folder, &results)?)];
 
-    let mut table = Vec::new();
+    let mut table: Vec<Line> = Vec::new();
     for (name, glue) in sample::TASKS {
-        let mut cells = vec![("bag of words", bag_of_words(&data.join(name), glue)?)];
+        let mut cells = Vec::new();
         for (column, from_scratch) in [("from scratch", true), ("pretrained", false)] {
             let place = out.join(format!("{name}-{}", column.replace(' ', "-")));
             let settings = fine_tuning(&pretrained, &data.join(name), glue, from_scratch)?;
             let folder = RunFolder::new(&place, true)?;
             let results = finetune::run_to_end(&folder, &settings, &running)?;
-            cells.push((column, last_value(&results)));
+            if cells.is_empty() {
+                cells.push(("bag of words", last_value(&results["bag_of_words"])));
+            }
+            cells.push((column, last_value(&results["values"])));
+            sections.push((format!("{name}, {column}"), report::section(&folder, &results)?));
         }
         table.push((name, cells));
     }
     let opened = Opened::open(&pretrained)?;
     let text = "A wren is a [MASK].";
     let guesses = fill_mask::fill(&opened, text, 3)?;
+    let page = out.join(report::REPORT_FILE);
+    write_whole(&page, page_of(&table, text, &guesses, &sections).as_bytes())?;
     if args.json {
         let tasks: serde_json::Map<String, Value> = table
             .iter()
@@ -107,8 +113,35 @@ pub fn run(args: &Args) -> Result<()> {
         say(format!("  {:.3}  {}", guess.probability, guess.text))?;
     }
     let took = duration(started.elapsed().as_secs_f64());
-    say(format!("\ndone in {took}; reports: {}/*/report.html", args.out.display()))?;
+    say(format!("\ndone in {took}; report: {}", args.out.join(report::REPORT_FILE).display()))?;
     say("next: fnet pretrain --corpus YOUR.txt --out DIR, then fnet finetune --model DIR (see --help)")
+}
+
+/// A task's name, and its score in each column.
+type Line = (&'static str, Vec<(&'static str, Score)>);
+
+/// One page about everything: the table, the guesses, then each run.
+fn page_of(table: &[Line], text: &str, guesses: &[Vec<Guess>], sections: &[(String, String)]) -> String {
+    let row = |tag: &str, cells: Vec<String>| -> String {
+        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", report::escape(cell))).collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let columns = table.first().into_iter().flat_map(|(_, cells)| cells.iter().map(|cell| cell.0));
+    let mut body = row("th", ["task", "metric"].into_iter().chain(columns).map(String::from).collect());
+    for (name, cells) in table {
+        let metric = cells.last().map_or("", |(_, (metric, _))| metric.as_str());
+        let values = cells.iter().map(|(_, (_, value))| format!("{value:.3}"));
+        body += &row("td", [name.to_string(), metric.into()].into_iter().chain(values).collect());
+    }
+    body = format!("<table>\n{body}</table>\n<p>{}</p>\n<ul>", report::escape(text));
+    for guess in guesses.iter().flatten() {
+        body += &format!("<li>{:.3} {}</li>\n", guess.probability, report::escape(&guess.text));
+    }
+    body += "</ul>\n";
+    for (title, section) in sections {
+        body += &format!("<h2>{}</h2>\n{section}", report::escape(title));
+    }
+    report::html_page("Quickstart", &body)
 }
 
 fn pretraining(data: &Path) -> Result<pretrain::Settings> {
@@ -145,29 +178,8 @@ fn fine_tuning(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Res
 }
 
 /// The task's last metric: for regression the rank correlation.
-fn last_value(results: &Value) -> Score {
-    let values = results["values"].as_object();
+fn last_value(values: &Value) -> Score {
+    let values = values.as_object();
     let last = values.and_then(|v| v.iter().next_back());
     last.map_or_else(Default::default, |(name, v)| (name.clone(), v.as_f64().unwrap_or(f64::NAN)))
-}
-
-fn bag_of_words(data: &Path, task: &str) -> Result<Score> {
-    let task = find_task(task)?;
-    let labels = task_labels(task);
-    let read = |file: &str| -> Result<Vec<(Row, f32)>> {
-        let (path, columns): (_, Columns) = (data.join(file), task.columns(file));
-        let mut found = Vec::new();
-        rows::read(&path, &columns, true, |row| {
-            let label = labels.parse(&path, row.line, row.label.as_deref().unwrap_or(""))?;
-            found.push((row, label));
-            Ok(())
-        })?;
-        Ok(found)
-    };
-    let model = BagOfWords::fit(&read(task.train)?, &labels, 1);
-    let dev = read(task.dev[0])?;
-    let outputs: Vec<f32> = dev.iter().flat_map(|(row, _)| model.predict(row)).collect();
-    let expected: Vec<f32> = dev.iter().map(|r| r.1).collect();
-    let scores = score(&labels, task.metrics, &outputs, &expected);
-    Ok(scores.into_iter().next_back().unwrap_or_default())
 }

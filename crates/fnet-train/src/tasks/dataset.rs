@@ -250,3 +250,15 @@ pub fn score(labels: &Labels, metrics: &[Metric], outputs: &[f32], expected: &[f
     };
     metrics.iter().map(|m| (m.name().to_string(), value(m))).collect()
 }
+
+/// As [`score`], with the held-out file's name after each metric's where a task has several.
+pub fn score_named(
+    name: &str,
+    labels: &Labels,
+    metrics: &[Metric],
+    outputs: &[f32],
+    expected: &[f32],
+) -> Vec<Score> {
+    let named = |metric: String| if name.is_empty() { metric } else { format!("{metric}_{name}") };
+    score(labels, metrics, outputs, expected).into_iter().map(|(metric, v)| (named(metric), v)).collect()
+}

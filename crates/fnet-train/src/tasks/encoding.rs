@@ -177,8 +177,7 @@ impl Encoding<'_> {
     /// Fills a sequence up where padding is fixed.
     pub fn pad(&self, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
         if self.padding == Padding::Fixed {
-            tokens.resize(self.longest, self.tokenizer.special().pad);
-            segments.resize(self.longest, 0);
+            self.tokenizer.fill_up(self.longest, tokens, segments);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod encoding;
+pub mod files;
 pub mod glue;
 pub mod metrics;
 pub mod rows;

@@ -285,6 +285,12 @@ impl Tokenizer {
         special
     }
 
+    /// Fills a sequence up to `longest` tokens.
+    pub fn fill_up(&self, longest: usize, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
+        tokens.resize(longest, self.special.pad);
+        segments.resize(longest, 0);
+    }
+
     /// Joins one or two texts' ids as the model reads them: `[CLS] a [SEP]` or `[CLS] a [SEP] b
     /// [SEP]`, with segment ids, in at most `longest` tokens. The longer text is cut first, as
     /// Transformers does. Returns whether anything was cut.

@@ -1,0 +1,86 @@
+//! The little linear algebra that closed-form starts need, in float64 and in a fixed order.
+
+/// Mean of rows of `count` values.
+pub fn mean(rows: &[Vec<f64>], count: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; count];
+    let n = rows.len().max(1) as f64;
+    rows.iter().for_each(|row| mean.iter_mut().zip(row).for_each(|(m, v)| *m += v / n));
+    mean
+}
+
+/// The lower half of the covariance `[count, count]` of rows, each around a mean of its own.
+pub fn covariance<'a>(rows: impl ExactSizeIterator<Item = (&'a [f64], &'a [f64])>, count: usize) -> Vec<f64> {
+    let n = rows.len().max(1) as f64;
+    let mut covariance = vec![0.0; count * count];
+    for (row, mean) in rows {
+        let centred: Vec<f64> = row.iter().zip(mean).map(|(v, m)| v - m).collect();
+        for (i, a) in centred.iter().enumerate() {
+            let line = &mut covariance[i * count..][..=i];
+            line.iter_mut().zip(&centred).for_each(|(c, b)| *c += a * b / n);
+        }
+    }
+    covariance
+}
+
+/// Adds a part of the mean of its diagonal to the diagonal of a square matrix.
+pub fn add_ridge(matrix: &mut [f64], part: f64) {
+    let n = matrix.len().isqrt();
+    let trace: f64 = (0..n).map(|i| matrix[i * (n + 1)]).sum();
+    (0..n).for_each(|i| matrix[i * (n + 1)] += part * trace / n as f64);
+}
+
+/// `L` with `L Lᵀ` the matrix of which `a` holds the lower half; `None` where it is not positive definite.
+pub fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+    for i in 0..n {
+        for j in 0..=i {
+            let known: f64 = (0..j).map(|k| a[i * n + k] * a[j * n + k]).sum();
+            let left = a[i * n + j] - known;
+            if i == j && !(left > 0.0 && left.is_finite()) {
+                return None;
+            }
+            a[i * n + j] = if i == j { left.sqrt() } else { left / a[j * n + j] };
+        }
+    }
+    Some(a)
+}
+
+/// The inverse of a lower triangular matrix, lower triangular too.
+pub fn inverse_of_factor(l: &[f64], n: usize) -> Vec<f64> {
+    let mut inverse = vec![0.0; n * n];
+    for i in 0..n {
+        inverse[i * n + i] = 1.0 / l[i * n + i];
+        for k in 0..i {
+            let factor = l[i * n + k] / l[i * n + i];
+            for j in 0..=k {
+                inverse[i * n + j] -= factor * inverse[k * n + j];
+            }
+        }
+    }
+    inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_and_inverses() {
+        let a = [4.0, 0.0, 0.0, 2.0, 5.0, 0.0, -1.0, 0.5, 3.0]; // the lower half
+        let full = |i: usize, j: usize| a[i.max(j) * 3 + i.min(j)];
+        let l = cholesky(a.to_vec(), 3).unwrap();
+        let of_lower = |m: &[f64], i: usize, j: usize| if j <= i { m[i * 3 + j] } else { 0.0 };
+        let inverse = inverse_of_factor(&l, 3);
+        for i in 0..3 {
+            for j in 0..3 {
+                let product: f64 = (0..3).map(|k| of_lower(&l, i, k) * of_lower(&l, j, k)).sum();
+                assert!((product - full(i, j)).abs() < 1e-12, "L Lᵀ at {i}, {j}");
+                let one: f64 = (0..3).map(|k| of_lower(&inverse, i, k) * of_lower(&l, k, j)).sum();
+                assert!((one - if i == j { 1.0 } else { 0.0 }).abs() < 1e-12, "L⁻¹ L at {i}, {j}");
+            }
+        }
+        assert!(cholesky(vec![1.0, 0.0, 2.0, 1.0], 2).is_none());
+        let mut ridged = vec![1.0, 0.0, 7.0, 3.0];
+        add_ridge(&mut ridged, 0.5);
+        assert_eq!(ridged, [2.0, 0.0, 7.0, 4.0]);
+    }
+}
