@@ -377,6 +377,11 @@ def shake(folder):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def set_config(folder, **keys):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **keys}))
+
+
 def compare_own(what, programs, auto, folder):
     """A folder's own code and the program, on sequences alone and together."""
     shake(folder)
@@ -477,25 +482,24 @@ def own_code(programs, data):
                 long = [[joined(i, j) for j in range(len(columns))] for i in range(6)]
                 what = " ".join([mixers, task, *map(str, flags)])
                 compare_predictions(what, programs, out, texts[:SHORT] + long, columns, has_windows)
-        for mixer in ["fourier", "attention"]:  # whole sequences in pretraining are read by more than the first token
-            folder = place / f"intact {mixer}"
-            flags = ["--objective", "mlm-intact", "--mixer", mixer]
-            programs.run(programs.fnet, "pretrain", *corpus, *flags, *quick, "--out", folder)
-            compare_own(f"intact {mixer}", programs, tf.AutoModelForPreTraining, folder)
+        for mixer in ["fourier", "attention"]:  # a head of pretraining that reads more than the first token
+            before = place / mixer
+            flags = ["--objective", "mlm-nsp", "--mixer", mixer]
+            programs.run(programs.fnet, "pretrain", *corpus, *flags, *quick, "--out", before)
+            set_config(before, classifier_pooling="mean")
             for head, auto in [
+                ("pre-training", tf.AutoModelForPreTraining),
                 ("next-sentence", tf.AutoModelForNextSentencePrediction),
                 ("masked-lm", tf.AutoModelForMaskedLM),
             ]:
-                out = place / f"{mixer} {head}"
-                programs.run(programs.fnet, "convert", "--model", folder, "--head", head, "--out", out)
-                compare_own(f"intact {mixer} {head}", programs, auto, out)
+                folder = place / f"{mixer} {head}"
+                programs.run(programs.fnet, "convert", "--model", before, "--head", head, "--out", folder)
+                compare_own(f"mean of {mixer}, {head}", programs, auto, folder)
         for seed, activation in enumerate(["gelu", "prelu", "xielu"]):  # weights of Transformers', mixed in another way
             before, folder = place / f"before {activation}", place / activation
             random_model("FNet", "ForMaskedLM", 3, 36, 50, 2, activation, False, seed).save_pretrained(before)
             write_tokenizer(before)
-            config = json.loads((before / "config.json").read_text())
-            config["mixers"] = ["hartley", "fourier-hidden", "fourier"]
-            (before / "config.json").write_text(json.dumps(config))
+            set_config(before, mixers=["hartley", "fourier-hidden", "fourier"])
             programs.run(programs.fnet, "convert", "--model", before, "--out", folder)
             compare_own(f"hartley, {activation}, untied", programs, tf.AutoModelForMaskedLM, folder)
 

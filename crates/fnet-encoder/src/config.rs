@@ -341,7 +341,9 @@ impl ModelConfig {
         // The pooler's matrix, and the classifier's where both texts are side by side.
         let read = self.classifier_pooling.pools().len() as u128 * self.hidden_size as u128;
         if 2 * read * read > MOST_VALUES as u128 {
-            return fail(format!("classifier_pooling reads {read} values, more than this program will allocate"));
+            return fail(format!(
+                "classifier_pooling reads {read} values, more than this program will allocate"
+            ));
         }
         let mixers = self.layer_mixers();
         if self.is_bert() && mixers.iter().any(|m| *m != MixerKind::Attention) {

@@ -107,7 +107,8 @@ impl Model {
         if !model.reads_layers() {
             let words = words_name(&model.config);
             let encoder = format!("{}.", model.config.prefix());
-            let unread = |name: &str| name.starts_with(&encoder) && !name.contains(".pooler.") && name != words;
+            let unread =
+                |name: &str| name.starts_with(&encoder) && !name.contains(".pooler.") && name != words;
             model.parameters.freeze_where(unread);
         }
         Ok(model)

@@ -117,7 +117,10 @@ fn an_example_is_the_same_alone_and_in_any_batch_at_any_number_of_threads() {
                 for (i, example) in texts.chunks(step).enumerate().skip(2 / step) {
                     let mut batch = Batch::new();
                     example.iter().for_each(|text| batch.push(text, &[]));
-                    assert!(logits(&model, &batch) == together[i * outputs..][..outputs], "{what}, alone {i}");
+                    assert!(
+                        logits(&model, &batch) == together[i * outputs..][..outputs],
+                        "{what}, alone {i}"
+                    );
                 }
             });
         }
@@ -161,7 +164,8 @@ fn pooled(pooling: &str, windows: &[&[u32]]) -> (Vec<f32>, Vec<f32>, Model) {
 fn what_is_read_is_what_the_names_say() {
     let tokens = sequence(4, 9);
     let windows = [&tokens[..4], &tokens[4..]];
-    let column = |hidden: &[f32], j: usize| -> Vec<f32> { hidden.iter().skip(j).step_by(HIDDEN).copied().collect() };
+    let column =
+        |hidden: &[f32], j: usize| -> Vec<f32> { hidden.iter().skip(j).step_by(HIDDEN).copied().collect() };
     let close = |a: f32, b: f32| (a - b).abs() < 1e-5;
     let (first, hidden, _) = pooled("first", &windows);
     assert_eq!(first, hidden[..HIDDEN]);
@@ -196,7 +200,8 @@ fn padding_is_mixed_but_not_read() {
             _ => {
                 // Attention sums to one over the text's own tokens.
                 let q = model.parameters().get("fnet.pooler.query").unwrap();
-                let score = |row: &[f32]| row.iter().zip(q).map(|(a, b)| a * b).sum::<f32>() / (HIDDEN as f32).sqrt();
+                let score =
+                    |row: &[f32]| row.iter().zip(q).map(|(a, b)| a * b).sum::<f32>() / (HIDDEN as f32).sqrt();
                 let weights: Vec<f32> = own.chunks(HIDDEN).map(|row| score(row).exp()).collect();
                 let sum: f32 = weights.iter().sum();
                 (0..HIDDEN)

@@ -113,7 +113,8 @@ fn line(points: &[(f64, f32)]) -> (f64, f64) {
 /// The matrix `[count, count]` and the bias that whiten columns `first..first + count` of `rows`; `None` where
 /// their covariance has no inverse.
 fn whiten(rows: &[f32], width: usize, first: usize, count: usize) -> Option<(Vec<f32>, Vec<f32>)> {
-    let part = |row: &[f32]| -> Vec<f64> { row[first..first + count].iter().map(|v| f64::from(*v)).collect() };
+    let part =
+        |row: &[f32]| -> Vec<f64> { row[first..first + count].iter().map(|v| f64::from(*v)).collect() };
     let texts: Vec<Vec<f64>> = rows.chunks_exact(width).map(part).collect();
     let mean = dense::mean(&texts, count);
     let mut covariance = dense::covariance(texts.iter().map(|x| (x.as_slice(), mean.as_slice())), count);
@@ -182,6 +183,8 @@ mod tests {
         assert!((at(0.5)[0] - at(0.5)[1]).abs() < 1e-9, "{:?}", at(0.5));
         assert!(at(0.0)[0] > at(0.0)[1] && at(1.0)[1] > at(1.0)[0]);
         assert!(at(0.0)[2].is_finite());
-        assert!(discriminants(&[(1.0, 0.0), (1.0, 1.0)], 2).iter().all(|l| l.0.is_finite() && l.1.is_finite()));
+        assert!(
+            discriminants(&[(1.0, 0.0), (1.0, 1.0)], 2).iter().all(|l| l.0.is_finite() && l.1.is_finite())
+        );
     }
 }

@@ -40,7 +40,13 @@ impl Bag {
     }
 
     /// The loss of `bag.logits`; with `back`, also the gradients.
-    pub fn loss(&self, p: Pass, targets: ClassTargets, bag: &mut BagActivations, back: Option<&mut Back>) -> Loss {
+    pub fn loss(
+        &self,
+        p: Pass,
+        targets: ClassTargets,
+        bag: &mut BagActivations,
+        back: Option<&mut Back>,
+    ) -> Loss {
         let scale = back.as_ref().map_or(1.0, |back| back.scale);
         let loss = targets.loss(&mut bag.logits, scale, &mut bag.losses);
         if let Some(Back { gradients, partial, .. }) = back {

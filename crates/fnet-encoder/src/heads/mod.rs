@@ -7,8 +7,8 @@ mod mlm;
 mod pooler;
 
 use crate::loss::Loss;
-use crate::ops::softmax_cross_entropy::{self, RowLoss};
 use crate::ops::mse;
+use crate::ops::softmax_cross_entropy::{self, RowLoss};
 use crate::parameters::Gradients;
 use crate::workspace::set_len;
 

@@ -117,7 +117,9 @@ impl MixerKind {
     pub fn layers(name: &str, layers: usize) -> Result<Vec<Self>, EncoderError> {
         if name == Self::FOURIER_RESERVOIR {
             let lower = layers.div_ceil(2);
-            return Ok((0..layers).map(|i| if i < lower { Self::Fourier } else { Self::Reservoir }).collect());
+            return Ok((0..layers)
+                .map(|i| if i < lower { Self::Fourier } else { Self::Reservoir })
+                .collect());
         }
         let Some((layout, count)) = name.strip_prefix("attention-").and_then(|rest| rest.split_once('-'))
         else {

@@ -58,7 +58,15 @@ pub fn query(x: &[f32], q: &[f32], a: &mut [f32], y: &mut [f32]) {
 }
 
 /// Adds to `dx`, and fills `dq` with this text's share, from `a` and `y` of the forward pass.
-pub fn query_backward(x: &[f32], q: &[f32], a: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32], dq: &mut [f32]) {
+pub fn query_backward(
+    x: &[f32],
+    q: &[f32],
+    a: &[f32],
+    y: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dq: &mut [f32],
+) {
     let (width, scale) = (q.len(), 1.0 / (q.len() as f32).sqrt());
     dq.fill(0.0);
     let mean = dot(dy, y);

@@ -8,7 +8,9 @@ mod torch;
 mod weight_files;
 
 pub use open::{Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, some_of};
-pub use save::{MODELING_FILE, MULTI_LABEL, config_to_json, labels_of, save, set_labels, weights_to_bytes, write_whole};
+pub use save::{
+    MODELING_FILE, MULTI_LABEL, config_to_json, labels_of, save, set_labels, weights_to_bytes, write_whole,
+};
 
 /// The weights in a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";

@@ -8,6 +8,7 @@ use fnet_train::folder::{METRICS_FILE, RunFolder};
 use fnet_train::tasks::dataset::{Dataset, Labels, find_classes};
 use fnet_train::tasks::encoding::{Encoding, Long};
 use fnet_train::tasks::files::TaskFiles;
+use fnet_train::tasks::glue::GlueTask;
 use fnet_train::tasks::rows::Columns;
 use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
@@ -16,8 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name,
-    say_unused,
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name, say_unused,
 };
 use super::task::{find_task, own_columns, task_labels};
 
@@ -123,8 +123,8 @@ impl Settings {
         self.swap_rate.get_or_insert(if task.is_some_and(|task| task.symmetric) { 0.5 } else { 0.0 });
         in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
         let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
-        let is_symmetric = task.map_or(self.regression, |task| task.symmetric);
-        let (pooling, pairs) = usual_readout(is_pair, is_symmetric);
+        let is_number = task.map_or(self.regression, GlueTask::is_regression);
+        let (pooling, pairs) = usual_readout(is_pair, is_number);
         self.pooling.get_or_insert_with(|| pooling);
         self.pairs.get_or_insert(pairs);
         self.bag.get_or_insert(!is_pair);
@@ -190,13 +190,12 @@ fn usual_pooling() -> Pooling {
     Pooling::new(vec![Pool::Mean, Pool::Max, Pool::Embeddings]).unwrap_or_default()
 }
 
-/// How pairs are read where nobody says: what their words mean in symmetric towers, for it takes many rows to learn
-/// more.
-fn usual_readout(is_pair: bool, is_symmetric: bool) -> (Pooling, Pairs) {
+/// How rows are read where nobody says: pairs by their words alone, in towers, for it takes many rows to learn more.
+fn usual_readout(is_pair: bool, is_number: bool) -> (Pooling, Pairs) {
     let words = || Pooling::new(vec![Pool::Embeddings]).unwrap_or_default();
-    match (is_pair, is_symmetric) {
+    match (is_pair, is_number) {
         (false, _) => (usual_pooling(), Pairs::Together),
-        (true, true) => (words(), Pairs::SymmetricTowers),
+        (true, true) => (words(), Pairs::SymmetricTowers), // a cosine is symmetric
         (true, false) => (words(), Pairs::Towers),
     }
 }
@@ -248,7 +247,9 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
     let best = (0..all.len()).max_by(|a, b| score(&all[*a]).total_cmp(&score(&all[*b])));
     let best = best.unwrap_or(0);
     let best_folder = place(first + best as u64)?;
-    for file in [MODELING_FILE, CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, METRICS_FILE] {
+    for file in
+        [MODELING_FILE, CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, METRICS_FILE]
+    {
         let from = best_folder.file(file);
         if file == MODELING_FILE && !from.exists() {
             continue; // Transformers opens this model by itself
@@ -338,6 +339,9 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
     let (mut model, report) = pretrained::open_with(&base, files.labels.head(), seed, |config| {
+        if resume {
+            return; // its own readout
+        }
         if let Some(pooling) = &settings.pooling {
             config.classifier_pooling = pooling.clone();
         }

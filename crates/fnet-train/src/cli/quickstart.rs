@@ -1,19 +1,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fnet_encoder::pretrained::write_whole;
 use fnet_train::corpus::sequences::Layout;
 use fnet_train::folder::RunFolder;
 use fnet_train::progress::duration;
 use fnet_train::sample;
 use fnet_train::stop::Stop;
 use fnet_train::tasks::dataset::Score;
-use fnet_encoder::pretrained::write_whole;
 use fnet_train::{Error, Result, report};
 use serde_json::{Value, json};
 
 use super::common::{LoopFlags, Running, absolute, say, set_threads};
-use super::opened::Opened;
 use super::fill_mask::Guess;
+use super::opened::Opened;
 use super::{fill_mask, finetune, pretrain};
 
 /// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on
@@ -123,7 +123,8 @@ type Line = (&'static str, Vec<(&'static str, Score)>);
 /// One page about everything: the table, the guesses, then each run.
 fn page_of(table: &[Line], text: &str, guesses: &[Vec<Guess>], sections: &[(String, String)]) -> String {
     let row = |tag: &str, cells: Vec<String>| -> String {
-        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", report::escape(cell))).collect();
+        let cells: String =
+            cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", report::escape(cell))).collect();
         format!("<tr>{cells}</tr>\n")
     };
     let columns = table.first().into_iter().flat_map(|(_, cells)| cells.iter().map(|cell| cell.0));
