@@ -335,8 +335,8 @@ impl Model {
         }
         let pass = self.pass(batch, dropout);
         self.forward_heads(pass, &[], true, w);
-        classifier.forward(pass, &self.pooler, &w.rows, &mut w.classifier, &mut w.bag);
-        classifier.answer(&mut w.classifier, &w.bag);
+        classifier.forward(pass, &self.pooler, &w.rows, &mut w.classifier);
+        classifier.answer(&mut w.classifier);
         &w.classifier.logits
     }
 
@@ -485,11 +485,10 @@ impl Model {
             losses[0] = head.loss(pass, rows, &targets.labels, &mut w.mlm, back);
         }
         if let Some((classifier, targets, scale)) = classes {
-            let (head, bag, d_rows) = (&mut w.classifier, &mut w.bag, d_text_rows);
-            let partial = &mut w.scratch.partial;
-            classifier.forward(pass, &self.pooler, text_rows, head, bag);
+            let (head, d_rows, partial) = (&mut w.classifier, d_text_rows, &mut w.scratch.partial);
+            classifier.forward(pass, &self.pooler, text_rows, head);
             let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
-            losses[1] = classifier.loss(pass, &self.pooler, text_rows, targets, head, bag, back);
+            losses[1] = classifier.loss(pass, &self.pooler, text_rows, targets, head, back);
         }
         if let Some(gradients) = &mut gradients {
             let places = std::mem::take(&mut w.places);

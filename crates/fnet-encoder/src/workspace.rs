@@ -34,7 +34,6 @@ pub struct Workspace {
     pub(crate) places: Vec<u32>,
     pub(crate) mlm: HeadActivations,
     pub(crate) classifier: HeadActivations,
-    pub(crate) bag: BagActivations,
 }
 
 /// A layer norm's input and statistics: its output is cheap to compute again.
@@ -98,6 +97,8 @@ pub struct Scratch {
 pub(crate) struct HeadActivations {
     /// Classifier: what is read of each text.
     pub readout: ReadoutActivations,
+    /// Classifier: its second opinion.
+    pub bag: BagActivations,
     /// First linear layer's output.
     pub dense: Vec<f32>,
     /// Classifier: the gradient of `dense`.
@@ -174,9 +175,9 @@ impl Workspace {
             + norms.map(|n| 4 * n.input.capacity() + size_of::<Stats>() * n.stats.capacity()).sum::<usize>()
             + heads.iter().map(|head| size_of::<RowLoss>() * head.losses.capacity()).sum::<usize>()
             + self.classifier.readout.bytes()
-            + self.bag.readout.bytes()
-            + size_of::<f32>() * self.bag.logits.capacity()
-            + size_of::<RowLoss>() * self.bag.losses.capacity()
+            + self.classifier.bag.readout.bytes()
+            + size_of::<f32>() * self.classifier.bag.logits.capacity()
+            + size_of::<RowLoss>() * self.classifier.bag.losses.capacity()
             + size_of::<u32>() * self.places.capacity()
             + self.scratch.buffers.bytes()
             + self.layers.iter().map(|layer| layer.mixer.bytes()).sum::<usize>()

@@ -8,7 +8,7 @@ use crate::gemm::{Matrix, Out};
 use crate::loss::Loss;
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops::dropout::Dropout;
-use crate::workspace::{BagActivations, HeadActivations, set_len};
+use crate::workspace::{HeadActivations, set_len};
 
 /// A linear layer on the pooler's output, after dropout where the task is the user's own. Pairs in towers are
 /// compared first, without dropout.
@@ -34,17 +34,10 @@ impl Classifier {
         p.dropout.filter(|_| self.drops)
     }
 
-    /// Fills `head.logits` with `[examples, outputs]`, from `rows`, and `bag.logits` where there is a bag.
-    pub fn forward(
-        &self,
-        p: Pass,
-        pooler: &Pooler,
-        rows: &[f32],
-        head: &mut HeadActivations,
-        bag: &mut BagActivations,
-    ) {
+    /// Fills `head.logits` with `[examples, outputs]`, from `rows`, and those of the bag where there is one.
+    pub fn forward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations) {
         pooler.forward(p, rows, head);
-        let HeadActivations { dense, active, logits, .. } = head;
+        let HeadActivations { dense, active, logits, bag, .. } = head;
         self.comparison.forward(dense, pooler.outputs(), active);
         if let Some(dropout) = self.dropout(p) {
             dropout.apply(dropout_sites::CLASSIFIER, active);
@@ -58,9 +51,9 @@ impl Classifier {
     }
 
     /// The answer: the logits, or the mean of both opinions.
-    pub fn answer(&self, head: &mut HeadActivations, bag: &BagActivations) {
+    pub fn answer(&self, head: &mut HeadActivations) {
         if self.bag.is_some() {
-            for (y, other) in head.logits.iter_mut().zip(&bag.logits) {
+            for (y, other) in head.logits.iter_mut().zip(&head.bag.logits) {
                 *y = 0.5 * (*y + other);
             }
         }
@@ -75,13 +68,12 @@ impl Classifier {
         rows: &[f32],
         targets: ClassTargets,
         head: &mut HeadActivations,
-        bag: &mut BagActivations,
         mut back: Option<Back>,
     ) -> Loss {
         let scale = back.as_ref().map_or(1.0, |back| back.scale);
         let mut loss = targets.loss(&mut head.logits, scale, &mut head.losses);
         if let Some(own) = &self.bag {
-            loss.sum += own.loss(p, targets, bag, back.as_mut()).sum;
+            loss.sum += own.loss(p, targets, &mut head.bag, back.as_mut()).sum;
         }
         if let Some(back) = back {
             self.backward(p, pooler, rows, head, back);

@@ -125,7 +125,7 @@ impl Settings {
         let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
         let is_number = task.map_or(self.regression, GlueTask::is_regression);
         let (pooling, pairs) = usual_readout(is_pair, is_number);
-        self.pooling.get_or_insert_with(|| pooling);
+        self.pooling.get_or_insert(pooling);
         self.pairs.get_or_insert(pairs);
         self.bag.get_or_insert(!is_pair);
         if !is_pair && self.pairs != Some(Pairs::Together) {
