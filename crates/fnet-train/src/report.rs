@@ -89,7 +89,10 @@ pub fn write(folder: &RunFolder, title: &str, results: &Value) -> Result<()> {
 pub fn section(folder: &RunFolder, results: &Value) -> Result<String> {
     let path = folder.file(SETTINGS_FILE);
     let settings = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let metrics = folder.read_metrics()?;
+    Ok(section_of(results, &folder.read_metrics()?, &settings))
+}
+
+fn section_of(results: &Value, metrics: &[Value], settings: &str) -> String {
     let mut body = String::new();
     for (name, value) in rows(results) {
         body += &format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(&name), escape(&value));
@@ -102,10 +105,10 @@ pub fn section(folder: &RunFolder, results: &Value) -> Result<String> {
         plots += &plot(name, series(name));
     }
     plots += &plot("learning rate", series("learning_rate"));
-    Ok(format!(
+    format!(
         "<table>\n{body}</table>\n{plots}\n<details><summary>Settings</summary>\n<pre>{}</pre></details>\n",
-        escape(&settings)
-    ))
+        escape(settings)
+    )
 }
 
 /// One self-contained page.
@@ -166,7 +169,10 @@ mod tests {
             (1..4).map(|i| json!({"step": i, "loss": 1.0 / f64::from(i), "f1": 0.5})).collect();
         let config = fnet_encoder::ModelConfig::preset("tiny").unwrap();
         let model = Model::new(config, fnet_encoder::Head::Regression, 1).unwrap();
-        let page = page("a <b>", &results(&state, &model), &metrics, "x = \"<script>\"");
+        let mut results = results(&state, &model);
+        results["bag_of_words"] = json!({"f1": 0.25});
+        let page = html_page("a <b>", &section_of(&results, &metrics, "x = \"<script>\""));
+        assert!(page.contains("0.5000  (bag of words 0.2500)"));
         assert!(page.contains("a &lt;b&gt;") && page.contains("&lt;script&gt;"));
         assert!(!page.contains("<script"));
         assert_eq!(page.matches("<svg").count(), 2);
