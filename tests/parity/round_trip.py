@@ -297,7 +297,7 @@ def scores(programs, data):
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         plain = ["--pooling", "first", "--pairs", "together", "--bag", "false"]  # what Transformers' own classes read
-        quick = ["--quiet", "--preset", "tiny", "--vocab-size", 600, "--seq-len", 64]
+        quick = ["--quiet", "--preset", "tiny", "--vocab-size", 600, "--seq-len", 64, "--mixer", "fourier"]
         for objective, name in [("mlm", "ForMaskedLM"), ("mlm-nsp", "ForPreTraining"), ("mlm-sop", "ForPreTraining")]:
             programs.run(
                 programs.fnet, "pretrain", "--corpus", data / "corpus/valid.txt", "--objective", objective,
@@ -358,7 +358,8 @@ SHORT = 40
 def open_own(what, auto, folder):
     """Opens a folder by the code that it carries."""
     model, info = auto.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
-    check(what, type(model).__name__ == auto.__name__.replace("AutoModel", "Mixing"), f"opens as {type(model).__name__}")
+    name = type(model).__name__
+    check(what, name == auto.__name__.replace("AutoModel", "Mixing"), f"opens as {name}")
     lost = {key: info[key] for key in ["missing_keys", "unexpected_keys", "mismatched_keys"] if info[key]}
     check(what, not lost, lost)
     bare, info = tf.AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
@@ -406,8 +407,9 @@ def predictions(programs, folder, columns, texts):
         programs.fnet, "predict", "--model", folder, "--input", path, "--text", ",".join(columns), "--output", answers,
         "--overwrite", "--quiet",
     )
-    found = [json.loads(line) for line in answers.read_text().splitlines()]
-    return torch.tensor([list(a["probabilities"].values()) if "probabilities" in a else [a["prediction"]] for a in found])
+    answers = [json.loads(line) for line in answers.read_text().splitlines()]
+    of = lambda answer: list(answer["probabilities"].values()) if "probabilities" in answer else [answer["prediction"]]
+    return torch.tensor([of(answer) for answer in answers])
 
 
 def filled(tokenizer, texts, config):
@@ -436,9 +438,11 @@ def in_windows(tokenizer, texts, longest):
 
 
 def compare_predictions(what, programs, folder, texts, columns, has_windows):
+    """What `predict` says of texts, and the folder's own code of all together: short ones, and long ones."""
     shake(folder)
     exact = predictions(programs, folder, columns, texts)
-    model, tokenizer = open_own(what, tf.AutoModelForSequenceClassification, folder), tf.AutoTokenizer.from_pretrained(folder)
+    model = open_own(what, tf.AutoModelForSequenceClassification, folder)
+    tokenizer = tf.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     is_number, longest = model.config.problem_type == "regression", tokenizer.model_max_length
     long = texts[SHORT:]
     found = []

@@ -21,6 +21,12 @@ pub const PRESETS: [(&str, usize, usize); 6] = [
 /// Most values a model may have: beyond this a configuration is a mistake or an attack.
 const MOST_VALUES: usize = 1 << 31;
 
+/// The `model_type` in a file of what Transformers' own classes do not compute, so that they refuse it; what it is
+/// built on stands beside it.
+pub(crate) const OURS: &str = "fnet-mixing";
+/// Where that stands.
+pub(crate) const BASE_MODEL_TYPE: &str = "base_model_type";
+
 /// At which length sequences are mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -176,6 +182,11 @@ impl ModelConfig {
             std::fs::read_to_string(path).map_err(|source| EncoderError::Io { path: path.into(), source })?;
         let not = |e: serde_json::Error| format(format!("not a model configuration: {e}"));
         let mut keys: Map<String, Value> = serde_json::from_str(&text).map_err(not)?;
+        if keys.get("model_type") == Some(&OURS.into())
+            && let Some(base) = keys.shift_remove(BASE_MODEL_TYPE)
+        {
+            keys.insert("model_type".into(), base);
+        }
         if keys.get("model_type") == Some(&"bert".into()) {
             for (key, value) in bert_defaults() {
                 keys.entry(key).or_insert(value);

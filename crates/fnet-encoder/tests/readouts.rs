@@ -245,6 +245,13 @@ fn a_saved_readout_opens_again_and_a_new_one_starts_fresh() {
     let model = Model::new(config("query+embeddings", Pairs::Towers, false), CLASSES, 3).unwrap();
     pretrained::save(&model, place.path()).unwrap();
     let opened = pretrained::open(place.path()).unwrap();
+    // Transformers must not open it as what it knows.
+    let saved = std::fs::read_to_string(place.path().join("config.json")).unwrap();
+    assert!(saved.contains("\"model_type\": \"fnet-mixing\"") && saved.contains("auto_map"), "{saved}");
+    assert!(place.path().join(pretrained::MODELING_FILE).exists());
+    let plain = Model::new(config("first", Pairs::Together, false), CLASSES, 3).unwrap();
+    let saved = pretrained::config_to_json(&plain);
+    assert!(saved.contains("\"model_type\": \"fnet\"") && !saved.contains("auto_map"), "{saved}");
     assert_eq!(opened.config().classifier_pooling, "query+embeddings".parse::<Pooling>().unwrap());
     assert_eq!(logits(&model, &batch), logits(&opened, &batch));
     let (changed, report) = pretrained::open_with(place.path(), CLASSES, 3, |config| {

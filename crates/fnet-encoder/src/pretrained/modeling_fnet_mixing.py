@@ -12,10 +12,17 @@ mixed in, as in training: fill sequences up to the same length (`padding="max_le
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, PreTrainedModel, modeling_outputs
+from transformers import PretrainedConfig, PreTrainedModel, modeling_outputs
 from transformers.activations import ACT2FN
 from transformers.models.fnet.modeling_fnet import FNetForPreTrainingOutput
 from transformers.utils.generic import can_return_tuple
+
+
+class MixingConfig(PretrainedConfig):
+    """What config.json says, all of it. `base_model_type`, fnet or bert, is what the model is built on."""
+
+    model_type = "fnet-mixing"
+    _auto_class = "AutoConfig"
 
 
 def norm(config):
@@ -200,13 +207,13 @@ class Predictions(nn.Module):
 class Mixing(PreTrainedModel):
     """A model with parts for a head, or, without, the encoder itself."""
 
-    config_class = AutoConfig  # FNetConfig or BertConfig, as config.json says
+    config_class = MixingConfig
 
     def __init__(self, config, **parts):
         super().__init__(config)
-        self.base_model_prefix = config.model_type
+        self.base_model_prefix = config.base_model_type
         if parts:
-            self.add_module(config.model_type, MixingModel(config))
+            self.add_module(config.base_model_type, MixingModel(config))
             for name, part in parts.items():
                 self.add_module(name, part)
             self.post_init()
@@ -230,7 +237,7 @@ class MixingModel(Mixing):
 
     def __init__(self, config):
         super().__init__(config)
-        hidden, is_fnet = config.hidden_size, config.model_type == "fnet"
+        hidden, is_fnet = config.hidden_size, config.base_model_type == "fnet"
         self.embeddings = nn.ModuleDict({
             "word_embeddings": words_of(config),
             "position_embeddings": nn.Embedding(config.max_position_embeddings, hidden),

@@ -275,7 +275,8 @@ pub fn some_of(names: &[String]) -> String {
 /// The head that a configuration was saved with, by its `architectures`; `None` where there are none.
 fn head_of(config: &ModelConfig) -> Option<Head> {
     let architecture = config.other.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str)?;
-    let task = architecture.strip_prefix("FNet").or(architecture.strip_prefix("Bert")).unwrap_or("");
+    let task = ["FNet", "Bert", "Mixing"].iter().find_map(|family| architecture.strip_prefix(family));
+    let task = task.unwrap_or("");
     Some(match task {
         "ForSequenceClassification" => classification(config),
         "ForPreTraining" => Head::PreTraining,

@@ -9,6 +9,7 @@ use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
 use super::{CONFIG_FILE, TIED_BIAS, WEIGHTS_FILE};
+use crate::config::{BASE_MODEL_TYPE, OURS};
 use crate::heads::UNTIED_BIAS;
 use crate::mixers::{Mixer, MixerKind};
 use crate::pooling::Pairs;
@@ -95,6 +96,7 @@ pub fn config_to_json(model: &Model) -> String {
         let class = |class: &str| json!(format!("{MODELING_MODULE}.{class}"));
         let classes = Map::from_iter(AUTO_CLASSES.map(|(auto, ours)| (auto.to_string(), class(ours))));
         config.other.insert("auto_map".into(), classes.into());
+        config.other.insert(BASE_MODEL_TYPE.into(), json!(config.model_type));
     }
     if config.model_type == "bert" {
         config.num_attention_heads = Some(config.attention_heads());
@@ -112,6 +114,9 @@ pub fn config_to_json(model: &Model) -> String {
             set_labels(&mut config, &usual_labels(labels));
         }
     }
+    if config.other.contains_key(BASE_MODEL_TYPE) {
+        config.model_type = OURS.into();
+    }
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
 }
 
@@ -120,7 +125,8 @@ pub const MODELING_FILE: &str = "modeling_fnet_mixing.py";
 const MODELING_MODULE: &str = "modeling_fnet_mixing";
 const MODELING_CODE: &str = include_str!("modeling_fnet_mixing.py");
 /// Transformers' classes by which a folder is opened, and the classes in that code.
-const AUTO_CLASSES: [(&str, &str); 5] = [
+const AUTO_CLASSES: [(&str, &str); 6] = [
+    ("AutoConfig", "MixingConfig"),
     ("AutoModel", "MixingModel"),
     ("AutoModelForMaskedLM", "MixingForMaskedLM"),
     ("AutoModelForPreTraining", "MixingForPreTraining"),
