@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fnet_encoder::pretrained::write_whole;
-use fnet_encoder::{Head, Model};
+use fnet_encoder::{Head, Model, Pairs, Pool, Pooling};
 use fnet_train::comparison::Comparison;
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
@@ -216,6 +216,10 @@ impl Settings {
             model: Some(model.into()),
             task: Some(name.into()),
             data: Some(data.into()),
+            // Mixers are judged by what the layers say, not by words alone.
+            pooling: Some(Pooling::new(vec![Pool::Mean, Pool::Max])?),
+            pairs: Some(Pairs::Together),
+            bag: Some(false),
             training: LoopFlags {
                 epochs: self.epochs,
                 learning_rate: self.task_learning_rate,
