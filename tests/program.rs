@@ -224,6 +224,7 @@ fn pairs_in_every_way_that_they_can_be_read() {
         &format!("{} --out x --pairs towers", tune.replace("a,b", "a")),
         "--pairs: the rows have one text",
     );
+    fails(folder, &format!("{tune} --out x --bag true"), "--bag true: towers have no second opinion");
     let unknown = fnet(folder, &format!("{tune} --out x --pooling men")).output().unwrap();
     let said = String::from_utf8_lossy(&unknown.stderr);
     assert!(!unknown.status.success() && said.contains("known are first, last, mean"), "{said}");

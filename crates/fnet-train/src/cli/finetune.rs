@@ -131,6 +131,11 @@ impl Settings {
         if !is_pair && self.pairs != Some(Pairs::Together) {
             return Err(Error::usage("--pairs: the rows have one text, towers need two"));
         }
+        if self.bag == Some(true) && self.pairs != Some(Pairs::Together) {
+            return Err(Error::usage(
+                "--bag true: towers have no second opinion; give --pairs together, too",
+            ));
+        }
         in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
         in_range("--pad-to", self.pad_to.map(|n| n as f64), 4.0, 1e6)?;
         // Later uses of the model are told by the length and the configuration's padding.
