@@ -71,7 +71,8 @@ pub struct Settings {
     /// symmetric-towers, where their order means nothing
     #[arg(long, value_parser = parse_name::<Pairs>)]
     pub pairs: Option<Pairs>,
-    /// Whether a classifier of single texts hears a second opinion, from their words alone
+    /// Whether a classifier hears a second opinion on each text, from its words alone; by default where there are fewer
+    /// than 20,000 rows of single texts
     #[arg(long, value_name = "true|false")]
     pub bag: Option<bool>,
     /// What becomes of texts longer than the model; by default windows wherever more than a text's ends is read
@@ -127,7 +128,6 @@ impl Settings {
         let (pooling, pairs) = usual_readout(is_pair, is_number);
         self.pooling.get_or_insert(pooling);
         self.pairs.get_or_insert(pairs);
-        self.bag.get_or_insert(!is_pair);
         if !is_pair && self.pairs != Some(Pairs::Together) {
             return Err(Error::usage("--pairs: the rows have one text, towers need two"));
         }
@@ -286,6 +286,14 @@ fn summary(all: &[Value], first: u64, best: usize) -> Value {
     summary
 }
 
+/// Rows from which on a second opinion from words alone harms more than it helps.
+const MANY_ROWS: usize = 20_000;
+
+/// Whether there is a second opinion where nobody says.
+fn usual_bag(files: &TaskFiles) -> Result<bool> {
+    Ok(files.train_columns.text.len() == 1 && files.train_rows()? < MANY_ROWS)
+}
+
 /// Passes over so many rows where nobody says: about 40,000 examples, within bounds.
 fn usual_epochs(rows: usize) -> f64 {
     (40_000.0 / rows.max(1) as f64).round().clamp(3.0, 20.0)
@@ -297,6 +305,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     let Prepared { mut model, tokenizer, mut objective, longest, files } =
         prepare(folder, settings, resume, running.quiet)?;
     let mut settings = settings.clone();
+    settings.bag = Some(model.config().classifier_bag);
     if !settings.training.has_budget() {
         settings.training.epochs = Some(usual_epochs(objective.examples()));
     }
@@ -343,6 +352,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let tokenizer = Tokenizer::of_folder(base_folder)?;
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
+    let bag = settings.bag.map_or_else(|| usual_bag(&files), Ok)?;
     let (mut model, report) = pretrained::open_with(&base, files.labels.head(), seed, |config| {
         if resume {
             return; // its own readout
@@ -351,7 +361,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
             config.classifier_pooling = pooling.clone();
         }
         config.classifier_pairs = settings.pairs.unwrap_or_default();
-        config.classifier_bag = settings.bag.unwrap_or_default();
+        config.classifier_bag = bag;
     })?;
     // The heads of pretraining are left behind as a matter of course.
     let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();

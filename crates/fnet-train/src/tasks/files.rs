@@ -23,6 +23,19 @@ pub struct TaskFiles {
 }
 
 impl TaskFiles {
+    /// Number of training rows.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn train_rows(&self) -> Result<usize> {
+        let mut count = 0;
+        rows::read(&self.train, &self.train_columns, true, |_| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
     /// The rows of a labelled file as texts, with class ids or numbers.
     ///
     /// # Errors
