@@ -286,7 +286,7 @@ fn summary(all: &[Value], first: u64, best: usize) -> Value {
     summary
 }
 
-/// Rows from which on a second opinion from words alone harms more than it helps.
+/// Rows from which on a second opinion from words alone no longer helps.
 const MANY_ROWS: usize = 20_000;
 
 /// Whether there is a second opinion where nobody says.
