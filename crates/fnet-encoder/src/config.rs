@@ -41,8 +41,8 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `mixers` and `reservoir` are ours; Transformers ignores them. Keys that are not listed are
-/// kept in `other` and written back.
+/// `padding`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `mixers` and `reservoir` are ours, and
+/// unknown to Transformers. Keys that are not listed are kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {

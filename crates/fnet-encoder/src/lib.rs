@@ -51,7 +51,7 @@ pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;
 pub use gemm::{Level, Precision, Products};
-pub use heads::{ClassTargets, Head, MlmTargets};
+pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets};
 pub use loss::Loss;
 pub use model::Model;
 pub use modules::{Builder, Pass};

@@ -41,7 +41,7 @@ impl Readout {
         self.pools.len() * self.hidden
     }
 
-    /// Rows of the last layer that are read of each text, at most: 0 where every token is.
+    /// Rows of the last layer that are read of each text, at most; `None` where every token is.
     pub fn rows_of_a_text(&self) -> Option<usize> {
         let reads = |pool| usize::from(self.pools.contains(&pool));
         let all = self.pools.iter().any(|pool| pool.reads_all());

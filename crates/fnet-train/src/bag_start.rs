@@ -2,17 +2,14 @@
 //!
 //! What all words have in common says nothing of a text, and in a long text it is most of the sum.
 
-use fnet_encoder::Model;
+use fnet_encoder::{BAG_WORDS, Model};
 
 use crate::tasks::encoding::Example;
-
-/// The word vectors of a bag.
-const WORDS: &str = "classifier.bag.words.weight";
 
 /// Takes the mean over the examples' tokens from the word vectors of a model's bag; a model without one stays as it is.
 pub fn centre(model: &mut Model, examples: &[Example]) {
     let (hidden, pad) = (model.config().hidden_size, model.config().pad_token_id);
-    let Some(words) = model.parameters_mut().get_mut(WORDS) else { return };
+    let Some(words) = model.parameters_mut().get_mut(BAG_WORDS) else { return };
     let (mut sum, mut count) = (vec![0.0_f64; hidden], 0.0);
     let tokens = examples.iter().flat_map(|example| &example.texts).flat_map(|text| &text.tokens);
     for id in tokens.filter(|id| Some(**id) != pad) {
@@ -42,7 +39,7 @@ mod tests {
             Example { texts: vec![text], label: 0.0 }
         };
         centre(&mut model, &[example(&[1, 5, 2]), example(&[1, 7, 7, 7, 2])]);
-        let words = model.parameters().get(WORDS).unwrap();
+        let words = model.parameters().get(BAG_WORDS).unwrap();
         for j in 0..128 {
             let sum: f32 = [1, 5, 2, 1, 7, 7, 7, 2].iter().map(|id| words[id * 128 + j]).sum();
             assert!(sum.abs() < 1e-5, "{sum}");

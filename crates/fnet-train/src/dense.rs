@@ -8,11 +8,11 @@ pub fn mean(rows: &[Vec<f64>], count: usize) -> Vec<f64> {
     mean
 }
 
-/// The lower half of the covariance `[count, count]` of rows, each around a mean of its own.
-pub fn covariance<'a>(rows: impl ExactSizeIterator<Item = (&'a [f64], &'a [f64])>, count: usize) -> Vec<f64> {
-    let n = rows.len().max(1) as f64;
+/// The lower half of the covariance of rows around their mean, `[count, count]` of `count` values.
+pub fn covariance(rows: &[Vec<f64>], mean: &[f64]) -> Vec<f64> {
+    let (n, count) = (rows.len().max(1) as f64, mean.len());
     let mut covariance = vec![0.0; count * count];
-    for (row, mean) in rows {
+    for row in rows {
         let centred: Vec<f64> = row.iter().zip(mean).map(|(v, m)| v - m).collect();
         for (i, a) in centred.iter().enumerate() {
             let line = &mut covariance[i * count..][..=i];

@@ -117,7 +117,7 @@ fn whiten(rows: &[f32], width: usize, first: usize, count: usize) -> Option<(Vec
         |row: &[f32]| -> Vec<f64> { row[first..first + count].iter().map(|v| f64::from(*v)).collect() };
     let texts: Vec<Vec<f64>> = rows.chunks_exact(width).map(part).collect();
     let mean = dense::mean(&texts, count);
-    let mut covariance = dense::covariance(texts.iter().map(|x| (x.as_slice(), mean.as_slice())), count);
+    let mut covariance = dense::covariance(&texts, &mean);
     dense::add_ridge(&mut covariance, RIDGE);
     let inverse = dense::inverse_of_factor(&dense::cholesky(covariance, count)?, count);
     let bias = inverse.chunks_exact(count).map(|row| {

@@ -9,7 +9,7 @@ use crate::readout::Readout;
 use crate::workspace::{BagActivations, set_len};
 
 /// Its word vectors, which begin as the encoder's and are trained apart.
-pub(crate) const BAG_WORDS: &str = "classifier.bag.words.weight";
+pub const BAG_WORDS: &str = "classifier.bag.words.weight";
 
 /// How much faster than the rest it learns: most words stand in few texts.
 const RATE: f32 = 20.0;

@@ -12,7 +12,7 @@ use crate::ops::softmax_cross_entropy::{self, RowLoss};
 use crate::parameters::Gradients;
 use crate::workspace::set_len;
 
-pub(crate) use bag::BAG_WORDS;
+pub use bag::BAG_WORDS;
 pub(crate) use classifier::Classifier;
 pub(crate) use mlm::{LOGIT_ROWS, MlmHead, UNTIED_BIAS};
 pub(crate) use pooler::Pooler;

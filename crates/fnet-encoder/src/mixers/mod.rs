@@ -100,9 +100,8 @@ impl MixerKind {
     }
 
     /// The mixers of `layers` layers: one name for all; `fourier-reservoir` for Fourier layers below and reservoirs in
-    /// the upper half; or `attention-LAYOUT-COUNT` for so many layers of
-    /// attention among Fourier layers (Lee-Thorp et al. 2021, appendix A.5), where the layout is `bottom`,
-    /// `middle`, `mixed` (evenly spread) or `top`.
+    /// the upper half; or `attention-LAYOUT-COUNT` for so many layers of attention among Fourier layers (Lee-Thorp et
+    /// al. 2021, appendix A.5), where the layout is `bottom`, `middle`, `mixed` (evenly spread) or `top`.
     ///
     /// ```
     /// use fnet_encoder::mixers::MixerKind::{self, Attention, Fourier};

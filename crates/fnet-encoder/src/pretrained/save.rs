@@ -91,8 +91,9 @@ pub fn config_to_json(model: &Model) -> String {
     // Whatever the file had that was opened, this one holds float32.
     config.other.remove("torch_dtype");
     config.other.insert("dtype".into(), json!("float32"));
+    let is_ours = is_ours_alone(&config);
     config.other.remove("auto_map");
-    if is_ours_alone(&config) {
+    if is_ours {
         let class = |class: &str| json!(format!("{MODELING_MODULE}.{class}"));
         let classes = Map::from_iter(AUTO_CLASSES.map(|(auto, ours)| (auto.to_string(), class(ours))));
         config.other.insert("auto_map".into(), classes.into());
@@ -114,7 +115,7 @@ pub fn config_to_json(model: &Model) -> String {
             set_labels(&mut config, &usual_labels(labels));
         }
     }
-    if config.other.contains_key(BASE_MODEL_TYPE) {
+    if is_ours {
         config.model_type = OURS.into();
     }
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"

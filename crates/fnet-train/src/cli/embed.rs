@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::file(&args.input, "holds no text"));
     }
     let rows = writer.finish()?;
-    opened.say_long(long, rows);
+    opened.say_long(long, &args.input, rows);
     if args.out.json {
         let (truncated, windowed) = (long.cut, long.windowed);
         say(json!({

@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let name = file.file_stem().map_or("".into(), |n| n.to_string_lossy());
         all.insert(name.to_string(), values.into());
-        opened.say_long(data.long, data.examples.len());
+        opened.say_long(data.long, file, data.examples.len());
     }
     match (args.json, all.len()) {
         (true, 1) => say(all.values().next().unwrap_or(&json!({}))),

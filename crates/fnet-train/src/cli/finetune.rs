@@ -393,8 +393,8 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let encoding = Encoding { tokenizer: &tokenizer, longest, padding, pairs, long };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
         let data = Dataset::read(path, columns, &files.labels, &encoding, quiet)?;
-        if let Some(sentence) = data.long.sentence(data.examples.len(), longest).filter(|_| !quiet) {
-            eprintln!("{}: {sentence}", path.display());
+        if let Some(sentence) = data.long.sentence(path, data.examples.len(), longest).filter(|_| !quiet) {
+            eprintln!("{sentence}");
         }
         Ok(data)
     };

@@ -91,8 +91,8 @@ impl Opened {
     }
 
     /// What was done with long examples, as a line on standard error.
-    pub fn say_long(&self, long: LongOnes, all: usize) {
-        if let Some(sentence) = long.sentence(all, self.longest) {
+    pub fn say_long(&self, long: LongOnes, file: &Path, all: usize) {
+        if let Some(sentence) = long.sentence(file, all, self.longest) {
             eprintln!("{sentence}");
         }
     }
@@ -123,18 +123,17 @@ impl Opened {
     }
 
     /// For sequences of a given length.
-    pub fn padded(self, flags: PaddingFlags) -> Result<Self> {
-        let mut opened = self;
+    pub fn padded(mut self, flags: PaddingFlags) -> Result<Self> {
         if let Some(tokens) = flags.pad_to {
-            let longest = opened.model.config().max_position_embeddings;
+            let longest = self.model.config().max_position_embeddings;
             if !(3..=longest).contains(&tokens) {
                 return Err(Error::usage(format!(
                     "--pad-to {tokens}: must be from 3 to the model's {longest}"
                 )));
             }
-            (opened.padding, opened.longest) = (Padding::Fixed, tokens);
+            (self.padding, self.longest) = (Padding::Fixed, tokens);
         }
-        Ok(opened)
+        Ok(self)
     }
 
     pub fn encoding(&self) -> Encoding<'_> {

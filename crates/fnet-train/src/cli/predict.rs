@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     flush(&mut block, &mut writer)?;
     let rows = writer.finish()?;
-    opened.say_long(long, rows);
+    opened.say_long(long, &args.input, rows);
     if args.out.json {
         let (truncated, windowed) = (long.cut, long.windowed);
         say(json!({"rows": rows, "truncated": truncated, "windowed": windowed, "output": args.output}))

@@ -1,5 +1,7 @@
 //! What a row becomes on its way into a model: the token ids of its texts.
 
+use std::path::Path;
+
 use fnet_encoder::{Batch, ModelConfig, Padding, Pairs, Pool};
 use serde::{Deserialize, Serialize};
 
@@ -118,9 +120,11 @@ impl LongOnes {
         example
     }
 
-    /// What was done with them, of so many examples; `None` where there were none.
-    pub fn sentence(&self, all: usize, longest: usize) -> Option<String> {
-        let said = |count: usize, what: &str| format!("{count} of {all} examples {what} {longest} tokens");
+    /// What was done with them, of so many examples of a file; `None` where there were none.
+    pub fn sentence(&self, file: &Path, all: usize, longest: usize) -> Option<String> {
+        let file = file.display();
+        let said =
+            |count: usize, what: &str| format!("{file}: {count} of {all} examples {what} {longest} tokens");
         match (self.cut, self.windowed) {
             (0, 0) => None,
             (0, count) => Some(said(count, "are read in windows of the model's")),
