@@ -64,11 +64,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub regression: bool,
     /// What is read of a text: first, last, mean, max, query (one learnt query's attention) or embeddings (mean of
-    /// the word embeddings), or several joined by +
+    /// the word embeddings), or several joined by +; by default mean+max+embeddings, for pairs embeddings
     #[arg(long, value_name = "VECTORS")]
     pub pooling: Option<Pooling>,
     /// How the texts of a pair meet: together in one sequence, in towers (each goes through the encoder alone), or in
-    /// symmetric-towers, where their order means nothing
+    /// symmetric-towers, where their order means nothing; by default towers, symmetric ones for numbers
     #[arg(long, value_parser = parse_name::<Pairs>)]
     pub pairs: Option<Pairs>,
     /// Whether a classifier hears a second opinion on each text, from its words alone; by default where there are fewer
