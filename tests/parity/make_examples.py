@@ -182,6 +182,17 @@ def plain(function):
     return lambda config, layer: Plain(function)
 
 
+def shifted(x):
+    """By a loop over the tokens, so that it is not the same mistake twice."""
+    y, half = torch.zeros_like(x), x.shape[2] // 2
+    for t in range(x.shape[1]):
+        if t + 1 < x.shape[1]:
+            y[:, t, :half] = x[:, t + 1, x.shape[2] - half :]
+        if t > 0:
+            y[:, t, x.shape[2] - half :] = x[:, t - 1, :half]
+    return y
+
+
 MIXERS = {
     "fourier": plain(lambda x: torch.fft.fft2(x).real),
     "fourier-seq": plain(lambda x: torch.fft.fft(x, dim=1).real),
@@ -191,6 +202,7 @@ MIXERS = {
     "random": RandomMixing,
     "mlp": MlpMixing,
     "reservoir": ReservoirMixing,
+    "shift": plain(shifted),
     "none": plain(torch.zeros_like),
 }
 

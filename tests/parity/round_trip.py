@@ -339,7 +339,7 @@ def scores(programs, data):
             print(f"{task}: {metric} {ours[metric]:.4f} here, {exact:.4f} there", flush=True)
 
 
-MIXERS = ["fourier,reservoir", "linear,mlp", "hartley,attention", "fourier-seq,fourier-hidden", "random,none"]
+MIXERS = ["fourier,reservoir", "linear,mlp", "hartley,attention", "fourier-seq,fourier-hidden", "random,none", "shift,fourier"]
 READOUTS = [  # task, its folder, flags, whether long texts are read in windows
     ("sst2", "sentiment", ["--pooling", "mean+max+embeddings"], True),
     ("sst2", "sentiment", ["--pooling", "query", "--bag", "false"], True),

@@ -177,11 +177,15 @@ impl ModelConfig {
     /// # Errors
     /// If the file cannot be read, is not a JSON object, or names a model we cannot build.
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
+        let bytes = std::fs::read(path).map_err(|source| EncoderError::Io { path: path.into(), source })?;
+        Self::from_json(path, &bytes)
+    }
+
+    /// As [`read`](Self::read), from the bytes of a file; `path` is for messages.
+    pub(crate) fn from_json(path: &Path, bytes: &[u8]) -> Result<Self, EncoderError> {
         let format = |message: String| EncoderError::Format { path: path.into(), message };
-        let text =
-            std::fs::read_to_string(path).map_err(|source| EncoderError::Io { path: path.into(), source })?;
         let not = |e: serde_json::Error| format(format!("not a model configuration: {e}"));
-        let mut keys: Map<String, Value> = serde_json::from_str(&text).map_err(not)?;
+        let mut keys: Map<String, Value> = serde_json::from_slice(bytes).map_err(not)?;
         if keys.get("model_type") == Some(&OURS.into())
             && let Some(base) = keys.shift_remove(BASE_MODEL_TYPE)
         {

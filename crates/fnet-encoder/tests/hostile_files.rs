@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use fnet_encoder::{Head, Model, ModelConfig, pretrained};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, Source, WEIGHTS_FILE, WeightType};
+use fnet_encoder::{Head, Model, ModelConfig};
 
 fn model() -> Model {
     let config = ModelConfig {
@@ -121,6 +122,31 @@ fn another_head_starts_fresh_and_says_so() {
     assert!(opened.parameters().get(words) == model().parameters().get(words));
     pretrained::save(&opened, place.path()).unwrap();
     assert_eq!(pretrained::open(place.path()).unwrap().head(), head);
+}
+
+#[test]
+fn half_the_size_keeps_three_digits_and_opens_from_memory() {
+    let place = tempfile::tempdir().unwrap();
+    let saved = model();
+    let read = |name| std::fs::read(place.path().join(name)).unwrap();
+    pretrained::save_as(&saved, place.path(), WeightType::Bfloat16).unwrap();
+    let (config, weights) = (read(CONFIG_FILE), read(WEIGHTS_FILE));
+    assert!(String::from_utf8_lossy(&config).contains("\"dtype\": \"bfloat16\""));
+    let header = 8 + u64::from_le_bytes(*weights.first_chunk().unwrap()) as usize;
+    assert_eq!(weights.len() - header, 2 * saved.parameters().len());
+    let source = Source::Memory { config: &config, weights: &weights };
+    let (from_memory, from_files) =
+        (pretrained::open(source).unwrap(), pretrained::open(place.path()).unwrap());
+    assert_eq!(from_memory.parameters().values(), from_files.parameters().values());
+    for (a, b) in from_memory.parameters().values().iter().zip(saved.parameters().values()) {
+        assert!((a - b).abs() <= b.abs() / 256.0, "{a} for {b}");
+    }
+    // Saved again it is the same: nothing is lost twice.
+    pretrained::save_as(&from_memory, place.path(), WeightType::Bfloat16).unwrap();
+    assert!(read(WEIGHTS_FILE) == weights);
+    let source = Source::Memory { config: &config, weights: &weights[..weights.len() - 9] };
+    let error = pretrained::open(source).map(drop).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors") && error.contains("not a whole"), "{error}");
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn a_saved_readout_opens_again_and_a_new_one_starts_fresh() {
     assert!(saved.contains("\"model_type\": \"fnet-mixing\"") && saved.contains("auto_map"), "{saved}");
     assert!(place.path().join(pretrained::MODELING_FILE).exists());
     let plain = Model::new(config("first", Pairs::Together, false), CLASSES, 3).unwrap();
-    let saved = pretrained::config_to_json(&plain);
+    let saved = pretrained::config_to_json(&plain, pretrained::WeightType::default());
     assert!(saved.contains("\"model_type\": \"fnet\"") && !saved.contains("auto_map"), "{saved}");
     assert_eq!(opened.config().classifier_pooling, "query+embeddings".parse::<Pooling>().unwrap());
     assert_eq!(logits(&model, &batch), logits(&opened, &batch));

@@ -3,6 +3,7 @@
 
 pub mod bag_of_words;
 pub mod bag_start;
+pub mod base_model;
 pub mod card;
 pub mod comparison;
 pub mod corpus;

@@ -9,6 +9,7 @@ mod none;
 mod plans;
 mod reservoir;
 mod sequences;
+mod shift;
 mod symmetric;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub use linear::Linear;
 pub use mlp::Mlp;
 pub use none::NoMixing;
 pub use reservoir::{Reservoir, ReservoirConfig};
+pub use shift::Shift;
 pub use symmetric::SymmetricMixer;
 
 use crate::EncoderError;
@@ -49,6 +51,8 @@ pub enum MixerKind {
     Mlp,
     /// A fixed random recurrent network.
     Reservoir,
+    /// Half of either neighbour, moved without weights.
+    Shift,
     /// No mixing: feed-forward layers only.
     None,
 }
@@ -59,7 +63,7 @@ impl MixerKind {
     pub const FOURIER_RESERVOIR: &'static str = "fourier-reservoir";
 
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Fourier,
         Self::FourierSeq,
         Self::FourierHidden,
@@ -69,6 +73,7 @@ impl MixerKind {
         Self::Random,
         Self::Mlp,
         Self::Reservoir,
+        Self::Shift,
         Self::None,
     ];
 
@@ -84,6 +89,7 @@ impl MixerKind {
             Self::Random => "random",
             Self::Mlp => "mlp",
             Self::Reservoir => "reservoir",
+            Self::Shift => "shift",
             Self::None => "none",
         }
     }
@@ -164,6 +170,7 @@ pub(crate) fn build(b: &mut Builder, layer: usize) -> Result<Box<dyn Mixer>, Enc
         MixerKind::Reservoir => {
             Box::new(Reservoir::new(hidden, layer, b.config.reservoir.unwrap_or_default())?)
         }
+        MixerKind::Shift => Box::new(Shift::new(hidden)),
         MixerKind::None => Box::new(NoMixing),
     })
 }

@@ -3,14 +3,17 @@
 mod open;
 mod pickle;
 mod save;
+mod source;
 mod stored;
 mod torch;
 mod weight_files;
 
 pub use open::{Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, some_of};
 pub use save::{
-    MODELING_FILE, MULTI_LABEL, config_to_json, labels_of, save, set_labels, weights_to_bytes, write_whole,
+    MODELING_FILE, MULTI_LABEL, WeightType, config_to_json, labels_of, save, save_as, set_labels,
+    weights_to_bytes, write_whole,
 };
+pub use source::Source;
 
 /// The weights in a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";

@@ -60,6 +60,13 @@ def mlp(layer, x):
     return F.linear(inner, out.weight[:length], out.bias[:length]).transpose(1, 2)
 
 
+def shift(layer, x):
+    """The next token's second half, then the first half of the one before; of an odd width the middle is zero."""
+    half, around = x.shape[-1] // 2, F.pad(x, (0, 0, 1, 1))
+    middle = torch.zeros_like(x[..., : x.shape[-1] % 2])
+    return torch.cat([around[:, 2:, x.shape[-1] - half :], middle, around[:, :-2, :half]], dim=-1)
+
+
 def reservoir(layer, x):
     """A fixed recurrent network of leaky units: the first half read forwards, the others backwards."""
     def states(share, weight):  # in the order of reading, from the input's share of the activation
@@ -86,6 +93,7 @@ MIXERS = {
     "random": linear,
     "mlp": mlp,
     "reservoir": reservoir,
+    "shift": shift,
 }
 
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::weight_files::WeightFiles;
-use super::{CONFIG_FILE, TIED_BIAS};
+use super::{Source, TIED_BIAS};
 use crate::embeddings::words_name;
 use crate::heads::{BAG_WORDS, UNTIED_BIAS};
 use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
@@ -23,21 +23,20 @@ pub struct Report {
     pub misshapen: Vec<String>,
 }
 
-/// Opens a model folder, or one file of weights with `config.json` beside it, with the head it was saved
-/// with.
+/// Opens a model with the head it was saved with.
 ///
 /// # Errors
 /// If a file is missing, broken or does not fit the configuration; if a weight is missing.
-pub fn open(path: &Path) -> Result<Model, EncoderError> {
-    Ok(open_reported(path)?.0)
+pub fn open<'a>(source: impl Into<Source<'a>>) -> Result<Model, EncoderError> {
+    Ok(open_reported(source)?.0)
 }
 
 /// As [`open`], with the tensors of the file that the model has no place for.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_reported(path: &Path) -> Result<(Model, Report), EncoderError> {
-    let files = Files::open(path)?;
+pub fn open_reported<'a>(source: impl Into<Source<'a>>) -> Result<(Model, Report), EncoderError> {
+    let files = Files::open(source.into())?;
     let (model, report) = files.shape(files.head())?;
     match report.missing.as_slice() {
         [] => Ok((files.fill(model, &report, 0)?, report)),
@@ -56,8 +55,12 @@ pub fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// If a file is missing or broken, a tensor has another shape than the configuration says, a
 /// weight is not finite, or the encoder's own tensors are missing.
-pub fn open_as(path: &Path, head: Head, seed: u64) -> Result<(Model, Report), EncoderError> {
-    open_with(path, head, seed, |_| {})
+pub fn open_as<'a>(
+    source: impl Into<Source<'a>>,
+    head: Head,
+    seed: u64,
+) -> Result<(Model, Report), EncoderError> {
+    open_with(source, head, seed, |_| {})
 }
 
 /// As [`open_as`], with another readout: `change` may set `classifier_pooling` and `classifier_pairs`. A pooler of
@@ -65,13 +68,13 @@ pub fn open_as(path: &Path, head: Head, seed: u64) -> Result<(Model, Report), En
 ///
 /// # Errors
 /// As [`open_as`].
-pub fn open_with(
-    path: &Path,
+pub fn open_with<'a>(
+    source: impl Into<Source<'a>>,
     head: Head,
     seed: u64,
     change: impl FnOnce(&mut ModelConfig),
 ) -> Result<(Model, Report), EncoderError> {
-    let mut files = Files::open(path)?;
+    let mut files = Files::open(source.into())?;
     let saved = files.config.clone();
     change(&mut files.config);
     let readout = |config: &ModelConfig| (config.classifier_pooling.clone(), config.classifier_pairs);
@@ -84,8 +87,8 @@ pub fn open_with(
 ///
 /// # Errors
 /// If a file is missing or broken, or the weights are not those of the configuration.
-pub fn inspect(path: &Path) -> Result<Inspection, EncoderError> {
-    let files = Files::open(path)?;
+pub fn inspect<'a>(source: impl Into<Source<'a>>) -> Result<Inspection, EncoderError> {
+    let files = Files::open(source.into())?;
     let (model, report) = files.shape(files.head())?;
     Ok(Inspection {
         head: model.head(),
@@ -112,17 +115,18 @@ pub struct Inspection {
 }
 
 /// A model's configuration, with its weight files mapped.
-struct Files {
+struct Files<'a> {
     config: ModelConfig,
-    weights: WeightFiles,
+    weights: WeightFiles<'a>,
     /// Whether the model is to read its texts in another way than the one that was saved.
     has_new_readout: bool,
 }
 
-impl Files {
-    fn open(path: &Path) -> Result<Self, EncoderError> {
-        let config = ModelConfig::read(&folder_of(path).join(CONFIG_FILE))?;
-        let mut weights = WeightFiles::open(path)?;
+impl<'a> Files<'a> {
+    fn open(source: Source<'a>) -> Result<Self, EncoderError> {
+        let (file, text) = source.config()?;
+        let config = ModelConfig::from_json(&file, &text)?;
+        let mut weights = WeightFiles::open(source)?;
         let bias = if !config.tie_word_embeddings && weights.shape(UNTIED_BIAS).is_none() {
             UNTIED_BIAS
         } else {

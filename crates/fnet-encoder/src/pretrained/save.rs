@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use half::bf16;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
@@ -15,14 +16,38 @@ use crate::mixers::{Mixer, MixerKind};
 use crate::pooling::Pairs;
 use crate::{EncoderError, Head, Model, ModelConfig};
 
+/// How weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightType {
+    /// Four bytes a weight: what is opened again is bit for bit what was saved.
+    #[default]
+    Float32,
+    /// Two bytes a weight, of which three digits are kept: half the size.
+    Bfloat16,
+}
+
+impl WeightType {
+    /// Its name in `config.json`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
+}
+
 struct View<'a> {
     shape: &'a [usize],
     values: &'a [f32],
+    stored: WeightType,
 }
 
 impl safetensors::View for View<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.stored {
+            WeightType::Float32 => Dtype::F32,
+            WeightType::Bfloat16 => Dtype::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -30,11 +55,20 @@ impl safetensors::View for View<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
+        let values = self.values.iter();
+        let bytes: Vec<u8> = match self.stored {
+            WeightType::Float32 => values.flat_map(|v| v.to_le_bytes()).collect(),
+            WeightType::Bfloat16 => values.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        };
+        bytes.into()
     }
 
     fn data_len(&self) -> usize {
-        self.values.len() * 4
+        let bytes = match self.stored {
+            WeightType::Float32 => 4,
+            WeightType::Bfloat16 => 2,
+        };
+        self.values.len() * bytes
     }
 }
 
@@ -42,7 +76,7 @@ impl safetensors::View for View<'_> {
 ///
 /// # Errors
 /// If the tensors cannot be serialised.
-pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
+pub fn weights_to_bytes(model: &Model, stored: WeightType) -> Result<Vec<u8>, EncoderError> {
     let parameters = model.parameters();
     // Transformers' BertForMaskedLM has no pooler, its FNetForMaskedLM has one.
     let is_bare_bert = !model.config().has_projection() && model.head() == Head::MaskedLm;
@@ -55,8 +89,11 @@ pub fn weights_to_bytes(model: &Model) -> Result<Vec<u8>, EncoderError> {
     let views = saved
         .map(|info| (info.name.as_str(), info))
         .chain(repeated.map(|info| (TIED_BIAS, info)))
-        .map(|(name, info)| (name, View { shape: &info.shape, values: &values[info.range()] }))
-        .chain(fixed.iter().map(|(name, shape, values)| (name.as_str(), View { shape, values })));
+        .map(|(name, info)| (name, View { shape: &info.shape, values: &values[info.range()], stored }))
+        // What is not trained follows from the configuration, and must be the same in every program.
+        .chain(fixed.iter().map(|(name, shape, values)| {
+            (name.as_str(), View { shape, values, stored: WeightType::Float32 })
+        }));
     let metadata = [("format".to_string(), "pt".to_string())].into();
     safetensors::serialize(views, Some(metadata))
         .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
@@ -75,8 +112,8 @@ fn fixed_weights(model: &Model) -> Vec<(String, [usize; 2], Vec<f32>)> {
 /// The problem type of a model with several labels an example, which are not predicted here.
 pub const MULTI_LABEL: &str = "multi_label_classification";
 
-/// The text of `config.json`, with the head's architecture.
-pub fn config_to_json(model: &Model) -> String {
+/// The text of `config.json`, with the head's architecture, and how the weights beside it are written.
+pub fn config_to_json(model: &Model, stored: WeightType) -> String {
     let mut config = model.config().clone();
     let family = if config.has_projection() { "FNet" } else { "Bert" };
     let task = match model.head() {
@@ -88,9 +125,8 @@ pub fn config_to_json(model: &Model) -> String {
     };
     let architecture = format!("{family}{task}");
     config.other.insert("architectures".into(), json!([architecture]));
-    // Whatever the file had that was opened, this one holds float32.
-    config.other.remove("torch_dtype");
-    config.other.insert("dtype".into(), json!("float32"));
+    config.other.remove("torch_dtype"); // the key's old name
+    config.other.insert("dtype".into(), json!(stored.name()));
     let is_ours = is_ours_alone(&config);
     config.other.remove("auto_map");
     if is_ours {
@@ -169,11 +205,19 @@ pub fn labels_of(config: &ModelConfig, head: Head) -> Option<Vec<String>> {
 /// # Errors
 /// If a file cannot be written; what was there before is then still whole.
 pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
+    save_as(model, folder, WeightType::Float32)
+}
+
+/// As [`save`], with the weights written in another way.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_as(model: &Model, folder: &Path, stored: WeightType) -> Result<(), EncoderError> {
     if is_ours_alone(model.config()) {
         write_whole(&folder.join(MODELING_FILE), MODELING_CODE.as_bytes())?;
     }
-    write_whole(&folder.join(CONFIG_FILE), config_to_json(model).as_bytes())?;
-    write_whole(&folder.join(WEIGHTS_FILE), &weights_to_bytes(model)?)
+    write_whole(&folder.join(CONFIG_FILE), config_to_json(model, stored).as_bytes())?;
+    write_whole(&folder.join(WEIGHTS_FILE), &weights_to_bytes(model, stored)?)
 }
 
 /// Writes a file aside, syncs it and renames it: at any moment either the old or the new one is there.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -10,7 +11,7 @@ use safetensors::tensor::SafeTensors;
 use serde_json::Value;
 
 use super::stored::{Kind, Place};
-use super::{WEIGHTS_FILE, torch};
+use super::{Source, WEIGHTS_FILE, torch};
 use crate::{EncoderError, TensorInfo};
 
 /// Longest header or index that is believed: thousands of tensors fit in a megabyte.
@@ -20,15 +21,50 @@ const TORCH_FILE: &str = "pytorch_model.bin";
 const TORCH_SHARDS_FILE: &str = "pytorch_model.bin.index.json";
 
 /// The tensors of a model folder or of a single file.
-pub(super) struct WeightFiles {
-    files: Vec<(PathBuf, Mmap)>,
+pub(super) struct WeightFiles<'a> {
+    files: Vec<(PathBuf, Bytes<'a>)>,
     places: BTreeMap<String, Place>,
 }
 
-impl WeightFiles {
+/// What a file holds.
+enum Bytes<'a> {
+    Mapped(Mmap),
+    InMemory(&'a [u8]),
+}
+
+impl Bytes<'_> {
+    fn mapped(path: &Path) -> Result<Self, EncoderError> {
+        let io = |source| EncoderError::Io { path: path.into(), source };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: a mapped file that is changed while it is read gives other values; every value is
+        // checked after it has been copied out. Files are replaced by renaming, never written in
+        // place. Covered by `hostile_files_are_refused`.
+        unsafe { Mmap::map(&file) }.map(Self::Mapped).map_err(io)
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::InMemory(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> WeightFiles<'a> {
     /// Opens `model.safetensors`, its shards, or PyTorch's own files, whichever is there first.
-    pub fn open(path: &Path) -> Result<Self, EncoderError> {
+    pub fn open(source: Source<'a>) -> Result<Self, EncoderError> {
         let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
+        let path = match source {
+            Source::Path(path) => path,
+            Source::Memory { weights, .. } => {
+                files.add(Path::new(WEIGHTS_FILE), Bytes::InMemory(weights))?;
+                return Ok(files);
+            }
+        };
         let in_folder =
             [WEIGHTS_FILE, SHARDS_FILE, TORCH_FILE, TORCH_SHARDS_FILE].map(|name| path.join(name));
         let file = if path.is_file() {
@@ -45,7 +81,7 @@ impl WeightFiles {
         if is_index {
             files.add_shards(file)?
         } else {
-            files.add(file)?
+            files.add(file, Bytes::mapped(file)?)?
         }
         Ok(files)
     }
@@ -95,15 +131,14 @@ impl WeightFiles {
         }
     }
 
-    fn add(&mut self, path: &Path) -> Result<(), EncoderError> {
-        let mapped = map(path)?;
+    fn add(&mut self, path: &Path, bytes: Bytes<'a>) -> Result<(), EncoderError> {
         let is_torch = path.extension().is_some_and(|ending| ending != "safetensors");
-        let found = if is_torch { torch::tensors(&mapped) } else { safetensors(&mapped) };
+        let found = if is_torch { torch::tensors(&bytes) } else { safetensors(&bytes) };
         let file = self.files.len();
         for (name, place) in found.map_err(|message| format_error(path, message))? {
             self.places.insert(name, Place { file, ..place });
         }
-        self.files.push((path.into(), mapped));
+        self.files.push((path.into(), bytes));
         Ok(())
     }
 
@@ -129,7 +164,8 @@ impl WeightFiles {
             if name.is_empty() || Path::new(name).file_name().is_none_or(|plain| plain != name) {
                 return fail(format!("names the file `{name}`, which does not lie beside it"));
             }
-            self.add(&index.with_file_name(name))?;
+            let file = index.with_file_name(name);
+            self.add(&file, Bytes::mapped(&file)?)?;
         }
         match map.keys().find(|name| !self.places.contains_key(name.as_str())) {
             Some(name) => fail(format!("names {name}, which its file lacks")),
@@ -146,15 +182,6 @@ fn convert<const N: usize>(bytes: &[u8], values: &mut [f32], from: impl Fn([u8; 
     for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *value = from(*bytes);
     }
-}
-
-fn map(path: &Path) -> Result<Mmap, EncoderError> {
-    let io = |source| EncoderError::Io { path: path.into(), source };
-    let file = File::open(path).map_err(io)?;
-    // SAFETY: a mapped file that is changed while it is read gives other values; every value is
-    // checked after it has been copied out. Files are replaced by renaming, never written in
-    // place. Covered by `hostile_files_are_refused`.
-    unsafe { Mmap::map(&file) }.map_err(io)
 }
 
 /// The tensors of a safetensors file, by name.

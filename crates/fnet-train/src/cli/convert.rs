@@ -1,31 +1,41 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use fnet_encoder::{Head, pretrained};
+use fnet_encoder::Head;
+use fnet_encoder::pretrained::{self, WeightType};
+use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
-use fnet_train::tokenizer::Tokenizer;
 use fnet_train::{Error, Result};
 
 use super::common::{check_vocabulary, say, say_unused};
 
-/// Write a model as a folder of float32 safetensors and tokenizer.json
+/// Write a model as a folder of safetensors and tokenizer.json
 ///
 /// Reads everything that the other commands read: shards, pytorch_model.bin (as data: nothing in it is run),
 /// spiece.model, vocab.txt, half precision.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of the model, or a file of weights in it
+    /// Folder of the model, or a file of weights in it; by default the model that ships with the program
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Head of the new model; by default the one it has
     #[arg(long, value_enum)]
     head: Option<HeadName>,
     /// Seed of weights that the new head needs and the model does not have
     #[arg(long, requires = "head")]
     seed: Option<u64>,
+    /// How weights are written: bfloat16 takes half of the space and keeps three digits
+    #[arg(long, value_enum, default_value = "float32")]
+    dtype: Dtype,
     /// New folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    Float32,
+    Bfloat16,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -43,8 +53,9 @@ enum HeadName {
 /// Runs `fnet convert`.
 pub fn run(args: &Args) -> Result<()> {
     let folder = RunFolder::new(&args.out, false)?;
+    let base = BaseModel::named(args.model.as_deref())?;
     let (model, report) = match args.head {
-        None => pretrained::open_reported(&args.model)?,
+        None => pretrained::open_reported(base.source())?,
         Some(head) => {
             let head = match head {
                 HeadName::Encoder => Head::Encoder,
@@ -52,20 +63,22 @@ pub fn run(args: &Args) -> Result<()> {
                 HeadName::PreTraining => Head::PreTraining,
                 HeadName::NextSentence => Head::NextSentence,
             };
-            pretrained::open_as(&args.model, head, args.seed.unwrap_or(1))?
+            pretrained::open_as(base.source(), head, args.seed.unwrap_or(1))?
         }
     };
-    say_unused(&args.model, &report);
+    say_unused(&base.name(), &report);
     if !report.missing.is_empty() {
         let missing = pretrained::some_of(&report.missing);
-        eprintln!("{}: fresh weights for {missing}", args.model.display());
+        eprintln!("{base}: fresh weights for {missing}");
     }
-    let from = pretrained::folder_of(&args.model);
-    let tokenizer = Tokenizer::of_folder(from)?;
-    check_vocabulary(from, &tokenizer, &model)?;
+    let tokenizer = base.tokenizer()?;
+    check_vocabulary(&base.name(), &tokenizer, &model)?;
     std::fs::create_dir_all(folder.path()).map_err(Error::io(folder.path()))?;
-    let longest = Tokenizer::longest_of(from, model.config().max_position_embeddings);
-    tokenizer.save(folder.path(), longest)?;
-    folder.save_model(&model)?;
+    tokenizer.save(folder.path(), base.longest(model.config().max_position_embeddings))?;
+    let stored = match args.dtype {
+        Dtype::Float32 => WeightType::Float32,
+        Dtype::Bfloat16 => WeightType::Bfloat16,
+    };
+    pretrained::save_as(&model, folder.path(), stored)?;
     say(format!("wrote {} weights to {}", model.parameters().len(), args.out.display()))
 }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::{Pooling, Workspace};
+use fnet_train::base_model::BaseModel;
 use fnet_train::progress::Progress;
 use fnet_train::tasks::dataset::run_batches;
 use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
@@ -17,9 +18,9 @@ use super::output::{AsideFile, OutputFlags};
 /// Write a vector for every text of a file
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of the model
+    /// Folder of the model; by default the one that ships with the program
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// .txt (a text a line), or .csv, .tsv or .jsonl with --text
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
@@ -49,7 +50,8 @@ pub fn run(args: &Args) -> Result<()> {
     if is_text && (args.columns.task.is_some() || !args.columns.text.is_empty()) {
         return Err(Error::usage("--text, --task: a .txt file has no columns"));
     }
-    let opened = Opened::open_to_read(&args.model, args.pooling.clone(), &args.out.inference)?;
+    let base = BaseModel::named(args.model.as_deref())?;
+    let opened = Opened::open_to_read(&base, args.pooling.clone(), &args.out.inference)?;
     let width = opened.model.pooled_width();
     let mut writer = NpyWriter::create(&args.output, width)?;
     let mut progress = Progress::new("embedding", args.out.quiet);

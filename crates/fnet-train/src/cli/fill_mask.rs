@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use fnet_encoder::{Batch, Workspace};
+use fnet_train::base_model::BaseModel;
 use fnet_train::{Error, Result};
 use serde_json::json;
 
@@ -11,9 +12,9 @@ use super::predict::softmax;
 /// Guess the token at each [MASK] of a text
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of the pretrained model
+    /// Folder of the pretrained model; by default the one that ships with the program
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Guesses for each mask
     #[arg(long, default_value_t = 5)]
     top: usize,
@@ -36,7 +37,7 @@ pub struct Guess {
 
 /// Runs `fnet fill-mask`.
 pub fn run(args: &Args) -> Result<()> {
-    let opened = Opened::open(&args.model)?.padded(args.padding)?;
+    let opened = Opened::open(&BaseModel::named(args.model.as_deref())?)?.padded(args.padding)?;
     let guesses = fill(&opened, &args.text, args.top)?;
     if args.json {
         return say(json!({"text": args.text, "masks": guesses}));

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, Report, WEIGHTS_FILE, write_whole};
 use fnet_encoder::{Model, Padding, Pairs, Pool, Pooling, Workspace};
+use fnet_train::base_model::BaseModel;
 use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder};
@@ -34,7 +35,7 @@ pub struct Args {
 #[derive(clap::Args, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// Folder of the pretrained model
+    /// Folder of the pretrained model; by default the one that ships with the program
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Take only the model's shape and vocabulary, and start from random weights
@@ -109,9 +110,7 @@ impl Settings {
         for path in paths.into_iter().flatten() {
             *path = absolute(path)?;
         }
-        if self.model.is_none() {
-            return Err(Error::usage("--model: the folder of a pretrained model is needed"));
-        }
+        BaseModel::named(self.model.as_deref())?;
         if self.task.is_none() && self.train.is_none() {
             return Err(Error::usage("give --task and --data, or --train, --text and --label"));
         }
@@ -344,16 +343,16 @@ struct Prepared {
 
 fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -> Result<Prepared> {
     // A run that goes on has its own copy of everything but the rows.
-    let base = if resume { folder.path().into() } else { settings.model.clone().unwrap_or_default() };
-    let base_folder = pretrained::folder_of(&base);
-    if !resume {
-        folder.check_is_not_of(&base)?;
+    let base =
+        if resume { BaseModel::at(folder.path()) } else { BaseModel::named(settings.model.as_deref())? };
+    if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
+        folder.check_is_not_of(model)?;
     }
-    let tokenizer = Tokenizer::of_folder(base_folder)?;
+    let tokenizer = base.tokenizer()?;
     let files = settings.task_files()?;
     let seed = settings.training.seed.unwrap_or(1);
     let bag = settings.bag.map_or_else(|| usual_bag(&files), Ok)?;
-    let (mut model, report) = pretrained::open_with(&base, files.labels.head(), seed, |config| {
+    let (mut model, report) = pretrained::open_with(base.source(), files.labels.head(), seed, |config| {
         if resume {
             return; // its own readout
         }
@@ -366,12 +365,12 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     // The heads of pretraining are left behind as a matter of course.
     let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();
     if !quiet {
-        say_unused(&base, &Report { unused, ..Report::default() });
+        say_unused(&base.name(), &Report { unused, ..Report::default() });
     }
     if settings.from_scratch {
         model = Model::new(model.config().clone(), files.labels.head(), seed)?;
     }
-    check_vocabulary(&base, &tokenizer, &model)?;
+    check_vocabulary(&base.name(), &tokenizer, &model)?;
     let config = model.config_mut();
     config.hidden_dropout_prob = settings.training.dropout.unwrap_or(0.1);
     config.other.remove("problem_type"); // another head's

@@ -4,6 +4,7 @@ use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::pretrained::{self, labels_of};
 use fnet_encoder::{Head, TensorInfo};
 use fnet_train::Result;
+use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
 use fnet_train::report::table;
 use serde_json::{Value, json};
@@ -13,9 +14,9 @@ use super::common::say;
 /// Show what a model folder, or a file of weights in it, holds
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder or file
+    /// The folder or file; by default the model that ships with the program
     #[arg(value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
@@ -26,11 +27,12 @@ pub struct Args {
 
 /// Runs `fnet inspect`.
 pub fn run(args: &Args) -> Result<()> {
-    let inspection = pretrained::inspect(&args.model)?;
+    let base = BaseModel::named(args.model.as_deref())?;
+    let inspection = pretrained::inspect(base.source())?;
     let (config, report) = (&inspection.config, &inspection.report);
     let parameters: usize = inspection.tensors.iter().map(TensorInfo::len).sum();
-    let folder = RunFolder::new(pretrained::folder_of(&args.model), true)?;
-    let results = folder.results();
+    let folder = base.folder().map(|folder| RunFolder::new(folder, true)).transpose()?;
+    let results = folder.and_then(|folder| folder.results());
     let classifies = matches!(inspection.head, Head::Classification { .. });
     let mixers: Vec<&str> = config.layer_mixers().into_iter().map(MixerKind::name).collect();
     let tensors: Vec<Value> =

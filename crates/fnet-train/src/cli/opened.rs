@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use fnet_encoder::pretrained::{self, MULTI_LABEL, labels_of};
 use fnet_encoder::{Head, Model, Padding, Pairs, Pool, Pooling};
+use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
 use fnet_train::tasks::dataset::{INFERENCE_TOKENS, Labels};
 use fnet_train::tasks::encoding::{Encoding, Long, LongOnes};
@@ -53,7 +54,10 @@ pub struct PaddingFlags {
 
 /// Settings of the fine-tuning run that made a folder.
 fn trained(folder: &Path) -> Result<Option<finetune::Settings>> {
-    Ok(RunFolder::new(folder, true)?.settings::<finetune::Settings>().ok().filter(|s| s.model.is_some()))
+    Ok(RunFolder::new(folder, true)?
+        .settings::<finetune::Settings>()
+        .ok()
+        .filter(|s| s.task.is_some() || s.train.is_some()))
 }
 
 /// A model folder.
@@ -69,25 +73,25 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens a folder, or a file of weights in it; says which tensors have no place in the model.
-    pub fn open(path: &Path) -> Result<Self> {
-        let (model, report) = pretrained::open_reported(path)?;
-        say_unused(path, &report);
-        Self::around(path, model)
+    /// Opens a model with its head; says which tensors have no place in it.
+    pub fn open(base: &BaseModel) -> Result<Self> {
+        let (model, report) = pretrained::open_reported(base.source())?;
+        say_unused(&base.name(), &report);
+        Self::around(base, model)
     }
 
     /// As [`open`](Self::open), without its head and with another readout, for the vectors of texts.
-    pub fn open_to_read(path: &Path, pooling: Option<Pooling>, flags: &InferenceFlags) -> Result<Self> {
-        let (model, report) = pretrained::open_with(path, Head::Encoder, 0, |config| {
+    pub fn open_to_read(base: &BaseModel, pooling: Option<Pooling>, flags: &InferenceFlags) -> Result<Self> {
+        let (model, report) = pretrained::open_with(base.source(), Head::Encoder, 0, |config| {
             config.classifier_pairs = Pairs::Together;
             let own = Some(config.classifier_pooling.clone()).filter(|own| !own.is_first());
             let mean = || Pooling::new(vec![Pool::Mean]).unwrap_or_default();
             config.classifier_pooling = pooling.or(own).unwrap_or_else(mean);
         })?;
         if let [missing, ..] = report.missing.as_slice() {
-            return Err(Error::file(path, format!("lacks {missing}: choose another --pooling")));
+            return Err(Error::file(&base.name(), format!("lacks {missing}: choose another --pooling")));
         }
-        Self::around(path, model)?.run_by(flags)
+        Self::around(base, model)?.run_by(flags)
     }
 
     /// What was done with long examples, as a line on standard error.
@@ -97,21 +101,20 @@ impl Opened {
         }
     }
 
-    fn around(path: &Path, model: Model) -> Result<Self> {
-        let folder = pretrained::folder_of(path);
-        let tokenizer = Tokenizer::of_folder(folder)?;
-        check_vocabulary(folder, &tokenizer, &model)?;
-        let trained = trained(folder)?;
+    fn around(base: &BaseModel, model: Model) -> Result<Self> {
+        let tokenizer = base.tokenizer()?;
+        check_vocabulary(&base.name(), &tokenizer, &model)?;
+        let trained = base.folder().map(trained).transpose()?.flatten();
         let config = model.config();
-        let (padding, longest) =
-            (config.padding, Tokenizer::longest_of(folder, config.max_position_embeddings));
+        let (padding, longest) = (config.padding, base.longest(config.max_position_embeddings));
+        let path = base.folder().map_or_else(|| base.name().into(), PathBuf::from);
         let long = trained.as_ref().and_then(|t| t.long).unwrap_or(Long::usual(config));
-        Ok(Self { path: folder.into(), model, tokenizer, trained, padding, longest, long })
+        Ok(Self { path, model, tokenizer, trained, padding, longest, long })
     }
 
     /// Opens a folder to be run in a certain way.
     pub fn open_for(path: &Path, flags: &InferenceFlags) -> Result<Self> {
-        Self::open(path)?.run_by(flags)
+        Self::open(&BaseModel::at(path))?.run_by(flags)
     }
 
     fn run_by(self, flags: &InferenceFlags) -> Result<Self> {

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fnet_encoder::pretrained::write_whole;
+use fnet_train::base_model::BaseModel;
 use fnet_train::corpus::sequences::Layout;
 use fnet_train::folder::RunFolder;
 use fnet_train::progress::duration;
@@ -82,7 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         table.push((name, cells));
     }
-    let opened = Opened::open(&pretrained)?;
+    let opened = Opened::open(&BaseModel::at(&pretrained))?;
     let text = "A wren is a [MASK].";
     let guesses = fill_mask::fill(&opened, text, 3)?;
     let page = out.join(report::REPORT_FILE);

@@ -155,7 +155,11 @@ impl Tokenizer {
         files.iter().find(|file| file.exists()).unwrap_or(&files[0]).clone()
     }
 
-    fn from_json(bytes: &[u8]) -> std::result::Result<Self, String> {
+    /// As [`read`](Self::read), from the bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_json(bytes: &[u8]) -> std::result::Result<Self, String> {
         /// The library panics on some broken files: all of this one is read before, and no part twice.
         #[derive(serde::Deserialize)]
         struct Checked {
