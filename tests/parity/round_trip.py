@@ -350,6 +350,9 @@ READOUTS = [  # task, its folder, flags, whether long texts are read in windows
     ("stsb", "similarity", ["--pairs", "together", "--pooling", "max"], False),
     ("rte", "entailment", ["--pairs", "towers"], True),
     ("rte", "entailment", ["--pairs", "symmetric-towers", "--pooling", "query"], True),
+    ("rte", "entailment", ["--pairs", "symmetric-towers", "--matching", "true"], True),
+    ("rte", "entailment", ["--pairs", "towers", "--matching", "false"], True),
+    ("stsb", "similarity", ["--matching", "true"], True),
     ("rte", "entailment", ["--pairs", "together", "--pooling", "first", "--bag", "true"], False),
 ]
 SHORT = 40

@@ -41,7 +41,7 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `mixers` and `reservoir` are ours, and
+/// `padding`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are ours, and
 /// unknown to Transformers. Keys that are not listed are kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -88,6 +88,9 @@ pub struct ModelConfig {
     /// Whether a classifier hears a second opinion on each text, from its words alone (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_bag: bool,
+    /// Whether the words of pairs in towers are matched, beside their vectors (ours).
+    #[serde(skip_serializing_if = "is_default")]
+    pub classifier_matching: bool,
     /// The mixer of each layer (ours); empty means `fourier` everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mixers: Vec<MixerKind>,
@@ -152,6 +155,7 @@ impl Default for ModelConfig {
             classifier_pooling: Pooling::default(),
             classifier_pairs: Pairs::default(),
             classifier_bag: false,
+            classifier_matching: false,
             mixers: Vec::new(),
             num_attention_heads: None,
             reservoir: None,

@@ -87,7 +87,7 @@ impl Model {
             mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
         }
         if head.outputs() > 0 {
-            classifier = Some(Classifier::new(&mut b, head, &pooler));
+            classifier = Some(Classifier::new(&mut b, head, &pooler, embeddings.words));
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
@@ -311,6 +311,16 @@ impl Model {
         self.forward_heads(pass, &[], true, w);
         self.pooler.readout.forward(pass, &w.rows, &mut w.classifier.readout);
         &w.classifier.readout.read
+    }
+
+    /// What the classifier's output layer sees of each example after a forward pass without dropout, row by row; empty
+    /// as [`classify`](Self::classify) is. The last of a pair in towers are the cosine of both texts' vectors and, with
+    /// `classifier_matching`, how much of each text is found in the other.
+    pub fn seen_by_classifier<'w>(&self, batch: &Batch, w: &'w mut Workspace) -> &'w [f32] {
+        if self.classify(batch, None, w).is_empty() {
+            return &[];
+        }
+        &w.classifier.active
     }
 
     /// Values that [`pooled`](Self::pooled) reads of a text.

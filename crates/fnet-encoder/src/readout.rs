@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::ModelConfig;
 use crate::modules::{Builder, Pass};
 use crate::ops::{self, pooling};
 use crate::parameters::{Gradients, Tensor};
 use crate::pooling::Pool;
 use crate::workspace::{ReadoutActivations, set_len};
+use crate::{Batch, ModelConfig};
 
 /// The vectors that a head reads, side by side.
 pub(crate) struct Readout {
@@ -48,12 +48,8 @@ impl Readout {
         (!all).then(|| reads(Pool::First) + reads(Pool::Last))
     }
 
-    /// A text's tokens without those that only fill it up; all where there is nothing else.
     fn own<'a>(&self, p: Pass<'a>, text: Range<usize>) -> impl Iterator<Item = usize> + Clone + 'a {
-        let (tokens, pad) = (p.batch.tokens(), self.pad);
-        let fills = move |t: usize| Some(tokens[t]) == pad;
-        let only_pads = text.clone().all(fills);
-        text.filter(move |t| only_pads || !fills(*t))
+        own_tokens(p.batch, self.pad, text)
     }
 
     /// Appends the tokens whose rows are read, and notes where each text's rows end.
@@ -185,6 +181,17 @@ impl Readout {
             row.iter_mut().zip(dy).for_each(|(d, dy)| *d += share * dy);
         }
     }
+}
+
+/// A text's tokens without those that only fill it up; all where there is nothing else.
+pub(crate) fn own_tokens(
+    batch: &Batch,
+    pad: Option<u32>,
+    text: Range<usize>,
+) -> impl Iterator<Item = usize> + Clone + '_ {
+    let fills = move |t: usize| Some(batch.tokens()[t]) == pad;
+    let only_pads = text.clone().all(fills);
+    text.filter(move |t| only_pads || !fills(*t))
 }
 
 /// Where each text's rows lie.

@@ -1,4 +1,5 @@
 use crate::ops::layer_norm::Stats;
+use crate::ops::matching::Match;
 use crate::ops::softmax_cross_entropy::RowLoss;
 
 /// The activations of a forward pass and the buffers of a backward pass.
@@ -99,6 +100,8 @@ pub(crate) struct HeadActivations {
     pub readout: ReadoutActivations,
     /// Classifier: its second opinion.
     pub bag: BagActivations,
+    /// Classifier: how the words of pairs are matched.
+    pub matching: MatchingActivations,
     /// First linear layer's output.
     pub dense: Vec<f32>,
     /// Classifier: the gradient of `dense`.
@@ -107,6 +110,8 @@ pub(crate) struct HeadActivations {
     pub activated: Normed,
     /// MLM: `activated`, normalised. Classifier: what its output layer sees.
     pub active: Vec<f32>,
+    /// Classifier: what is compared of texts' vectors, before the words' matches stand beside it.
+    pub compared: Vec<f32>,
     pub d_active: Vec<f32>,
     pub scratch: Vec<f32>,
     /// Logits, then their gradient.
@@ -135,6 +140,29 @@ pub(crate) struct BagActivations {
     /// Logits, then their gradient.
     pub logits: Vec<f32>,
     pub losses: Vec<RowLoss>,
+}
+
+/// How the words of the pairs of a batch are matched.
+#[derive(Debug, Default)]
+pub(crate) struct MatchingActivations {
+    /// The words of all texts.
+    pub ids: Vec<u32>,
+    /// Where each text's words end.
+    pub ends: Vec<usize>,
+    /// `[words, hidden]`
+    pub words: Vec<f32>,
+    pub d_words: Vec<f32>,
+    /// After the matrix, at length one.
+    pub units: Vec<f32>,
+    pub d_units: Vec<f32>,
+    /// Before they had length one.
+    pub lengths: Vec<f32>,
+    pub best: Vec<Match>,
+    /// Each text's mean, `[pairs, 2]`.
+    pub means: Vec<f32>,
+    /// What the output layer sees, `[pairs, 2]`.
+    pub values: Vec<f32>,
+    pub d_values: Vec<f32>,
 }
 
 impl ReadoutActivations {

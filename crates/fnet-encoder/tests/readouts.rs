@@ -21,6 +21,7 @@ fn config(pooling: &str, pairs: Pairs, bag: bool) -> ModelConfig {
         classifier_pooling: pooling.parse().unwrap(),
         classifier_pairs: pairs,
         classifier_bag: bag,
+        classifier_matching: pooling.contains("mean") || pooling == "embeddings",
         ..ModelConfig::default()
     }
 }

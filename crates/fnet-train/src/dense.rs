@@ -1,22 +1,32 @@
 //! The little linear algebra that closed-form starts need, in float64 and in a fixed order.
 
+/// A row, and how much it counts.
+pub type Weighted = (Vec<f64>, f64);
+
+fn sum_of_weights(rows: &[Weighted]) -> f64 {
+    let sum = rows.iter().map(|(_, weight)| weight).sum();
+    if sum > 0.0 { sum } else { 1.0 }
+}
+
 /// Mean of rows of `count` values.
-pub fn mean(rows: &[Vec<f64>], count: usize) -> Vec<f64> {
-    let mut mean = vec![0.0; count];
-    let n = rows.len().max(1) as f64;
-    rows.iter().for_each(|row| mean.iter_mut().zip(row).for_each(|(m, v)| *m += v / n));
+pub fn mean(rows: &[Weighted], count: usize) -> Vec<f64> {
+    let (mut mean, all) = (vec![0.0; count], sum_of_weights(rows));
+    for (row, weight) in rows {
+        mean.iter_mut().zip(row).for_each(|(m, v)| *m += v * weight / all);
+    }
     mean
 }
 
 /// The lower half of the covariance of rows around their mean, `[count, count]` of `count` values.
-pub fn covariance(rows: &[Vec<f64>], mean: &[f64]) -> Vec<f64> {
-    let (n, count) = (rows.len().max(1) as f64, mean.len());
+pub fn covariance(rows: &[Weighted], mean: &[f64]) -> Vec<f64> {
+    let (all, count) = (sum_of_weights(rows), mean.len());
     let mut covariance = vec![0.0; count * count];
-    for row in rows {
+    for (row, weight) in rows {
         let centred: Vec<f64> = row.iter().zip(mean).map(|(v, m)| v - m).collect();
         for (i, a) in centred.iter().enumerate() {
+            let a = a * weight / all;
             let line = &mut covariance[i * count..][..=i];
-            line.iter_mut().zip(&centred).for_each(|(c, b)| *c += a * b / n);
+            line.iter_mut().zip(&centred).for_each(|(c, b)| *c += a * b);
         }
     }
     covariance

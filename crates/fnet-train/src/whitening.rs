@@ -1,15 +1,17 @@
-//! Where the training of towers begins: in closed form, with whitened vectors and their cosine.
+//! Where the training of towers begins: in closed form, with whitened vectors, their cosine, and words' matches.
 //!
 //! What an encoder says of texts differs most along a few directions that mean little, and cosines see nothing
 //! else. Whitening (Su et al. 2021) takes `z = L⁻¹ (x - mean)` with `L Lᵀ` the covariance of the training texts, so
-//! that every direction counts the same. From cosines to numbers leads the line of least squares, to classes linear
-//! discriminant analysis (Hastie et al. 2009, section 4.3); all else that the output layer sees starts without weight.
+//! that every direction counts the same. Words that are matched are whitened alike, and count by `a / (a + share)` of
+//! their share of all words (Arora et al. 2017, section 3). From cosines and matches to numbers leads the plane of least
+//! squares, to classes linear discriminant analysis (Hastie et al. 2009, section 4.3); all else that the output layer
+//! sees starts without weight.
 
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 
-use crate::dense;
+use crate::dense::{self, Weighted};
 use crate::error::Result;
-use crate::tasks::dataset::{INFERENCE_TOKENS, predict, run_batches};
+use crate::tasks::dataset::{INFERENCE_TOKENS, run_batches};
 use crate::tasks::encoding::Example;
 
 /// Examples that the covariance is taken of.
@@ -28,17 +30,60 @@ pub fn start(model: &mut Model, examples: &[Example], w: &mut Workspace) -> Resu
     let step = examples.len().div_ceil(MOST_EXAMPLES);
     let sample: Vec<Example> = examples.iter().step_by(step).cloned().collect();
     whiten_pooler(model, &sample, w)?;
-    let outputs = model.head().outputs();
-    set_output(model, &vec![(1.0, 0.0); outputs]);
-    let cosines = predict(model, &sample, INFERENCE_TOKENS, w, |_| {})?;
-    let points = cosines.chunks_exact(outputs).zip(&sample);
-    let points: Vec<_> = points.map(|(y, example)| (f64::from(y[0]), example.label)).collect();
-    let lines = match model.head() {
-        Head::Regression => vec![line(&points)],
-        _ => discriminants(&points, outputs),
+    if model.config().classifier_matching {
+        start_matching(model, &sample);
+    }
+    let seen = last_seen(model, &sample, w)?;
+    let labels: Vec<f32> = sample.iter().map(|example| example.label).collect();
+    let planes = match model.head() {
+        Head::Regression => vec![least_squares(&seen, &labels)],
+        _ => discriminants(&seen, &labels, model.head().outputs()),
     };
-    set_output(model, &lines);
+    set_output(model, &planes);
     Ok(())
+}
+
+/// The last values that the output layer sees of each example: the cosine, and with it the matches.
+fn last_seen(model: &Model, examples: &[Example], w: &mut Workspace) -> Result<Vec<Vec<f64>>> {
+    let count = if model.config().classifier_matching { 3 } else { 1 };
+    let mut seen = vec![Vec::new(); examples.len()];
+    run_batches(model, examples, INFERENCE_TOKENS, w, |batch, numbers, w| {
+        let rows = model.seen_by_classifier(batch, w);
+        let width = (rows.len() / numbers.len().max(1)).max(count);
+        for (row, i) in rows.chunks_exact(width).zip(numbers) {
+            seen[*i as usize] = row[width - count..].iter().map(|v| f64::from(*v)).collect();
+        }
+        Ok(())
+    })?;
+    Ok(seen)
+}
+
+/// How rare a word must be to tell half of what it can.
+const RARE: f64 = 1e-3;
+
+/// Has words that are matched be whitened, and count by how rare they are in these examples.
+fn start_matching(model: &mut Model, sample: &[Example]) {
+    let (vocabulary, hidden) = (model.config().vocab_size, model.config().hidden_size);
+    let mut counts = vec![0_u32; vocabulary];
+    let tokens = sample.iter().flat_map(|e| &e.texts).flat_map(|text| &text.tokens);
+    tokens.for_each(|id| counts[*id as usize] += 1);
+    let all = f64::from(counts.iter().sum::<u32>().max(1));
+    let share = |id: usize| f64::from(counts[id]) / all;
+    if let Some(weight) = model.parameters_mut().get_mut("classifier.matching.weight") {
+        weight.iter_mut().enumerate().for_each(|(id, w)| *w = (RARE / (RARE + share(id))) as f32);
+    }
+    let words = format!("{}.embeddings.word_embeddings.weight", model.config().model_type);
+    let Some(table) = model.parameters().get(&words) else { return };
+    let rows: Vec<Weighted> = (table.chunks_exact(hidden).enumerate())
+        .filter(|(id, _)| counts[*id] > 0)
+        .map(|(id, row)| (row.iter().map(|v| f64::from(*v)).collect(), share(id)))
+        .collect();
+    let Some((weight, bias)) = whiten(&rows, hidden) else { return };
+    for (name, values) in [("weight", weight), ("bias", bias)] {
+        if let Some(own) = model.parameters_mut().get_mut(&format!("classifier.matching.dense.{name}")) {
+            own.copy_from_slice(&values);
+        }
+    }
 }
 
 /// Has the pooler whiten each vector that is read of a text.
@@ -51,7 +96,10 @@ fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Re
     })?;
     let name = format!("{}.pooler.dense", model.config().model_type);
     for first in (0..width).step_by(hidden) {
-        let Some((weight, bias)) = whiten(&texts, width, first, hidden) else { continue };
+        let rows: Vec<Weighted> = (texts.chunks_exact(width))
+            .map(|row| (row[first..first + hidden].iter().map(|v| f64::from(*v)).collect(), 1.0))
+            .collect();
+        let Some((weight, bias)) = whiten(&rows, hidden) else { continue };
         if let Some(matrix) = model.parameters_mut().get_mut(&format!("{name}.weight")) {
             for (row, values) in matrix.chunks_exact_mut(width).skip(first).zip(weight.chunks_exact(hidden)) {
                 row.fill(0.0);
@@ -65,59 +113,91 @@ fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Re
     Ok(())
 }
 
-/// Has each output be a line of the cosine, the last of what it sees: slope and offset.
-fn set_output(model: &mut Model, lines: &[(f64, f64)]) {
+/// A value for each of a few inputs, and an offset.
+type Plane = (Vec<f64>, f64);
+
+/// Has each output be a plane over the last values that it sees.
+fn set_output(model: &mut Model, planes: &[Plane]) {
     if let Some(weight) = model.parameters_mut().get_mut("classifier.weight") {
-        let inputs = weight.len() / lines.len().max(1);
+        let inputs = weight.len() / planes.len().max(1);
         weight.fill(0.0);
-        for (row, line) in weight.chunks_exact_mut(inputs).zip(lines) {
-            row[inputs - 1] = line.0 as f32;
+        for (row, (slopes, _)) in weight.chunks_exact_mut(inputs).zip(planes) {
+            let last = inputs - slopes.len();
+            row[last..].iter_mut().zip(slopes).for_each(|(w, slope)| *w = *slope as f32);
         }
     }
     if let Some(bias) = model.parameters_mut().get_mut("classifier.bias") {
-        bias.iter_mut().zip(lines).for_each(|(b, line)| *b = line.1 as f32);
+        bias.iter_mut().zip(planes).for_each(|(b, plane)| *b = plane.1 as f32);
     }
 }
 
-/// Line of each class by linear discriminant analysis of one value: `x mean / variance + ln(share) - mean² / (2
-/// variance)`, with the variance inside the classes.
-fn discriminants(points: &[(f64, f32)], classes: usize) -> Vec<(f64, f64)> {
-    let n = points.len().max(1) as f64;
-    let (mut counts, mut means) = (vec![0.0; classes], vec![0.0; classes]);
-    for (x, class) in points {
-        counts[*class as usize] += 1.0;
-        means[*class as usize] += x;
-    }
-    means.iter_mut().zip(&counts).for_each(|(mean, count)| *mean /= f64::max(*count, 1.0));
-    let variance = points.iter().map(|(x, class)| (x - means[*class as usize]).powi(2)).sum::<f64>() / n;
-    let variance = variance.max(1e-6);
-    let of_class = |(mean, count): (&f64, &f64)| {
-        // A class without rows is as likely as one with half of a row.
-        (mean / variance, (count.max(0.5) / n).ln() - mean * mean / (2.0 * variance))
+/// Added to a covariance of cosines, so that it has an inverse where all are alike.
+const LEAST_VARIANCE: f64 = 1e-6;
+
+/// `L⁻¹` with `L Lᵀ` the covariance of rows around zero, each counted by its weight over the sum of all.
+fn whitener(rows: &[Weighted], count: usize) -> Option<Vec<f64>> {
+    let mut covariance = dense::covariance(rows, &vec![0.0; count]);
+    (0..count).for_each(|i| covariance[i * (count + 1)] += LEAST_VARIANCE);
+    Some(dense::inverse_of_factor(&dense::cholesky(covariance, count)?, count))
+}
+
+/// `S⁻¹ x = L⁻ᵀ L⁻¹ x` from the rows of `L⁻¹`.
+fn solve(whitener: &[f64], x: &[f64]) -> Vec<f64> {
+    let n = x.len();
+    let rows = || whitener.chunks_exact(n.max(1));
+    let inner: Vec<f64> = rows().map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect();
+    (0..n).map(|j| rows().zip(&inner).map(|(row, z)| row[j] * z).sum()).collect()
+}
+
+/// Plane of each class by linear discriminant analysis: `x S⁻¹ mean + ln(share) - mean S⁻¹ mean / 2`, with the
+/// covariance `S` inside the classes.
+fn discriminants(points: &[Vec<f64>], labels: &[f32], classes: usize) -> Vec<Plane> {
+    let (n, count) = (points.len().max(1) as f64, points.first().map_or(0, Vec::len));
+    let of_class = |class: usize| -> Vec<Weighted> {
+        let own = points.iter().zip(labels).filter(|(_, label)| **label as usize == class);
+        own.map(|(x, _)| (x.clone(), 1.0)).collect()
     };
-    means.iter().zip(&counts).map(of_class).collect()
-}
-
-/// Slope and offset of the line through points, by least squares; flat where they stand above each other.
-fn line(points: &[(f64, f32)]) -> (f64, f64) {
-    let n = points.len().max(1) as f64;
-    let (x_sum, y_sum) = points.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + f64::from(*y)));
-    let (x_mean, y_mean) = (x_sum / n, y_sum / n);
-    let (xx, xy) = points.iter().fold((0.0, 0.0), |(xx, xy), (x, y)| {
-        (xx + (x - x_mean).powi(2), xy + (x - x_mean) * (f64::from(*y) - y_mean))
+    let rows: Vec<_> = (0..classes).map(of_class).collect();
+    let means: Vec<Vec<f64>> = rows.iter().map(|rows| dense::mean(rows, count)).collect();
+    let inside = rows.iter().zip(&means).flat_map(|(rows, mean)| {
+        rows.iter().map(move |(x, w)| (x.iter().zip(mean).map(|(x, m)| x - m).collect(), *w))
     });
-    let slope = if xx > 0.0 { xy / xx } else { 0.0 };
-    (slope, y_mean - slope * x_mean)
+    let Some(whitener) = whitener(&inside.collect::<Vec<_>>(), count) else {
+        return vec![(vec![0.0; count], 0.0); classes];
+    };
+    let plane = |(mean, rows): (&Vec<f64>, &Vec<Weighted>)| {
+        let slopes = solve(&whitener, mean);
+        let half: f64 = slopes.iter().zip(mean).map(|(s, m)| s * m / 2.0).sum();
+        // A class without rows is as likely as one with half of a row.
+        (slopes, ((rows.len() as f64).max(0.5) / n).ln() - half)
+    };
+    means.iter().zip(&rows).map(plane).collect()
 }
 
-/// The matrix `[count, count]` and the bias that whiten columns `first..first + count` of `rows`; `None` where
-/// their covariance has no inverse.
-fn whiten(rows: &[f32], width: usize, first: usize, count: usize) -> Option<(Vec<f32>, Vec<f32>)> {
-    let part =
-        |row: &[f32]| -> Vec<f64> { row[first..first + count].iter().map(|v| f64::from(*v)).collect() };
-    let texts: Vec<Vec<f64>> = rows.chunks_exact(width).map(part).collect();
-    let mean = dense::mean(&texts, count);
-    let mut covariance = dense::covariance(&texts, &mean);
+/// The plane of least squares through points.
+fn least_squares(points: &[Vec<f64>], labels: &[f32]) -> Plane {
+    let count = points.first().map_or(0, Vec::len);
+    let rows: Vec<Weighted> = points.iter().map(|x| (x.clone(), 1.0)).collect();
+    let x_mean = dense::mean(&rows, count);
+    let n = labels.len().max(1) as f64;
+    let y_mean = labels.iter().map(|y| f64::from(*y)).sum::<f64>() / n;
+    let centred: Vec<Weighted> =
+        points.iter().map(|x| (x.iter().zip(&x_mean).map(|(x, m)| x - m).collect(), 1.0)).collect();
+    let Some(whitener) = whitener(&centred, count) else { return (vec![0.0; count], y_mean) };
+    let mut both = vec![0.0; count];
+    for ((x, _), y) in centred.iter().zip(labels) {
+        both.iter_mut().zip(x).for_each(|(sum, x)| *sum += x * (f64::from(*y) - y_mean) / n);
+    }
+    let slopes = solve(&whitener, &both);
+    let offset = y_mean - slopes.iter().zip(&x_mean).map(|(s, m)| s * m).sum::<f64>();
+    (slopes, offset)
+}
+
+/// The matrix `[count, count]` and the bias that whiten rows, each counted by its weight; `None` where their
+/// covariance has no inverse.
+fn whiten(rows: &[Weighted], count: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+    let mean = dense::mean(rows, count);
+    let mut covariance = dense::covariance(rows, &mean);
     dense::add_ridge(&mut covariance, RIDGE);
     let inverse = dense::inverse_of_factor(&dense::cholesky(covariance, count)?, count);
     let bias = inverse.chunks_exact(count).map(|row| {
@@ -133,7 +213,7 @@ mod tests {
 
     #[test]
     fn whitened_columns_have_no_mean_and_no_covariance() {
-        let (width, first, count, n) = (7, 2, 4, 500);
+        let (count, n) = (4, 500);
         // Columns that lean on each other, from a generator of one's own.
         let mut state = 1_u64;
         let mut noise = || {
@@ -143,14 +223,14 @@ mod tests {
         let mut rows = Vec::new();
         for _ in 0..n {
             let common = noise();
-            rows.extend((0..width).map(|j| 3.0 + common * j as f32 + noise()));
+            let row = (0..count).map(|j| f64::from(3.0 + common * j as f32 + noise()));
+            rows.push((row.collect(), 1.0));
         }
-        let (weight, bias) = whiten(&rows, width, first, count).unwrap();
+        let (weight, bias) = whiten(&rows, count).unwrap();
         let whitened: Vec<Vec<f32>> = rows
-            .chunks_exact(width)
-            .map(|row| {
-                let x = &row[first..first + count];
-                let dot = |w: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+            .iter()
+            .map(|(x, _)| {
+                let dot = |w: &[f32]| w.iter().zip(x).map(|(w, x)| w * *x as f32).sum::<f32>();
                 weight.chunks_exact(count).zip(&bias).map(|(w, b)| dot(w) + b).collect()
             })
             .collect();
@@ -164,27 +244,36 @@ mod tests {
                 assert!((covariance - expected).abs() < 0.2, "{i} {j}: {covariance}");
             }
         }
-        assert!(whiten(&[f32::NAN; 14], 7, 0, 2).is_none());
-        assert!(whiten(&[1.0; 14], 7, 0, 2).is_none(), "all texts alike");
+        // Twice the weight is as good as twice the row.
+        let mut twice = rows.clone();
+        twice.extend(rows[..100].to_vec());
+        rows[..100].iter_mut().for_each(|(_, weight)| *weight = 2.0);
+        let (a, b) = (whiten(&rows, count).unwrap().0, whiten(&twice, count).unwrap().0);
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!(whiten(&[(vec![f64::NAN; 2], 1.0), (vec![1.0; 2], 1.0)], 2).is_none());
+        assert!(whiten(&[(vec![1.0; 2], 1.0), (vec![1.0; 2], 1.0)], 2).is_none(), "all texts alike");
     }
 
     #[test]
-    fn a_line_through_points() {
-        let (slope, offset) = line(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]);
-        assert!((slope - 2.0).abs() < 1e-12 && (offset - 1.0).abs() < 1e-12);
-        assert_eq!(line(&[(1.0, 1.0), (1.0, 3.0)]), (0.0, 2.0));
+    fn a_plane_through_points() {
+        let points = [vec![0.0, 1.0], vec![1.0, 0.0], vec![2.0, 5.0], vec![-1.0, 2.0]];
+        let labels: Vec<f32> = points.iter().map(|p| (2.0 * p[0] - p[1] + 3.0) as f32).collect();
+        let (slopes, offset) = least_squares(&points, &labels);
+        assert!((slopes[0] - 2.0).abs() < 1e-4 && (slopes[1] + 1.0).abs() < 1e-4, "{slopes:?}");
+        assert!((offset - 3.0).abs() < 1e-4);
+        let (slopes, offset) = least_squares(&[vec![1.0], vec![1.0]], &[1.0, 3.0]);
+        assert!(slopes[0] == 0.0 && (offset - 2.0).abs() < 1e-12);
     }
 
     #[test]
     fn classes_meet_where_both_are_as_likely() {
-        let points = [(-1.0, 0.0), (0.0, 0.0), (1.0, 1.0), (2.0, 1.0)];
-        let lines = discriminants(&points, 3);
-        let at = |x: f64| lines.iter().map(|l| l.0 * x + l.1).collect::<Vec<_>>();
+        let points = [-1.0, 0.0, 1.0, 2.0].map(|x| vec![x]);
+        let planes = discriminants(&points, &[0.0, 0.0, 1.0, 1.0], 3);
+        let at = |x: f64| planes.iter().map(|p| p.0[0] * x + p.1).collect::<Vec<_>>();
         assert!((at(0.5)[0] - at(0.5)[1]).abs() < 1e-9, "{:?}", at(0.5));
         assert!(at(0.0)[0] > at(0.0)[1] && at(1.0)[1] > at(1.0)[0]);
         assert!(at(0.0)[2].is_finite());
-        assert!(
-            discriminants(&[(1.0, 0.0), (1.0, 1.0)], 2).iter().all(|l| l.0.is_finite() && l.1.is_finite())
-        );
+        let alike = discriminants(&[vec![1.0], vec![1.0]], &[0.0, 1.0], 2);
+        assert!(alike.iter().all(|p| p.0[0].is_finite() && p.1.is_finite()));
     }
 }

@@ -2,12 +2,14 @@
 
 use super::bag::Bag;
 use super::comparison::Comparison;
+use super::matching::{self, Matching};
 use super::{Back, ClassTargets, Head, Pooler};
 use crate::dropout_sites;
 use crate::gemm::{Matrix, Out};
 use crate::loss::Loss;
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops::dropout::Dropout;
+use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, set_len};
 
 /// A linear layer on the pooler's output, after dropout where the task is the user's own. Pairs in towers are
@@ -17,17 +19,28 @@ pub(crate) struct Classifier {
     comparison: Comparison,
     drops: bool,
     bag: Option<Bag>,
+    matching: Option<Matching>,
 }
 
 impl Classifier {
-    pub fn new(b: &mut Builder, head: Head, pooler: &Pooler) -> Self {
+    pub fn new(b: &mut Builder, head: Head, pooler: &Pooler, words: Tensor) -> Self {
         let own_task = !matches!(head, Head::PreTraining | Head::NextSentence);
         let name = if own_task { "classifier" } else { "cls.seq_relationship" };
         let comparison = Comparison::new(b.config, head);
-        let output = b.linear(name, comparison.inputs(pooler.outputs()), head.outputs());
-        let has_bag = b.config.classifier_bag && own_task && comparison == Comparison::One;
+        let of_pairs = comparison != Comparison::One;
+        let has_matching = b.config.classifier_matching && own_task && of_pairs;
+        let matched = if has_matching { matching::VALUES } else { 0 };
+        let output = b.linear(name, comparison.inputs(pooler.outputs()) + matched, head.outputs());
+        let has_bag = b.config.classifier_bag && own_task && !of_pairs;
         let bag = has_bag.then(|| Bag::new(b, head));
-        Self { output, comparison, drops: own_task && comparison == Comparison::One, bag }
+        let matching = has_matching.then(|| Matching::new(b, words, comparison.is_symmetric()));
+        Self { output, comparison, drops: own_task && !of_pairs, bag, matching }
+    }
+
+    /// Values that the output layer sees of an example.
+    fn inputs(&self, pooler: &Pooler) -> usize {
+        let matched = if self.matching.is_some() { matching::VALUES } else { 0 };
+        self.comparison.inputs(pooler.outputs()) + matched
     }
 
     fn dropout(&self, p: Pass) -> Option<Dropout> {
@@ -37,13 +50,19 @@ impl Classifier {
     /// Fills `head.logits` with `[examples, outputs]`, from `rows`, and those of the bag where there is one.
     pub fn forward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations) {
         pooler.forward(p, rows, head);
-        let HeadActivations { dense, active, logits, bag, .. } = head;
-        self.comparison.forward(dense, pooler.outputs(), active);
+        let HeadActivations { dense, active, compared, logits, bag, matching, .. } = head;
+        match &self.matching {
+            None => self.comparison.forward(dense, pooler.outputs(), active),
+            Some(words) => {
+                self.comparison.forward(dense, pooler.outputs(), compared);
+                words.forward(p, matching);
+                beside(compared, &matching.values, self.comparison.inputs(pooler.outputs()), active);
+            }
+        }
         if let Some(dropout) = self.dropout(p) {
             dropout.apply(dropout_sites::CLASSIFIER, active);
         }
-        let inputs = self.comparison.inputs(pooler.outputs());
-        set_len(logits, active.len() / inputs * self.output.outputs());
+        set_len(logits, active.len() / self.inputs(pooler) * self.output.outputs());
         self.output.forward(p, active, logits);
         if let Some(own) = &self.bag {
             own.forward(p, bag);
@@ -82,15 +101,43 @@ impl Classifier {
     }
 
     /// From the gradient of the logits, through the pooler, to that of `rows`.
-    fn backward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations, back: Back) {
-        let HeadActivations { dense, active, d_active, d_dense, logits, .. } = head;
+    fn backward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations, mut back: Back) {
+        let HeadActivations { dense, active, compared, d_active, d_dense, logits, matching, .. } = head;
         set_len(d_active, active.len());
         self.output.backward_parameters(p, back.gradients, logits, active, back.partial);
         self.output.backward_input(p, Matrix::new(logits, self.output.outputs()), d_active, Out::Set);
         if let Some(dropout) = self.dropout(p) {
             dropout.apply(dropout_sites::CLASSIFIER, d_active);
         }
-        self.comparison.backward(dense, active, d_active, pooler.outputs(), d_dense);
+        let seen = match &self.matching {
+            None => &*active,
+            Some(words) => {
+                apart(d_active, self.comparison.inputs(pooler.outputs()), &mut matching.d_values);
+                words.backward(p, matching, &mut back);
+                &*compared
+            }
+        };
+        self.comparison.backward(dense, seen, d_active, pooler.outputs(), d_dense);
         pooler.backward(p, rows, head, back);
     }
+}
+
+/// Fills `y` with rows of `width` values of `a` and `VALUES` of `b`.
+fn beside(a: &[f32], b: &[f32], width: usize, y: &mut Vec<f32>) {
+    y.clear();
+    for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(matching::VALUES)) {
+        y.extend_from_slice(a);
+        y.extend_from_slice(b);
+    }
+}
+
+/// The other way: leaves the first `width` values of each row, and fills `b` with the others.
+fn apart(rows: &mut Vec<f32>, width: usize, b: &mut Vec<f32>) {
+    let whole = width + matching::VALUES;
+    b.clear();
+    for i in 0..rows.len() / whole {
+        b.extend_from_slice(&rows[i * whole + width..][..matching::VALUES]);
+        rows.copy_within(i * whole..i * whole + width, i * width);
+    }
+    rows.truncate(rows.len() / whole * width);
 }

@@ -26,6 +26,11 @@ impl Comparison {
         }
     }
 
+    /// Whether the texts of a pair may change places.
+    pub fn is_symmetric(self) -> bool {
+        self != Self::Features { symmetric: false }
+    }
+
     /// Values that the output layer sees, of vectors of `width` values.
     pub fn inputs(self, width: usize) -> usize {
         match self {

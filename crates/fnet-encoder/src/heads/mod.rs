@@ -3,6 +3,7 @@
 mod bag;
 mod classifier;
 mod comparison;
+mod matching;
 mod mlm;
 mod pooler;
 

@@ -58,10 +58,6 @@ pub enum MixerKind {
 }
 
 impl MixerKind {
-    /// The stack of two kinds of fixed mixing: what each layer of the lower half sees is the whole spectrum of its
-    /// sequence, of the upper half a fading memory of what stands before and after.
-    pub const FOURIER_RESERVOIR: &'static str = "fourier-reservoir";
-
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Fourier,
@@ -105,8 +101,7 @@ impl MixerKind {
         })
     }
 
-    /// The mixers of `layers` layers: one name for all; `fourier-reservoir` for Fourier layers below and reservoirs in
-    /// the upper half; or `attention-LAYOUT-COUNT` for so many layers of attention among Fourier layers (Lee-Thorp et
+    /// The mixers of `layers` layers: one name for all; or `attention-LAYOUT-COUNT` for so many layers of attention among Fourier layers (Lee-Thorp et
     /// al. 2021, appendix A.5), where the layout is `bottom`, `middle`, `mixed` (evenly spread) or `top`.
     ///
     /// ```
@@ -120,12 +115,6 @@ impl MixerKind {
     /// # Errors
     /// If a name is unknown, or there are fewer layers than counted.
     pub fn layers(name: &str, layers: usize) -> Result<Vec<Self>, EncoderError> {
-        if name == Self::FOURIER_RESERVOIR {
-            let lower = layers.div_ceil(2);
-            return Ok((0..layers)
-                .map(|i| if i < lower { Self::Fourier } else { Self::Reservoir })
-                .collect());
-        }
         let Some((layout, count)) = name.strip_prefix("attention-").and_then(|rest| rest.split_once('-'))
         else {
             return Ok(vec![Self::by_name(name)?; layers]);
@@ -239,7 +228,6 @@ mod tests {
             ("attention-mixed-0", "ffffff"),
             ("attention-top-6", "aaaaaa"),
             ("mlp", "mmmmmm"),
-            ("fourier-reservoir", "fffrrr"),
         ] {
             assert_eq!(letters(name, 6), expected, "{name}");
         }

@@ -176,6 +176,25 @@ class Pooler(nn.Module):
         return pooled if self.is_tower else torch.tanh(pooled)
 
 
+class Matching(nn.Module):
+    """How much of each text of a pair is found in the other: means of its words' largest cosines."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.register_buffer("weight", torch.ones(config.vocab_size))  # how much a word tells
+
+    def forward(self, words, ids, own, is_symmetric):
+        """[pairs, 2] of [texts, tokens, hidden], [texts, tokens] and where those are the texts' own."""
+        x, told = F.normalize(self.dense(words), dim=-1, eps=1e-8), self.weight[ids] * own
+        cosines = x[0::2] @ x[1::2].transpose(1, 2)
+        best = [cosines.masked_fill(~own[1::2, None], -torch.inf).amax(2)]
+        best.append(cosines.masked_fill(~own[0::2, :, None], -torch.inf).amax(1))
+        found = [(best[i] * told[i::2]).sum(1) / told[i::2].sum(1).clamp(min=1e-8) for i in range(2)]
+        found = torch.stack(found, dim=1)
+        return found.sort(dim=1).values if is_symmetric else found
+
+
 class Relation(nn.Linear):
     """The output for whole examples from their texts' vectors, which are compared where there are two."""
 
@@ -184,16 +203,23 @@ class Relation(nn.Linear):
         if predicts_number and self.way != "together":
             self.way = "cosine"
         seen = {"together": config.hidden_size, "cosine": 1, "towers": 4 * read + 1, "symmetric-towers": 2 * read + 1}
-        super().__init__(seen[self.way], outputs)
+        matches = getattr(config, "classifier_matching", False) and self.way != "together"
+        super().__init__(seen[self.way] + 2 * matches, outputs)
+        if matches:
+            self.matching = Matching(config)
 
-    def forward(self, pooled):
+    def forward(self, pooled, texts=None):
+        """Of texts' vectors; `texts` makes what the words' matches are made of, where they are."""
         if self.way == "together":
             return super().forward(pooled)
         if pooled.dim() != 3:
             raise ValueError("this model reads pairs in towers: give input_ids as [examples, 2, length]")
         u, v = pooled.unbind(1)
         parts = {"cosine": [], "towers": [u, v, (u - v).abs(), u * v], "symmetric-towers": [(u - v).abs(), u * v]}
-        return super().forward(torch.cat([*parts[self.way], F.cosine_similarity(u, v, eps=1e-8)[:, None]], dim=-1))
+        parts = [*parts[self.way], F.cosine_similarity(u, v, eps=1e-8)[:, None]]
+        if hasattr(self, "matching"):
+            parts.append(self.matching(*texts(), self.way != "towers"))
+        return super().forward(torch.cat(parts, dim=-1))
 
 
 class Predictions(nn.Module):
@@ -364,7 +390,12 @@ class MixingForSequenceClassification(Mixing):
         pooled = self.base_model(input_ids, attention_mask, token_type_ids, return_dict=True).pooler_output
         if self.classifier.way == "together":
             pooled = F.dropout(pooled, self.config.hidden_dropout_prob, self.training)
-        opinions = [self.classifier(pooled)]
+
+        def texts():
+            ids, own = self.base_model.texts(input_ids, attention_mask)
+            return self.get_input_embeddings()(ids), ids, own
+
+        opinions = [self.classifier(pooled, texts)]
         if hasattr(self.classifier, "bag"):
             ids, own = self.base_model.texts(input_ids, attention_mask)
             summed = mean(self.classifier.bag.words(ids), own) * own.sum(1, keepdim=True).sqrt()

@@ -76,6 +76,10 @@ pub struct Settings {
     /// than 20,000 rows of single texts
     #[arg(long, value_name = "true|false")]
     pub bag: Option<bool>,
+    /// Whether the words of pairs in towers are matched across both texts, beside their vectors; by default they are,
+    /// but not in symmetric-towers
+    #[arg(long, value_name = "true|false")]
+    pub matching: Option<bool>,
     /// What becomes of texts longer than the model; by default windows wherever more than a text's ends is read
     #[arg(long, value_enum)]
     pub long: Option<Long>,
@@ -135,6 +139,10 @@ impl Settings {
                 "--bag true: towers have no second opinion; give --pairs together, too",
             ));
         }
+        if self.matching == Some(true) && self.pairs == Some(Pairs::Together) {
+            return Err(Error::usage("--matching true: only the words of pairs in towers are matched"));
+        }
+        self.matching.get_or_insert(self.pairs == Some(Pairs::Towers));
         in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
         in_range("--pad-to", self.pad_to.map(|n| n as f64), 4.0, 1e6)?;
         // Later uses of the model are told by the length and the configuration's padding.
@@ -361,6 +369,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         }
         config.classifier_pairs = settings.pairs.unwrap_or_default();
         config.classifier_bag = bag;
+        config.classifier_matching = settings.matching.unwrap_or_default();
     })?;
     // The heads of pretraining are left behind as a matter of course.
     let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();

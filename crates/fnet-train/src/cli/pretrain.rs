@@ -64,9 +64,8 @@ pub struct Settings {
     /// Size of the model: tiny, mini, small, medium, base, large
     #[arg(long)]
     pub preset: Option<String>,
-    /// Mixer of all layers: fourier-reservoir (the default: fourier in the lower half, reservoir in the upper; no
-    /// weights in either), fourier (FNet as published), fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp,
-    /// reservoir or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed)
+    /// Mixer of all layers: shift (half of either neighbour, no weights; the default), fourier (FNet as published; the
+    /// default of objectives on pairs), fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp, reservoir or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed)
     /// and fourier in the others
     #[arg(long, conflicts_with = "mixers")]
     pub mixer: Option<String>,
@@ -173,7 +172,10 @@ impl Settings {
             self.preset.get_or_insert_with(|| "mini".into());
             self.seq_len.get_or_insert(128);
             if self.mixers.is_empty() {
-                self.mixer.get_or_insert_with(|| MixerKind::FOURIER_RESERVOIR.into());
+                // What two sequences have to do with each other is out of a shift's reach.
+                let on_pairs = self.objective.is_some_and(Learns::pairs);
+                let usual = if on_pairs { MixerKind::Fourier } else { MixerKind::Shift };
+                self.mixer.get_or_insert_with(|| usual.name().into());
             }
             if self.tokenizer.is_none() {
                 self.vocab_size.get_or_insert(8_192);

@@ -128,7 +128,7 @@ impl Settings {
         self.corpus = existing_files(&self.corpus)?;
         self.valid = existing_files(&self.valid)?;
         if self.mixers.is_empty() {
-            let all = ["fourier", "attention", "linear", "random", "mlp", "reservoir", "none"];
+            let all = ["shift", "fourier", "attention", "linear", "random", "mlp", "reservoir", "none"];
             self.mixers = all.map(String::from).to_vec();
         }
         if self.recipes.is_empty() {
