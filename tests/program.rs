@@ -297,7 +297,7 @@ fn tokenizers_of_both_kinds() {
 fn the_simd_level_can_be_chosen() {
     let place = tempfile::tempdir().unwrap();
     let loss = |level: &str| -> Result<f64, String> {
-        let arguments = format!("{} --steps 2 --out {level} --json", tiny_pretraining());
+        let arguments = format!("{} --mixer fourier --steps 2 --out {level} --json", tiny_pretraining());
         let output = fnet(place.path(), &arguments).env("FNET_SIMD", level).output().unwrap();
         if output.status.success() {
             return Ok(json(&output)["values"]["validation_loss"].as_f64().unwrap());
