@@ -17,6 +17,9 @@ mod shipped {
     pub const TOKENIZER: &[u8] = include_bytes!("../../../models/mini/tokenizer.json");
 }
 
+/// What messages call the shipped model.
+pub const SHIPPED_NAME: &str = "models/mini";
+
 /// Where a model is read from.
 ///
 /// ```
@@ -79,7 +82,7 @@ impl BaseModel {
 
     /// What a message calls it.
     pub fn name(&self) -> Cow<'_, Path> {
-        self.path.as_deref().unwrap_or(Path::new("models/mini")).into()
+        self.path.as_deref().unwrap_or(Path::new(SHIPPED_NAME)).into()
     }
 
     /// Its tokenizer.

@@ -7,6 +7,7 @@ use fnet_encoder::pretrained::{CONFIG_FILE, write_whole};
 use fnet_encoder::{ModelConfig, Padding};
 use serde_json::{Value, json};
 
+use crate::base_model;
 use crate::error::{Error, Result};
 use crate::folder::{RunFolder, SETTINGS_FILE};
 use crate::report;
@@ -70,6 +71,10 @@ fn card(name: &str, config: &ModelConfig, settings: &str, results: &Value) -> St
         config.vocab_size,
         mixers.join(", "),
     );
+    let is_tuned = given.contains_key("task") || given.contains_key("train");
+    if is_tuned && !given.contains_key("model") {
+        card += &format!("Pretrained model: {}, which ships with fnet.\n\n", base_model::SHIPPED_NAME);
+    }
     card += &format!("Data: {}.\n\n", if data.is_empty() { "not named".into() } else { data.join(", ") });
     card += "| | |\n|---|---|\n";
     for (name, value) in report::rows(results) {

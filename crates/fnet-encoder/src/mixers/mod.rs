@@ -101,7 +101,7 @@ impl MixerKind {
         })
     }
 
-    /// The mixers of `layers` layers: one name for all; or `attention-LAYOUT-COUNT` for so many layers of attention among Fourier layers (Lee-Thorp et
+    /// The mixers of `layers` layers: one name for all; names joined by `+`, one a layer from below; or `attention-LAYOUT-COUNT` for so many layers of attention among Fourier layers (Lee-Thorp et
     /// al. 2021, appendix A.5), where the layout is `bottom`, `middle`, `mixed` (evenly spread) or `top`.
     ///
     /// ```
@@ -115,6 +115,15 @@ impl MixerKind {
     /// # Errors
     /// If a name is unknown, or there are fewer layers than counted.
     pub fn layers(name: &str, layers: usize) -> Result<Vec<Self>, EncoderError> {
+        if name.contains('+') {
+            let kinds = name.split('+').map(Self::by_name).collect::<Result<Vec<_>, _>>()?;
+            return if kinds.len() == layers {
+                Ok(kinds)
+            } else {
+                let message = format!("mixer `{name}`: names {} layers, there are {layers}", kinds.len());
+                Err(EncoderError::Config(message))
+            };
+        }
         let Some((layout, count)) = name.strip_prefix("attention-").and_then(|rest| rest.split_once('-'))
         else {
             return Ok(vec![Self::by_name(name)?; layers]);
@@ -228,6 +237,7 @@ mod tests {
             ("attention-mixed-0", "ffffff"),
             ("attention-top-6", "aaaaaa"),
             ("mlp", "mmmmmm"),
+            ("shift+none+mlp+linear+attention+random", "snmlar"),
         ] {
             assert_eq!(letters(name, 6), expected, "{name}");
         }
@@ -235,6 +245,8 @@ mod tests {
             ("fuorier", "known are fourier"),
             ("attention-top-7", "from 0 to 6"),
             ("attention-side-2", "known layouts"),
+            ("shift+mlp", "names 2 layers"),
+            ("shift+x", "`x` is unknown"),
             ("attention-top-x", "count"),
         ] {
             let error = MixerKind::layers(name, 6).unwrap_err().to_string();

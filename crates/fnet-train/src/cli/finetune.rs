@@ -65,7 +65,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub regression: bool,
     /// What is read of a text: first, last, mean, max, query (one learnt query's attention) or embeddings (mean of
-    /// the word embeddings), or several joined by +; by default mean+max+embeddings, for pairs embeddings
+    /// the word embeddings), or several joined by +; by default max+embeddings, for pairs embeddings
     #[arg(long, value_name = "VECTORS")]
     pub pooling: Option<Pooling>,
     /// How the texts of a pair meet: together in one sequence, in towers (each goes through the encoder alone), or in
@@ -199,7 +199,7 @@ impl Settings {
 
 /// What is read of a text where nobody says: the best of what was measured, see docs/results.md.
 fn usual_pooling() -> Pooling {
-    Pooling::new(vec![Pool::Mean, Pool::Max, Pool::Embeddings]).unwrap_or_default()
+    Pooling::new(vec![Pool::Max, Pool::Embeddings]).unwrap_or_default()
 }
 
 /// How rows are read where nobody says: pairs by their words alone, in towers, for it takes many rows to learn more.
@@ -355,6 +355,9 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         if resume { BaseModel::at(folder.path()) } else { BaseModel::named(settings.model.as_deref())? };
     if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
         folder.check_is_not_of(model)?;
+    }
+    if base.folder().is_none() && !quiet {
+        eprintln!("starting from {base}, the model that ships with fnet");
     }
     let tokenizer = base.tokenizer()?;
     let files = settings.task_files()?;

@@ -65,8 +65,9 @@ pub struct Settings {
     #[arg(long)]
     pub preset: Option<String>,
     /// Mixer of all layers: shift (half of either neighbour, no weights; the default), fourier (FNet as published; the
-    /// default of objectives on pairs), fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp, reservoir or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed)
-    /// and fourier in the others
+    /// default of objectives on pairs), fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp, reservoir
+    /// or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed) and fourier in the
+    /// others
     #[arg(long, conflicts_with = "mixers")]
     pub mixer: Option<String>,
     /// Mixer of each layer, with commas

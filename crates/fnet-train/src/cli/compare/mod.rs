@@ -58,7 +58,7 @@ pub struct Settings {
     /// GLUE task to fine-tune on, and the folder with its files; may be given several times
     #[arg(long, value_name = "TASK=DIR")]
     task: Vec<String>,
-    /// Mixers, with commas: names, or attention-top-2 and its like
+    /// Mixers, with commas: names, names joined by + (one a layer), or attention-top-2 and its like
     #[arg(long, value_delimiter = ',', value_name = "MIXER")]
     mixers: Vec<String>,
     /// What is trained, with commas; each recipe is combined with each mixer
