@@ -35,7 +35,7 @@ pub struct Args {
 /// Passes over the sample corpus in pretraining.
 const PRETRAINING_EPOCHS: f64 = 14.0;
 /// Passes over each task's rows in fine-tuning.
-const TASK_EPOCHS: f64 = 8.0;
+const TASK_EPOCHS: f64 = 16.0;
 /// A file by which an earlier quickstart's folder is known.
 const MARK: &str = ".fnet-quickstart";
 
