@@ -32,6 +32,9 @@ fn it_is_the_folder_in_the_repository_and_small() {
     let bytes = |name: &str| std::fs::metadata(folder.join(name)).unwrap().len();
     assert!(bytes("model.safetensors") < 10_000_000);
     assert!(bytes("README.md") > 0, "its card");
+    // A folder carries the code that opens it in Transformers; this one must not fall behind.
+    let code = |place: &str| std::fs::read(root().join(place).join("modeling_fnet_mixing.py")).unwrap();
+    assert!(code("models/mini") == code("crates/fnet-encoder/src/pretrained"), "run fnet convert again");
 }
 
 #[test]
