@@ -45,6 +45,7 @@ pub mod pretrained;
 mod readout;
 #[cfg(test)]
 mod testing;
+pub mod whole_file;
 mod workspace;
 
 pub use batch::Batch;

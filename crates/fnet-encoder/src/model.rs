@@ -530,8 +530,9 @@ impl Model {
         let examples = self.examples(batch);
         let fits = match (targets, self.head) {
             (ClassTargets::Values(values), Head::Regression) => Some(values.len()) == examples,
-            (ClassTargets::Classes(_), Head::Regression) | (ClassTargets::Values(_), _) => false,
-            (ClassTargets::Classes(classes), head) => {
+            (ClassTargets::Values(_), _) | (_, Head::Regression) => false,
+            (ClassTargets::Weighted(_, weights), head) if weights.len() != head.outputs() => false,
+            (ClassTargets::Classes(classes) | ClassTargets::Weighted(classes, _), head) => {
                 let known = |c: &u32| *c == IGNORED || (*c as usize) < head.outputs();
                 Some(classes.len()) == examples && classes.iter().all(known)
             }

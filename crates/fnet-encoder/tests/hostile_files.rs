@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fnet_encoder::pretrained::{self, CONFIG_FILE, Source, WEIGHTS_FILE, WeightType};
+use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Head, Model, ModelConfig};
 
 fn model() -> Model {
@@ -153,9 +154,8 @@ fn half_the_size_keeps_three_digits_and_opens_from_memory() {
 fn a_failed_write_leaves_the_old_file() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("file");
-    pretrained::write_whole(&path, b"old").unwrap();
-    let aside = format!("file.{}.part", std::process::id());
-    std::fs::create_dir(place.path().join(aside)).unwrap();
-    assert!(pretrained::write_whole(&path, b"new").is_err());
+    write_whole(&path, b"old").unwrap();
+    std::fs::create_dir(place.path().join("file.part")).unwrap();
+    assert!(write_whole(&path, b"new").is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 }

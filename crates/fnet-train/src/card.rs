@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use fnet_encoder::pretrained::{CONFIG_FILE, write_whole};
+use fnet_encoder::pretrained::CONFIG_FILE;
+use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{ModelConfig, Padding};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

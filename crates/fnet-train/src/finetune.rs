@@ -6,9 +6,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
-use crate::random::{fingerprint, generator};
+use crate::random::{Fingerprint, generator};
 use crate::state::Position;
-use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named};
+use crate::tasks::classes::Classes;
+use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named, score_of};
 use crate::tasks::encoding::{Example, Text};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
@@ -80,6 +81,8 @@ pub struct TaskObjective {
     accumulate: usize,
     variation: Variation,
     seed: u64,
+    /// How much an example of each class counts in the loss; empty where all count the same.
+    class_weights: Vec<f32>,
     /// Batches of the epoch `ordered`, one after another, and where each ends.
     order: Vec<u32>,
     ends: Vec<usize>,
@@ -110,7 +113,31 @@ impl TaskObjective {
         seed: u64,
     ) -> Self {
         let (accumulate, order, ends, ordered) = (accumulate.max(1), Vec::new(), Vec::new(), None);
-        Self { train, dev, labels, metrics, batch_size, accumulate, variation, seed, order, ends, ordered }
+        let class_weights = Vec::new();
+        Self {
+            train,
+            dev,
+            labels,
+            metrics,
+            batch_size,
+            accumulate,
+            variation,
+            seed,
+            class_weights,
+            order,
+            ends,
+            ordered,
+        }
+    }
+
+    /// The same with every class having the same part in the loss, however many rows it has.
+    pub fn balanced(mut self) -> Self {
+        if let Labels::Classes(names) = &self.labels {
+            let mut counts = vec![0; names.len()];
+            self.train.examples.iter().for_each(|example| counts[example.label as usize] += 1);
+            self.class_weights = Classes::balanced_weights(&counts);
+        }
+        self
     }
 
     /// Number of training examples.
@@ -189,7 +216,8 @@ impl Objective for TaskObjective {
             let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
             let labels = match model.head() {
                 Head::Regression => ClassTargets::Values(targets),
-                _ => ClassTargets::Classes(&classes),
+                _ if self.class_weights.is_empty() => ClassTargets::Classes(&classes),
+                _ => ClassTargets::Weighted(&classes, &self.class_weights),
             };
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             model.forward(batch, Some(dropout), w)?;
@@ -209,19 +237,23 @@ impl Objective for TaskObjective {
             let outputs = predict(model, &dev.examples, INFERENCE_TOKENS, w, |_| {})?;
             values.extend(score_named(name, &self.labels, &self.metrics, &outputs, &dev.labels()));
         }
-        let score = values.iter().map(|(_, value)| value).sum::<f64>() / values.len().max(1) as f64;
+        let score = score_of(&values);
         Ok((!values.is_empty()).then_some(Evaluation { values, score }))
     }
 
     fn data(&self) -> u64 {
-        let of_text = |text: &Text| [text.ends.len() as u32].into_iter().chain(text.tokens.clone());
-        let of_example = |e: &Example| {
-            let texts: Vec<u32> = e.texts.iter().flat_map(of_text).collect();
-            [e.label.to_bits()].into_iter().chain(texts)
-        };
-        let bytes: Vec<u8> =
-            self.train.examples.iter().flat_map(of_example).flat_map(u32::to_le_bytes).collect();
-        fingerprint(&bytes)
+        let mut fingerprint = Fingerprint::default();
+        for data in std::iter::once(&self.train).chain(self.dev.iter().map(|dev| &dev.1)) {
+            fingerprint.add(data.examples.len() as u64);
+            for example in &data.examples {
+                fingerprint.add(u64::from(example.label.to_bits()));
+                for text in &example.texts {
+                    fingerprint.add(text.tokens.len() as u64);
+                    text.tokens.iter().for_each(|id| fingerprint.add(u64::from(*id)));
+                }
+            }
+        }
+        fingerprint.value()
     }
 
     fn keeps_best(&self) -> bool {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fnet_encoder::Model;
-use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE, write_whole};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE};
+use fnet_encoder::whole_file::{WholeFile, is_at, remove_parts, rename, try_lock, write_whole};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::Serialize;
 use serde_json::Value;
@@ -38,22 +40,101 @@ const RUN_FILES: [&str; 8] = [
     MODELING_FILE,
 ];
 
+/// Where a new run is made ready, and where it stands when it is ready and not yet in its place.
+const STAGED: &str = ".new";
+const READY: &str = ".ready";
+/// Locked by the program that writes the folder.
+pub const LOCK_FILE: &str = ".lock";
+
 /// A run's folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Kept as long as this program may write the folder.
+    _claim: Option<Arc<Claim>>,
+}
+
+/// A folder that is this program's to write, until this is dropped or the program ends, however it ends.
+#[derive(Debug)]
+pub struct Claim {
+    folder: PathBuf,
+    lock: PathBuf,
+    file: File,
+}
+
+impl Claim {
+    /// Claims a folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// If another program has it, or it cannot be made.
+    pub fn of(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let lock = folder.join(LOCK_FILE);
+        let Some(mut file) = try_lock(&lock).map_err(Error::io(folder))? else {
+            let owner = std::fs::read_to_string(&lock).unwrap_or_default();
+            let owner = owner.trim().parse::<u32>().map_or("another process".into(), |n| format!("process {n}"));
+            let message = format!("is in use by {owner}; wait for it, or choose another --out");
+            return Err(Error::file(folder, message));
+        };
+        let mut said = String::new();
+        let told = file.read_to_string(&mut said).and_then(|_| {
+            file.rewind()?;
+            file.set_len(0)?;
+            write!(file, "{}", std::process::id())
+        });
+        told.map_err(Error::io(&lock))?;
+        Ok(Self { folder: folder.into(), lock, file })
+    }
+}
+
+impl Claim {
+    /// Whether nothing is in the folder.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_empty(&self) -> Result<bool> {
+        let entries = self.folder.read_dir().map_err(Error::io(&self.folder))?;
+        Ok(!entries.flatten().any(|entry| entry.file_name() != LOCK_FILE))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.lock) {
+            let _ = std::fs::remove_file(&self.lock);
+        }
+        let _ = std::fs::remove_dir(&self.folder); // if nothing came of it
+    }
 }
 
 impl RunFolder {
-    /// A folder for a new run. What an earlier run left stays until [`begin`](Self::begin).
-    ///
-    /// # Errors
-    /// If the folder holds a run or a model and `overwrite` is not set.
-    pub fn new(path: &Path, overwrite: bool) -> Result<Self> {
-        let folder = Self { path: path.into() };
+    /// A folder to look into.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.into(), _claim: None }
+    }
+
+    /// A folder to write, of nobody else until this is dropped. What a killed run left half done is removed, or put in
+    /// its place.
+    fn claimed(path: &Path) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             return Err(Error::file(path, "is a file; --out names a folder"));
         }
+        let folder = Self { path: path.into(), _claim: Some(Arc::new(Claim::of(path)?)) };
+        remove_parts(&folder.path);
+        remove_parts(&folder.file(STATE_FOLDER));
+        folder.remove_folder(STAGED)?;
+        if folder.file(READY).exists() {
+            folder.put_in_place()?;
+        }
+        Ok(folder)
+    }
+
+    /// A folder for a new run. What an earlier run left stays until [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// If another program writes it, or it holds a run or a model and `overwrite` is not set.
+    pub fn new(path: &Path, overwrite: bool) -> Result<Self> {
+        let folder = Self::claimed(path)?;
         if folder.holds_run() && !overwrite {
             return Err(Error::file(
                 path,
@@ -66,13 +147,14 @@ impl RunFolder {
     /// A folder with a run to go on with.
     ///
     /// # Errors
-    /// If there is no run in it.
+    /// If there is no run in it, or another program writes it.
     pub fn existing(path: &Path) -> Result<Self> {
-        let folder = Self { path: path.into() };
-        if folder.file(SETTINGS_FILE).exists() {
-            return Ok(folder);
+        let no_run = || Error::file(path, format!("holds no run to resume: there is no {SETTINGS_FILE}"));
+        if !path.is_dir() {
+            return Err(no_run());
         }
-        Err(Error::file(path, format!("holds no run to resume: there is no {SETTINGS_FILE}")))
+        let folder = Self::claimed(path)?;
+        if folder.file(SETTINGS_FILE).exists() { Ok(folder) } else { Err(no_run()) }
     }
 
     /// Refuses to start a run in the folder of the model that it starts from, which it would replace.
@@ -105,11 +187,8 @@ impl RunFolder {
         model: &Model,
         data: u64,
     ) -> Result<()> {
-        let staged = Self { path: self.file(".new") };
-        let absent = |e: std::io::Error| {
-            if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
-        };
-        std::fs::remove_dir_all(&staged.path).or_else(absent).map_err(Error::io(&staged.path))?;
+        let staged = Self::at(&self.file(STAGED));
+        self.remove_folder(STAGED)?;
         let fill = || -> Result<()> {
             let state = staged.file(STATE_FOLDER);
             std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
@@ -123,19 +202,47 @@ impl RunFolder {
             let _ = std::fs::remove_dir_all(&staged.path);
             return Err(error);
         }
-        self.clear()?;
+        // From here on the new run is the one that a kill leaves.
+        let ready = self.file(READY);
+        rename(&staged.path, &ready).map_err(Error::io(&ready))?;
+        self.put_in_place()
+    }
+
+    /// Puts a run that is ready in the place of an earlier one. Killed half-way, it is done again when the folder is next
+    /// claimed.
+    fn put_in_place(&self) -> Result<()> {
+        let ready = Self::at(&self.file(READY));
+        // The settings go first and come last: with them the folder is a run that can be resumed.
+        let names = [
+            CHECKPOINT_FILE,
+            TOKENIZER_FILE,
+            TOKENIZER_CONFIG_FILE,
+            MODELING_FILE,
+            CONFIG_FILE,
+            WEIGHTS_FILE,
+            SETTINGS_FILE,
+        ];
+        for name in RUN_FILES.iter().filter(|name| !names.contains(name) || ready.file(name).exists()) {
+            remove(&self.file(name))?;
+        }
         let state = self.file(STATE_FOLDER);
         std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
-        let code = self.file(MODELING_FILE);
-        std::fs::rename(staged.file(MODELING_FILE), &code).or_else(absent).map_err(Error::io(&code))?;
-        // The settings come last: with them the folder is a run that can be resumed.
-        for name in
-            [CHECKPOINT_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, CONFIG_FILE, WEIGHTS_FILE, SETTINGS_FILE]
-        {
+        for name in names {
             let to = self.file(name);
-            std::fs::rename(staged.file(name), &to).map_err(Error::io(&to))?;
+            match rename(&ready.file(name), &to) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&to)(e)),
+                _ => {} // moved before, or Transformers opens this model by itself
+            }
         }
-        std::fs::remove_dir_all(&staged.path).map_err(Error::io(&staged.path))
+        self.remove_folder(READY)
+    }
+
+    fn remove_folder(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        match std::fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(&path)(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes what an earlier run left.
@@ -144,15 +251,7 @@ impl RunFolder {
     /// If a file cannot be removed.
     pub fn clear(&self) -> Result<()> {
         // The settings go first: without them, what is left is no run that could be resumed.
-        for file in RUN_FILES {
-            match std::fs::remove_file(self.file(file)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(&self.file(file))(e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        RUN_FILES.iter().try_for_each(|name| remove(&self.file(name)))
     }
 
     /// Writes `training.toml`.
@@ -211,7 +310,6 @@ impl RunFolder {
     /// If the folder cannot be written; the earlier checkpoint is then still whole.
     pub fn save_checkpoint(&self, model: &Model, moments: &Moments, state: &State) -> Result<()> {
         let path = self.file(CHECKPOINT_FILE);
-        let aside = self.file("state/checkpoint.part");
         let tensors = [
             ("weights", Floats::new(model.parameters().values())),
             ("first_moment", Floats::new(&moments.first)),
@@ -219,13 +317,11 @@ impl RunFolder {
         ];
         let state = serde_json::to_string(state).unwrap_or_default();
         let metadata = HashMap::from([("state".to_string(), state)]);
-        let written = safetensors::serialize_to_file(tensors, Some(metadata), &aside)
-            .map_err(|e| std::io::Error::other(e.to_string()))
-            .and_then(|()| File::open(&aside)?.sync_all())
-            .and_then(|()| std::fs::rename(&aside, &path));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&aside);
-        }
+        let written = WholeFile::create(&path).and_then(|file| {
+            safetensors::serialize_to_file(tensors, Some(metadata), file.aside())
+                .map_err(|e| io::Error::other(e.to_string()))?;
+            file.finish()
+        });
         written.map_err(Error::io(&path))
     }
 
@@ -266,12 +362,9 @@ impl RunFolder {
     pub fn metrics(&self, step: u64) -> Result<MetricsLog> {
         let path = self.file(METRICS_FILE);
         if path.exists() {
-            let kept: String = self
-                .read_metrics()?
-                .into_iter()
-                .filter(|m| m.get("step").and_then(Value::as_u64).is_some_and(|s| s <= step))
-                .map(|m| m.to_string() + "\n")
-                .collect();
+            let is_kept = |row: &Value| row.get("step").and_then(Value::as_u64).is_some_and(|s| s <= step);
+            let kept = self.metrics_lines()?.into_iter().filter(|(_, row)| is_kept(row));
+            let kept: String = kept.map(|(line, _)| line + "\n").collect();
             write_whole(&path, kept.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -283,15 +376,29 @@ impl RunFolder {
     /// # Errors
     /// If the file cannot be read.
     pub fn read_metrics(&self) -> Result<Vec<Value>> {
+        Ok(self.metrics_lines()?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Lines of `metrics.jsonl`, and what they say.
+    fn metrics_lines(&self) -> Result<Vec<(String, Value)>> {
         let path = self.file(METRICS_FILE);
         let file = File::open(&path).map_err(Error::io(&path))?;
         let mut rows = Vec::new();
         for line in BufReader::new(file).lines() {
-            if let Ok(value) = serde_json::from_str(&line.map_err(Error::io(&path))?) {
-                rows.push(value);
+            let line = line.map_err(Error::io(&path))?;
+            if let Ok(row) = serde_json::from_str(&line) {
+                rows.push((line, row));
             }
         }
         Ok(rows)
+    }
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
     }
 }
 

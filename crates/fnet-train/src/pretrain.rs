@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::corpus::sequences::Sequences;
 use crate::error::{Error, Result};
 use crate::mlm::{Masker, Masking};
-use crate::random::{fingerprint, generator};
+use crate::random::generator;
 use crate::state::Position;
 use crate::tokenizer::Tokenizer;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
@@ -320,7 +320,11 @@ impl Objective for MlmObjective<'_> {
     }
 
     fn data(&self) -> u64 {
-        fingerprint(format!("{} {}", self.sequences.len(), self.sequences.tokens()).as_bytes())
+        let mut fingerprint = self.sequences.fingerprint();
+        for batch in self.validation.iter().map(|masked| &masked.batch) {
+            batch.tokens().iter().for_each(|id| fingerprint.add(u64::from(*id)));
+        }
+        fingerprint.value()
     }
 
     fn keeps_best(&self) -> bool {

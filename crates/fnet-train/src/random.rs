@@ -21,3 +21,26 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
         .iter()
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }
+
+/// A fingerprint of much data, taken bit by bit: FNV-1a over numbers instead of bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Fingerprint(u64);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Fingerprint {
+    /// Takes a number.
+    pub fn add(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x0100_0000_01B3);
+        self.0 = mixed ^ (mixed >> 32); // high bits reach the low ones
+    }
+
+    /// The fingerprint so far.
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}

@@ -2,7 +2,7 @@
 //! needs no other file.
 
 use fnet_encoder::Model;
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};

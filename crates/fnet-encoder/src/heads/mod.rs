@@ -70,6 +70,8 @@ pub struct MlmTargets {
 pub enum ClassTargets<'a> {
     /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) where there is none.
     Classes(&'a [u32]),
+    /// Class numbers, and how much an example of each class counts in the loss.
+    Weighted(&'a [u32], &'a [f32]),
     /// Numbers.
     Values(&'a [f32]),
 }
@@ -82,6 +84,16 @@ impl ClassTargets<'_> {
             ClassTargets::Classes(labels) => {
                 set_len(losses, labels.len());
                 softmax_cross_entropy::forward_backward(logits, &[], labels, scale, losses);
+                loss.add_rows(losses);
+            }
+            ClassTargets::Weighted(labels, weights) => {
+                set_len(losses, labels.len());
+                softmax_cross_entropy::forward_backward(logits, &[], labels, scale, losses);
+                for ((row, label), loss) in logits.chunks_mut(weights.len()).zip(labels).zip(&mut *losses) {
+                    let weight = weights.get(*label as usize).copied().unwrap_or(0.0); // of what is ignored
+                    row.iter_mut().for_each(|v| *v *= weight);
+                    loss.loss *= weight;
+                }
                 loss.add_rows(losses);
             }
             ClassTargets::Values(values) => {

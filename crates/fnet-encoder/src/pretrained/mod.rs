@@ -11,7 +11,7 @@ mod weight_files;
 pub use open::{Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, some_of};
 pub use save::{
     MODELING_FILE, MULTI_LABEL, WeightType, config_to_json, labels_of, save, save_as, set_labels,
-    weights_to_bytes, write_whole,
+    weights_to_bytes,
 };
 pub use source::Source;
 

@@ -1,8 +1,6 @@
 //! Writing a model folder that Transformers opens.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use half::bf16;
@@ -14,6 +12,7 @@ use crate::config::{BASE_MODEL_TYPE, OURS};
 use crate::heads::UNTIED_BIAS;
 use crate::mixers::{Mixer, MixerKind};
 use crate::pooling::Pairs;
+use crate::whole_file::write_whole;
 use crate::{EncoderError, Head, Model, ModelConfig};
 
 /// How weights are written.
@@ -218,23 +217,4 @@ pub fn save_as(model: &Model, folder: &Path, stored: WeightType) -> Result<(), E
     }
     write_whole(&folder.join(CONFIG_FILE), config_to_json(model, stored).as_bytes())?;
     write_whole(&folder.join(WEIGHTS_FILE), &weights_to_bytes(model, stored)?)
-}
-
-/// Writes a file aside, syncs it and renames it: at any moment either the old or the new one is there.
-///
-/// # Errors
-/// If the folder cannot be written to; the file is then as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError> {
-    let io = |source| EncoderError::Io { path: path.into(), source };
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.part", std::process::id())); // two programs may write the same cache
-    let written = File::create(&aside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let renamed = written.and_then(|()| std::fs::rename(&aside, path));
-    if renamed.is_err() {
-        let _ = std::fs::remove_file(&aside);
-    }
-    renamed.map_err(io)
 }

@@ -243,7 +243,7 @@ const RIVALS: &[&[&[&str]]] = &[
     &[&["max_length"], &["pad_to"]],
     &[&["recipe"], &["parts"]],
     &[&["tokenizer"], &["vocab_size", "kind", "cased"]],
-    &[&["task", "data"], &["train", "dev", "text", "label", "regression"]],
+    &[&["task", "data"], &["train", "dev", "text", "label", "regression", "no_header"]],
 ];
 
 /// Whether a flag was given: an empty list and `false` are what flags are without being given.
@@ -299,14 +299,29 @@ fn given_or_known<T: Serialize + DeserializeOwned>(key: &str, text: &str) -> boo
 
 /// Uses this many threads, or as many as the machine has.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
-    if threads == Some(0) {
-        return Err(Error::usage("--threads 0: at least one thread is needed"));
+    if let Some(threads) = threads.filter(|n| !(1..=MOST_THREADS).contains(n)) {
+        return Err(Error::usage(format!("--threads {threads}: must be from 1 to {MOST_THREADS}")));
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
         .use_current_thread() // nothing is handed over for a part of a step
         .build_global()
         .map_err(|e| Error::usage(format!("--threads: {e}")))
+}
+
+/// More threads than any machine has that this program was tried on.
+const MOST_THREADS: usize = 1_024;
+
+/// Refuses to write over a file, or into a folder, that is read: by any name that leads to it.
+pub fn check_not_an_input(flag: &str, output: &Path, inputs: &[&Path]) -> Result<()> {
+    let Ok(output) = output.canonicalize() else { return Ok(()) }; // what is not there is no input
+    match inputs.iter().find(|input| input.canonicalize().is_ok_and(|input| input == output)) {
+        Some(input) => {
+            let message = format!("{flag}: is the input {}, which it would replace", input.display());
+            Err(Error::file(&output, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A path that means the same from any folder.

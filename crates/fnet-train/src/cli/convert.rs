@@ -5,7 +5,7 @@ use fnet_encoder::Head;
 use fnet_encoder::pretrained::{self, WeightType};
 use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
-use fnet_train::{Error, Result};
+use fnet_train::Result;
 
 use super::common::{check_vocabulary, say, say_unused};
 
@@ -30,6 +30,9 @@ pub struct Args {
     /// New folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace the model that --out holds
+    #[arg(long)]
+    overwrite: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -52,8 +55,11 @@ enum HeadName {
 
 /// Runs `fnet convert`.
 pub fn run(args: &Args) -> Result<()> {
-    let folder = RunFolder::new(&args.out, false)?;
+    let folder = RunFolder::new(&args.out, args.overwrite)?;
     let base = BaseModel::named(args.model.as_deref())?;
+    if let Some(model) = &args.model {
+        folder.check_is_not_of(model)?;
+    }
     let (model, report) = match args.head {
         None => pretrained::open_reported(base.source())?,
         Some(head) => {
@@ -73,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let tokenizer = base.tokenizer()?;
     check_vocabulary(&base.name(), &tokenizer, &model)?;
-    std::fs::create_dir_all(folder.path()).map_err(Error::io(folder.path()))?;
+    folder.clear()?; // of a run, whose state and settings would be another model's
     tokenizer.save(folder.path(), base.longest(model.config().max_position_embeddings))?;
     let stored = match args.dtype {
         Dtype::Float32 => WeightType::Float32,

@@ -6,14 +6,14 @@ use fnet_train::progress::Progress;
 use fnet_train::tasks::dataset::run_batches;
 use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
 use fnet_train::tasks::rows::{self, Row};
-use fnet_train::text::{Lines, format_ending};
+use fnet_train::text::is_standard_stream;
 use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::common::say;
 use super::opened::{ColumnFlags, Opened};
-use super::output::{AsideFile, OutputFlags};
+use super::output::{Output, OutputFlags, say_done};
 
 /// Write a vector for every text of a file
 #[derive(clap::Args)]
@@ -21,10 +21,10 @@ pub struct Args {
     /// Folder of the model; by default the one that ships with the program
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// .txt (a text a line), or .csv, .tsv or .jsonl with --text
+    /// .txt (a text a line), .csv, .tsv or .jsonl, also .gz or .zst; - is standard input
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// A NumPy array of float32, [texts, hidden size]
+    /// A NumPy array of float32, [texts, hidden size]; - is standard output
     #[arg(long, value_name = "FILE.npy")]
     output: PathBuf,
     /// What is read of a text: first, last, mean, max or embeddings, or several side by side, joined by +; by default
@@ -42,13 +42,9 @@ const BLOCK: usize = 4_096;
 
 /// Runs `fnet embed`.
 pub fn run(args: &Args) -> Result<()> {
-    args.out.start(&args.output)?;
-    if args.output.extension().is_none_or(|e| e != "npy") {
+    args.out.start(&args.output, &[&args.input])?;
+    if !is_standard_stream(&args.output) && args.output.extension().is_none_or(|e| e != "npy") {
         return Err(Error::file(&args.output, "--output: expected .npy"));
-    }
-    let is_text = format_ending(&args.input) == "txt";
-    if is_text && (args.columns.task.is_some() || !args.columns.text.is_empty()) {
-        return Err(Error::usage("--text, --task: a .txt file has no columns"));
     }
     let base = BaseModel::named(args.model.as_deref())?;
     let opened = Opened::open_to_read(&base, args.pooling.clone(), &args.out.inference)?;
@@ -74,23 +70,12 @@ pub fn run(args: &Args) -> Result<()> {
         progress.update(None, &format!("{} texts", writer.rows));
         Ok(())
     };
-    let mut take = |row| {
+    let columns = opened.columns(&args.columns, None, &args.input)?;
+    rows::read(&args.input, &columns, false, |row| {
         block.push(row);
         if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
-    };
-    if is_text {
-        let mut lines = Lines::open(&args.input)?;
-        while let Some((line, text)) = lines.next_line()? {
-            take(Row { line, first: text.into(), second: None, label: None })?;
-        }
-    } else {
-        let columns = opened.columns(&args.columns, None, &args.input)?;
-        rows::read(&args.input, &columns, false, take)?;
-    }
+    })?;
     flush(&mut block, &mut writer)?;
-    if writer.rows == 0 {
-        return Err(Error::file(&args.input, "holds no text"));
-    }
     let rows = writer.finish()?;
     opened.say_long(long, &args.input, rows);
     if args.out.json {
@@ -99,21 +84,26 @@ pub fn run(args: &Args) -> Result<()> {
             "rows": rows, "hidden_size": width, "truncated": truncated, "windowed": windowed, "output": args.output,
         }))
     } else {
-        say(format!("{}: {rows} vectors of {width}", args.output.display()))
+        say_done(&args.output, &format!("{rows} vectors of {width}"))
     }
 }
 
-/// Writes a NumPy array row by row; the header's count is filled in at the end.
+/// Writes a NumPy array row by row. Its header has the count, which is known at the end: a file is gone back in, what
+/// goes to standard output is kept until then.
 struct NpyWriter {
-    out: AsideFile,
+    out: Output,
+    kept: Option<Vec<u8>>,
     hidden: usize,
     rows: usize,
 }
 
 impl NpyWriter {
     fn create(path: &Path, hidden: usize) -> Result<Self> {
-        let mut writer = Self { out: AsideFile::create(path)?, hidden, rows: 0 };
-        writer.header()?;
+        let kept = is_standard_stream(path).then(Vec::new);
+        let mut writer = Self { out: Output::create(path)?, kept, hidden, rows: 0 };
+        if writer.kept.is_none() {
+            writer.header()?;
+        }
         Ok(writer)
     }
 
@@ -128,12 +118,27 @@ impl NpyWriter {
 
     fn row(&mut self, values: &[f32]) -> Result<()> {
         self.rows += 1;
-        values.iter().try_for_each(|v| self.out.write(&v.to_le_bytes()))
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+        match &mut self.kept {
+            Some(kept) => {
+                kept.extend(bytes);
+                Ok(())
+            }
+            None => self.out.write(&bytes.collect::<Vec<u8>>()),
+        }
     }
 
     fn finish(mut self) -> Result<usize> {
-        self.out.rewind()?;
-        self.header()?;
+        match self.kept.take() {
+            Some(kept) => {
+                self.header()?;
+                self.out.write(&kept)?;
+            }
+            None => {
+                self.out.rewind()?;
+                self.header()?;
+            }
+        }
         self.out.finish()?;
         Ok(self.rows)
     }

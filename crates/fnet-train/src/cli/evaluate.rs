@@ -20,7 +20,7 @@ pub struct Args {
     /// Folder with the task's dev files; by default the one it was fine-tuned on
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     data: Option<PathBuf>,
-    /// A labelled file: .csv, .tsv or .jsonl
+    /// A labelled file: .csv, .tsv or .jsonl; - is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Label column
@@ -44,6 +44,13 @@ pub fn run(args: &Args) -> Result<()> {
     let opened = Opened::open_for(&args.model, &args.inference)?;
     let labels = opened.labels()?;
     let task = opened.task(&args.columns).map(find_task).transpose()?;
+    if args.data.is_some() && task.is_none() {
+        return Err(Error::usage("--data: is for GLUE tasks; this model's rows are its own, name them by --file"));
+    }
+    if args.label.is_some() && task.is_some() {
+        return Err(Error::usage("--label: a GLUE task has its own; give --text, too, for rows of your own"));
+    }
+    args.inference.check()?;
     let files: Vec<PathBuf> = match (&args.file, task) {
         (Some(file), _) => vec![file.clone()],
         (None, Some(task)) => {

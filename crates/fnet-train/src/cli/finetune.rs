@@ -1,16 +1,19 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, Report, WEIGHTS_FILE, write_whole};
+use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, Report, WEIGHTS_FILE};
+use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Model, Padding, Pairs, Pool, Pooling, Workspace};
 use fnet_train::base_model::BaseModel;
 use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder};
-use fnet_train::tasks::dataset::{Dataset, Labels, find_classes};
+use fnet_train::tasks::classes::Classes;
+use fnet_train::tasks::dataset::{Dataset, Labels, score_of};
 use fnet_train::tasks::encoding::{Encoding, Long};
 use fnet_train::tasks::files::TaskFiles;
 use fnet_train::tasks::glue::GlueTask;
 use fnet_train::tasks::rows::Columns;
+use fnet_train::text::STANDARD_STREAM;
 use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
 use fnet_train::{Error, Result, bag_of_words, bag_start, card, report, whitening};
@@ -20,7 +23,7 @@ use serde_json::{Map, Value, json};
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name, say_unused,
 };
-use super::task::{find_task, own_columns, task_labels};
+use super::task::{column_names, find_task, own_columns, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
 #[derive(clap::Args)]
@@ -43,10 +46,10 @@ pub struct Settings {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub from_scratch: bool,
     /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli
-    #[arg(long, requires = "data", conflicts_with_all = ["train", "dev", "text", "label", "regression"])]
+    #[arg(long, requires = "data", conflicts_with_all = ["train", "dev", "text", "label", "regression", "no_header"])]
     pub task: Option<String>,
     /// Folder with the task's own files (train.tsv, dev.tsv)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "task")]
     pub data: Option<PathBuf>,
     /// Your training rows: .csv, .tsv or .jsonl, also .gz or .zst
     #[arg(long, value_name = "FILE", requires = "text")]
@@ -54,16 +57,23 @@ pub struct Settings {
     /// Your held-out rows, by which the best epoch is chosen
     #[arg(long, value_name = "FILE")]
     pub dev: Option<PathBuf>,
-    /// One or two text columns, with a comma
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    /// One or two text columns, with a comma; a name with a comma stands in quotes
+    #[arg(long, value_name = "COLUMN")]
     pub text: Vec<String>,
     /// Label column
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
+    /// The rows have no header: columns are numbers, from 1
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_header: bool,
     /// The label is a number to be predicted, not a class
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub regression: bool,
+    /// How much each class counts in training: equal (by its rows), or balanced (the same, however few rows it has)
+    #[arg(long, value_enum)]
+    pub class_weights: Option<ClassWeights>,
     /// What is read of a text: first, last, mean, max, query (one learnt query's attention) or embeddings (mean of
     /// the word embeddings), or several joined by +; by default max+embeddings, for pairs embeddings
     #[arg(long, value_name = "VECTORS")]
@@ -108,6 +118,16 @@ pub struct Settings {
     pub training: LoopFlags,
 }
 
+/// How much each class counts in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// By its rows
+    Equal,
+    /// The same for every class
+    Balanced,
+}
+
 impl Settings {
     pub fn resolve(&mut self) -> Result<()> {
         let paths = [&mut self.model, &mut self.data, &mut self.train, &mut self.dev];
@@ -117,6 +137,14 @@ impl Settings {
         BaseModel::named(self.model.as_deref())?;
         if self.task.is_none() && self.train.is_none() {
             return Err(Error::usage("give --task and --data, or --train, --text and --label"));
+        }
+        if [&self.train, &self.dev].into_iter().flatten().any(|path| path.ends_with(STANDARD_STREAM)) {
+            return Err(Error::usage("--train, --dev: rows are read more than once, so standard input cannot hold them"));
+        }
+        if self.class_weights == Some(ClassWeights::Balanced)
+            && (self.regression || self.task.as_deref().is_some_and(|task| find_task(task).is_ok_and(GlueTask::is_regression)))
+        {
+            return Err(Error::usage("--class-weights balanced: numbers have no classes"));
         }
         self.seeds.get_or_insert(1);
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e4)?;
@@ -128,6 +156,9 @@ impl Settings {
         in_range("--swap-rate", self.swap_rate, 0.0, 1.0)?;
         let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
         let is_number = task.map_or(self.regression, GlueTask::is_regression);
+        if !is_pair && self.swap_rate > Some(0.0) {
+            return Err(Error::usage("--swap-rate: the rows have one text, only pairs change places"));
+        }
         let (pooling, pairs) = usual_readout(is_pair, is_number);
         self.pooling.get_or_insert(pooling);
         self.pairs.get_or_insert(pairs);
@@ -158,8 +189,8 @@ impl Settings {
         })
     }
 
-    /// The task's files, columns and labels.
-    pub fn task_files(&self) -> Result<TaskFiles> {
+    /// The task's files, columns and labels; says which classes there are unless `quiet`.
+    pub fn task_files(&self, quiet: bool) -> Result<TaskFiles> {
         if let Some(name) = &self.task {
             let task = find_task(name)?;
             let data = self.data.as_deref().unwrap_or(Path::new("."));
@@ -180,12 +211,20 @@ impl Settings {
             });
         }
         let train = self.train.clone().unwrap_or_default();
-        let columns = own_columns(&self.text, self.label.as_deref())?;
+        let columns = own_columns(&self.text, self.label.as_deref(), self.no_header)?;
         if columns.label.is_none() {
             return Err(Error::usage("--label: name the column with the label"));
         }
-        let labels =
-            if self.regression { Labels::Number } else { Labels::Classes(find_classes(&train, &columns)?) };
+        let labels = if self.regression {
+            Labels::Number
+        } else {
+            let classes = Classes::find(&train, &columns)?;
+            if !quiet {
+                eprintln!("{}: {}", train.display(), classes.sentence());
+                classes.warnings.iter().for_each(|warning| eprintln!("warning: {}: {warning}", train.display()));
+            }
+            Labels::Classes(classes.names)
+        };
         let dev = self.dev.iter().map(|f| (String::new(), f.clone(), columns.clone()));
         Ok(TaskFiles {
             train,
@@ -214,7 +253,9 @@ fn usual_readout(is_pair: bool, is_number: bool) -> (Pooling, Pairs) {
 
 /// Runs `fnet finetune`.
 pub fn run(args: Args) -> Result<()> {
-    let (folder, settings, running) = args.run.start("finetune", args.settings, Settings::resolve)?;
+    let mut settings = args.settings;
+    settings.text = column_names(&settings.text)?;
+    let (folder, settings, running) = args.run.start("finetune", settings, Settings::resolve)?;
     let results = if settings.seeds == Some(1) {
         run_to_end(&folder, &settings, &running)?
     } else {
@@ -254,7 +295,8 @@ fn run_seeds(folder: &RunFolder, settings: &Settings, running: &Running) -> Resu
     }
     let score = |results: &Value| -> f64 {
         let values = results["values"].as_object();
-        values.into_iter().flat_map(|v| v.values()).filter_map(Value::as_f64).sum()
+        let value = |(name, v): (&String, &Value)| Some((name.clone(), v.as_f64()?));
+        score_of(&values.into_iter().flatten().filter_map(value).collect::<Vec<_>>())
     };
     let best = (0..all.len()).max_by(|a, b| score(&all[*a]).total_cmp(&score(&all[*b])));
     let best = best.unwrap_or(0);
@@ -360,7 +402,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         eprintln!("starting from {base}, the model that ships with fnet");
     }
     let tokenizer = base.tokenizer()?;
-    let files = settings.task_files()?;
+    let files = settings.task_files(quiet)?;
     let seed = settings.training.seed.unwrap_or(1);
     let bag = settings.bag.map_or_else(|| usual_bag(&files), Ok)?;
     let (mut model, report) = pretrained::open_with(base.source(), files.labels.head(), seed, |config| {
@@ -394,10 +436,11 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     }
     settings.training.prepare(&mut model, quiet)?;
     let longest = model.config().max_position_embeddings;
-    let longest = settings.max_length.map_or(longest, |n| n.min(longest));
-    if let Some(tokens) = settings.pad_to.filter(|tokens| *tokens > longest) {
-        return Err(Error::usage(format!("--pad-to {tokens}: the model's longest sequence is {longest}")));
+    if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > longest) {
+        let flag = if settings.pad_to.is_some() { "--pad-to" } else { "--max-length" };
+        return Err(Error::usage(format!("{flag} {tokens}: the model's longest sequence is {longest}")));
     }
+    let longest = settings.max_length.unwrap_or(longest);
     let config = model.config();
     let (padding, pairs) = (config.padding, config.classifier_pairs);
     let long = settings.long.unwrap_or(Long::usual(config));
@@ -438,5 +481,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         special: tokenizer.specials(),
     };
     let objective = TaskObjective::new(train, dev, labels, metrics, (batch, accumulate), variation, seed);
+    let is_balanced = settings.class_weights == Some(ClassWeights::Balanced);
+    let objective = if is_balanced { objective.balanced() } else { objective };
     Ok(Prepared { model, tokenizer, objective, longest, files })
 }

@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
     let inspection = pretrained::inspect(base.source())?;
     let (config, report) = (&inspection.config, &inspection.report);
     let parameters: usize = inspection.tensors.iter().map(TensorInfo::len).sum();
-    let folder = base.folder().map(|folder| RunFolder::new(folder, true)).transpose()?;
+    let folder = base.folder().map(RunFolder::at);
     let results = folder.and_then(|folder| folder.results());
     let classifies = matches!(inspection.head, Head::Classification { .. });
     let mixers: Vec<&str> = config.layer_mixers().into_iter().map(MixerKind::name).collect();

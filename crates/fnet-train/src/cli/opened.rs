@@ -9,13 +9,14 @@ use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
 use fnet_train::tasks::dataset::{INFERENCE_TOKENS, Labels};
 use fnet_train::tasks::encoding::{Encoding, Long, LongOnes};
-use fnet_train::tasks::rows::Columns;
+use fnet_train::tasks::rows::{Columns, Format, format_of, only_text_column};
+use fnet_train::text::format_ending;
 use fnet_train::tokenizer::Tokenizer;
 use fnet_train::{Error, Result};
 
-use super::common::{ProductFlags, check_vocabulary, say_unused};
+use super::common::{ProductFlags, check_vocabulary, in_range, say_unused};
 use super::finetune;
-use super::task::{find_task, own_columns};
+use super::task::{column_names, find_task, own_columns};
 
 /// Which columns of a file hold the texts.
 #[derive(Args)]
@@ -23,9 +24,13 @@ pub struct ColumnFlags {
     /// GLUE task whose columns the file has; by default the task the model was fine-tuned on
     #[arg(long)]
     pub task: Option<String>,
-    /// One or two text columns, with a comma; by default those the model was fine-tuned on
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN", conflicts_with = "task")]
+    /// One or two text columns, with a comma; a name with a comma stands in quotes. By default those the model was
+    /// fine-tuned on, or else the only column with text in it
+    #[arg(long, value_name = "COLUMN", conflicts_with = "task")]
     pub text: Vec<String>,
+    /// The file has no header: columns are numbers, from 1
+    #[arg(long, requires = "text")]
+    pub no_header: bool,
 }
 
 /// How a model is run.
@@ -44,6 +49,13 @@ pub struct InferenceFlags {
     long: Option<Long>,
 }
 
+impl InferenceFlags {
+    /// Refuses what cannot be followed.
+    pub fn check(&self) -> Result<()> {
+        in_range("--batch-tokens", Some(self.batch_tokens as f64), 1.0, 1e9)
+    }
+}
+
 /// How long sequences are.
 #[derive(Args, Clone, Copy)]
 pub struct PaddingFlags {
@@ -54,7 +66,7 @@ pub struct PaddingFlags {
 
 /// Settings of the fine-tuning run that made a folder.
 fn trained(folder: &Path) -> Result<Option<finetune::Settings>> {
-    Ok(RunFolder::new(folder, true)?
+    Ok(RunFolder::at(folder)
         .settings::<finetune::Settings>()
         .ok()
         .filter(|s| s.task.is_some() || s.train.is_some()))
@@ -187,10 +199,24 @@ impl Opened {
             return Ok(find_task(task)?.columns(&name));
         }
         let trained = self.trained.as_ref();
-        let text = match trained {
-            Some(trained) if flags.text.is_empty() => &trained.text,
-            _ => &flags.text,
-        };
-        own_columns(text, label.or_else(|| trained.and_then(|t| t.label.as_deref())))
+        let label = label.or_else(|| trained.and_then(|t| t.label.as_deref()));
+        if !flags.text.is_empty() {
+            let text = column_names(&flags.text)?;
+            // A label that the model was fine-tuned on is another file's column.
+            let label = label.filter(|label| !flags.no_header || label.parse::<usize>().is_ok());
+            let columns = own_columns(&text, label, flags.no_header)?;
+            if format_ending(file) == "txt" && format_of(file, &columns)? == Format::Txt {
+                let message = "--text: there are no such columns; a .txt file has a text a line";
+                return Err(Error::file(file, message));
+            }
+            return Ok(columns);
+        }
+        if let Some(trained) = trained.filter(|trained| !trained.text.is_empty()) {
+            return own_columns(&trained.text, label, trained.no_header);
+        }
+        match only_text_column(file)? {
+            Some(name) => own_columns(&[name], label, false),
+            None => Ok(Columns { text: Vec::new(), label: None, header: false, skip_ragged: false }),
+        }
     }
 }

@@ -1,13 +1,14 @@
-//! Files that a subcommand writes: refused if they are there, and whole or not at all.
+//! Where a subcommand writes its rows: a file, whole or not at all, or standard output.
 
-use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fnet_encoder::whole_file::WholeFile;
+use fnet_train::text::{STANDARD_STREAM, is_standard_stream};
 use fnet_train::{Error, Result};
 
-use super::common::set_threads;
+use super::common::{check_not_an_input, set_threads};
 use super::opened::InferenceFlags;
 
 /// Flags of subcommands that write one file.
@@ -30,49 +31,84 @@ pub struct OutputFlags {
 }
 
 impl OutputFlags {
-    /// Sets the threads, and refuses to replace a file unasked.
-    pub fn start(&self, output: &Path) -> Result<()> {
+    /// Sets the threads, and refuses to replace a file unasked, or one of the `inputs` at all.
+    pub fn start(&self, output: &Path, inputs: &[&Path]) -> Result<()> {
         set_threads(self.threads)?;
-        if output.exists() && !self.overwrite {
-            return Err(Error::file(output, "is there already; give --overwrite to replace it"));
+        self.inference.check()?;
+        if is_standard_stream(output) {
+            if self.json {
+                return Err(Error::usage("--json: standard output is where the rows go; choose another --output"));
+            }
+            return Ok(());
         }
-        Ok(())
+        check_not_an_input("--output", output, inputs)?;
+        check_replaceable(output, self.overwrite)
     }
 }
 
-/// A file that is written aside and renamed when all of it is there; removed if that never comes.
-pub struct AsideFile {
-    path: PathBuf,
-    aside: PathBuf,
-    out: BufWriter<File>,
+/// Refuses to replace a file unasked, and what is no file at all.
+pub fn check_replaceable(output: &Path, overwrite: bool) -> Result<()> {
+    match std::fs::metadata(output) {
+        Ok(there) if there.is_dir() => Err(Error::file(output, "is a folder; name a file in it")),
+        Ok(there) if !there.is_file() => {
+            Err(Error::file(output, "is no file that could be replaced; - is standard output"))
+        }
+        Ok(_) if !overwrite => Err(Error::file(output, "is there already; give --overwrite to replace it")),
+        _ => Ok(()),
+    }
 }
 
-impl AsideFile {
+/// Takes rows: a file that is there when all of it is, or standard output as it comes.
+pub struct Output {
+    path: PathBuf,
+    to: To,
+}
+
+enum To {
+    File(Box<WholeFile>),
+    Standard(BufWriter<std::io::Stdout>),
+}
+
+impl Output {
     pub fn create(path: &Path) -> Result<Self> {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".part");
-        let aside = PathBuf::from(aside);
-        let out = BufWriter::new(File::create(&aside).map_err(Error::io(&aside))?);
-        Ok(Self { path: path.into(), aside, out })
+        if is_standard_stream(path) {
+            let to = To::Standard(BufWriter::new(std::io::stdout()));
+            return Ok(Self { path: "standard output".into(), to });
+        }
+        let file = WholeFile::create(path).map_err(Error::io(path))?;
+        Ok(Self { path: path.into(), to: To::File(Box::new(file)) })
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(Error::io(&self.path))
+        let written = match &mut self.to {
+            To::File(file) => file.write_all(bytes),
+            To::Standard(out) => out.write_all(bytes),
+        };
+        written.map_err(Error::io(&self.path))
     }
 
-    /// Goes back to the start, to write a header again.
+    /// Goes back to the start, to write a header again. Standard output cannot.
     pub fn rewind(&mut self) -> Result<()> {
-        self.out.seek(SeekFrom::Start(0)).map(drop).map_err(Error::io(&self.path))
+        match &mut self.to {
+            To::File(file) => file.seek(SeekFrom::Start(0)).map(drop).map_err(Error::io(&self.path)),
+            To::Standard(_) => Err(Error::file(Path::new(STANDARD_STREAM), "cannot be rewound")),
+        }
     }
 
-    pub fn finish(mut self) -> Result<()> {
-        let written = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        written.and_then(|()| std::fs::rename(&self.aside, &self.path)).map_err(Error::io(&self.path))
+    pub fn finish(self) -> Result<()> {
+        let written = match self.to {
+            To::File(file) => file.finish(),
+            To::Standard(mut out) => out.flush(),
+        };
+        written.map_err(Error::io(&self.path))
     }
 }
 
-impl Drop for AsideFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.aside); // gone already after `finish`
+/// Says what was done: on standard output, or beside it where the rows went there.
+pub fn say_done(output: &Path, done: &str) -> Result<()> {
+    if is_standard_stream(output) {
+        eprintln!("{done}");
+        return Ok(());
     }
+    super::common::say(format!("{}: {done}", output.display()))
 }

@@ -1,17 +1,19 @@
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use fnet_encoder::Workspace;
 use fnet_train::progress::Progress;
 use fnet_train::tasks::dataset::{Labels, predict};
 use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
 use fnet_train::tasks::rows::{self, Row};
+use fnet_train::text::is_standard_stream;
 use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::common::say;
 use super::opened::{ColumnFlags, Opened};
-use super::output::{AsideFile, OutputFlags};
+use super::output::{Output, OutputFlags, say_done};
 
 /// Predict the label of every row of a file
 #[derive(clap::Args)]
@@ -19,17 +21,38 @@ pub struct Args {
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows: .csv, .tsv or .jsonl, also .gz or .zst
+    /// Rows: .csv, .tsv, .jsonl, or .txt with a text a line, also .gz or .zst; - is standard input
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Predictions, in the input's order: .tsv as the GLUE server takes it, .csv, or .jsonl with
-    /// probabilities
+    /// probabilities; - is standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// Format of the predictions; by default what --output ends with, and jsonl on standard output
+    #[arg(long, value_enum)]
+    output_format: Option<OutputFormat>,
     #[command(flatten)]
     columns: ColumnFlags,
     #[command(flatten)]
     out: OutputFlags,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum OutputFormat {
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+impl OutputFormat {
+    fn of(path: &Path) -> Result<Self> {
+        if is_standard_stream(path) {
+            return Ok(Self::Jsonl);
+        }
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
+        Self::from_str(ending, true)
+            .map_err(|_| Error::file(path, "--output: expected .tsv, .csv or .jsonl, or give --output-format"))
+    }
 }
 
 /// Rows read, run and written at a time.
@@ -37,11 +60,12 @@ const BLOCK: usize = 4_096;
 
 /// Runs `fnet predict`.
 pub fn run(args: &Args) -> Result<()> {
-    args.out.start(&args.output)?;
+    args.out.start(&args.output, &[&args.input])?;
+    let format = args.output_format.map_or_else(|| OutputFormat::of(&args.output), Ok)?;
     let opened = Opened::open_for(&args.model, &args.out.inference)?;
     let labels = opened.labels()?;
     let columns = opened.columns(&args.columns, None, &args.input)?;
-    let mut writer = Writer::create(&args.output, &labels)?;
+    let mut writer = Writer::create(&args.output, format, &labels)?;
     let mut progress = Progress::new("predicting", args.out.quiet);
     let mut block: Vec<Row> = Vec::new();
     let (mut w, mut long) = (Workspace::new(), LongOnes::default());
@@ -69,34 +93,30 @@ pub fn run(args: &Args) -> Result<()> {
         let (truncated, windowed) = (long.cut, long.windowed);
         say(json!({"rows": rows, "truncated": truncated, "windowed": windowed, "output": args.output}))
     } else {
-        say(format!("{}: {rows} predictions", args.output.display()))
+        say_done(&args.output, &format!("{rows} predictions"))
     }
 }
 
-/// Writes predictions in the format that the file's ending says.
+/// Writes predictions.
 struct Writer {
-    out: AsideFile,
-    format: String,
+    out: Output,
+    format: OutputFormat,
     rows: usize,
 }
 
 impl Writer {
-    fn create(path: &Path, labels: &Labels) -> Result<Self> {
-        let format = path.extension().map_or("".into(), |e| e.to_string_lossy().to_lowercase());
-        if !["tsv", "csv", "jsonl"].contains(&format.as_str()) {
-            return Err(Error::file(path, "--output: expected .tsv, .csv or .jsonl"));
-        }
-        let mut writer = Self { out: AsideFile::create(path)?, format, rows: 0 };
-        match writer.format.as_str() {
-            "tsv" => writer.line("index\tprediction")?,
-            "csv" => {
+    fn create(path: &Path, format: OutputFormat, labels: &Labels) -> Result<Self> {
+        let mut writer = Self { out: Output::create(path)?, format, rows: 0 };
+        match format {
+            OutputFormat::Tsv => writer.line("index\tprediction")?,
+            OutputFormat::Csv => {
                 let mut header = "index,prediction".to_string();
                 if let Labels::Classes(names) = labels {
                     names.iter().for_each(|n| header += &format!(",{}", quoted(&format!("p_{n}"))));
                 }
                 writer.line(&header)?;
             }
-            _ => {}
+            OutputFormat::Jsonl => {}
         }
         Ok(writer)
     }
@@ -108,15 +128,15 @@ impl Writer {
     fn write(&mut self, labels: &Labels, output: &[f32]) -> Result<()> {
         let spelled = labels.spell(output);
         let shares = softmax(output);
-        let line = match (self.format.as_str(), labels) {
-            ("tsv", _) => format!("{}\t{spelled}", self.rows),
-            ("csv", Labels::Number) => format!("{},{spelled}", self.rows),
-            ("csv", Labels::Classes(_)) => {
+        let line = match (self.format, labels) {
+            (OutputFormat::Tsv, _) => format!("{}\t{spelled}", self.rows),
+            (OutputFormat::Csv, Labels::Number) => format!("{},{spelled}", self.rows),
+            (OutputFormat::Csv, Labels::Classes(_)) => {
                 let shares: String = shares.iter().map(|p| format!(",{p:.6}")).collect();
                 format!("{},{}{shares}", self.rows, quoted(&spelled))
             }
-            (_, Labels::Number) => json!({"prediction": output.first()}).to_string(),
-            (_, Labels::Classes(names)) => {
+            (OutputFormat::Jsonl, Labels::Number) => json!({"prediction": output.first()}).to_string(),
+            (OutputFormat::Jsonl, Labels::Classes(names)) => {
                 let shares: serde_json::Map<_, _> =
                     names.iter().zip(&shares).map(|(n, p)| (n.clone(), json!(p))).collect();
                 json!({"prediction": spelled, "probabilities": shares}).to_string()

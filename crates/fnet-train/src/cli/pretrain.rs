@@ -443,7 +443,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
 }
 
 /// Changes when the same text gives another vocabulary than before.
-const VOCABULARY_VERSION: u32 = 2;
+const VOCABULARY_VERSION: u32 = 3;
 
 /// The tokenizer of a new run: given, or trained before on the same files, or trained now.
 fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer> {
@@ -469,7 +469,7 @@ fn tokenizer(settings: &Settings, cache: &Path, quiet: bool) -> Result<Tokenizer
     }
     let tokenizer = train_tokenizer(kind, size, settings.cased, &settings.corpus, quiet)?;
     std::fs::create_dir_all(cache).map_err(Error::io(cache))?;
-    pretrained::write_whole(&place, tokenizer.to_json()?.as_bytes())?;
+    fnet_encoder::whole_file::write_whole(&place, tokenizer.to_json()?.as_bytes())?;
     Ok(tokenizer)
 }
 

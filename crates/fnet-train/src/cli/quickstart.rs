@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use fnet_train::base_model::BaseModel;
 use fnet_train::corpus::sequences::Layout;
 use fnet_train::folder::RunFolder;

@@ -1,10 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use fnet_train::tokenizer::Kind;
-use fnet_train::{Error, Result};
+use fnet_train::Result;
 
-use super::common::{existing_files, say};
+use super::common::{check_not_an_input, existing_files, say};
+use super::output::check_replaceable;
 use super::pretrain::train_tokenizer;
 
 /// Train a vocabulary on text
@@ -32,10 +33,10 @@ pub struct Args {
 
 /// Runs `fnet tokenizer`.
 pub fn run(args: &Args) -> Result<()> {
-    if args.out.exists() && !args.overwrite {
-        return Err(Error::file(&args.out, "is there already; give --overwrite to replace it"));
-    }
     let files = existing_files(&args.corpus)?;
+    let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    check_not_an_input("--out", &args.out, &inputs)?;
+    check_replaceable(&args.out, args.overwrite)?;
     eprintln!("training a {:?} vocabulary of {} tokens", args.kind, args.vocab_size);
     let tokenizer = train_tokenizer(args.kind, args.vocab_size, args.cased, &files, false)?;
     write_whole(&args.out, tokenizer.to_json()?.as_bytes())?;

@@ -25,11 +25,17 @@ struct Record {
     text: String,
 }
 
+/// An open file by its kind.
+enum Open {
+    Text(Lines),
+    Records(Lines),
+}
+
 /// The paragraphs of several files, one after another.
 pub struct Documents {
     /// Files still to be read, the next one last.
     files: Vec<PathBuf>,
-    open: Option<(Lines, bool)>,
+    open: Option<Open>,
     pending: Vec<Piece>,
     paragraphs_in_file: usize,
     current: PathBuf,
@@ -77,49 +83,60 @@ impl Documents {
             if let Some(piece) = self.pending.pop() {
                 return Ok(Some(piece));
             }
-            let Some((lines, json)) = &mut self.open else {
-                let Some(path) = self.files.pop() else { return Ok(None) };
-                self.open = Some((
-                    Lines::open_counted(&path, self.read.clone())?,
-                    text::format_ending(&path) == "jsonl",
-                ));
-                self.paragraphs_in_file = 0;
-                self.current = path;
-                continue;
+            let goes_on = match &mut self.open {
+                Some(Open::Text(lines)) => read_text(lines, &mut self.pending)?,
+                Some(Open::Records(lines)) => read_record(lines, &mut self.pending)?,
+                None => {
+                    let Some(path) = self.files.pop() else { return Ok(None) };
+                    let lines = Lines::open_counted(&path, self.read.clone())?;
+                    let is_json = text::format_ending(&path) == "jsonl";
+                    self.open = Some(if is_json { Open::Records(lines) } else { Open::Text(lines) });
+                    self.paragraphs_in_file = 0;
+                    self.current = path;
+                    continue;
+                }
             };
-            let Some((_, line)) = lines.next_line()? else {
+            let is_paragraph = |piece: &&Piece| matches!(piece, Piece::Paragraph(_));
+            self.paragraphs_in_file += self.pending.iter().filter(is_paragraph).count();
+            if !goes_on {
                 if self.paragraphs_in_file == 0 {
                     return Err(Error::file(&self.current, "holds no text"));
                 }
-                let ended = *json; // a record ends its own document
                 self.open = None;
-                if ended {
-                    continue;
-                }
-                return Ok(Some(Piece::EndOfDocument));
-            };
-            if !*json {
-                let line = line.trim();
-                if line.is_empty() {
-                    return Ok(Some(Piece::EndOfDocument));
-                }
-                self.paragraphs_in_file += 1;
-                return Ok(Some(Piece::Paragraph(line.to_string())));
-            }
-            if line.trim().is_empty() {
-                continue;
-            }
-            let record: Record = match serde_json::from_str(line) {
-                Ok(record) => record,
-                Err(e) => return Err(lines.error(format!("no JSON object with a `text`: {e}"))),
-            };
-            self.pending.push(Piece::EndOfDocument);
-            for paragraph in record.text.lines().rev().map(str::trim).filter(|p| !p.is_empty()) {
-                self.pending.push(Piece::Paragraph(paragraph.to_string()));
-                self.paragraphs_in_file += 1;
             }
         }
     }
+}
+
+/// Puts the next piece of running text into `pending`; false at the end of the file.
+fn read_text(lines: &mut Lines, pending: &mut Vec<Piece>) -> Result<bool> {
+    let Some((piece, begins)) = lines.next_piece()? else {
+        pending.push(Piece::EndOfDocument);
+        return Ok(false);
+    };
+    match piece.trim() {
+        "" if begins => pending.push(Piece::EndOfDocument),
+        "" => {} // blanks at the end of a long line
+        piece => pending.push(Piece::Paragraph(piece.to_string())),
+    }
+    Ok(true)
+}
+
+/// Puts the paragraphs of the next record into `pending`, the last one first; false at the end of the file.
+fn read_record(lines: &mut Lines, pending: &mut Vec<Piece>) -> Result<bool> {
+    let Some((_, line)) = lines.next_line()? else { return Ok(false) };
+    if line.trim().is_empty() {
+        return Ok(true);
+    }
+    let record: Record = match serde_json::from_str(line) {
+        Ok(record) => record,
+        Err(e) => return Err(lines.no_object(&e)),
+    };
+    let paragraphs = record.text.lines().flat_map(text::pieces).map(str::trim).filter(|p| !p.is_empty());
+    pending.extend(paragraphs.map(|p| Piece::Paragraph(p.to_string())));
+    pending.push(Piece::EndOfDocument);
+    pending.reverse();
+    Ok(true)
 }
 
 /// All paragraphs of some files as an iterator, which ends at the first error and keeps it in `error`.
@@ -236,7 +253,7 @@ mod tests {
             ("a.txt", b"\n \n", "holds no text"),
             ("a.jsonl", b"{\"text\": \"x\"}\n{\"txt\": 1}", "a.jsonl:2: no JSON object"),
             ("a.pdf", b"x", "a corpus is .txt or .jsonl"),
-            ("a.txt.gz", b"not gzip", "a.txt.gz:1: cannot be read"),
+            ("a.txt.gz", b"\x1F\x8B not gzip", "a.txt.gz:1: cannot be read"),
         ] {
             let message = read(name, bytes).unwrap_err().to_string();
             assert!(message.contains(says), "{message}");

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::shards::Shards;
-use crate::random::generator;
+use crate::random::{Fingerprint, generator};
 
 /// How units (sentences) become sequences. Sequences never cross documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -153,6 +153,19 @@ impl Sequences {
     /// Tokens in one pass over all sequences.
     pub fn tokens(&self) -> usize {
         self.places.iter().map(|p| p.len as usize).sum()
+    }
+
+    /// A fingerprint of all their tokens.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut fingerprint = Fingerprint::default();
+        let mut tokens = Vec::new();
+        for place in &self.places {
+            fingerprint.add(u64::from(place.len) << 32 | u64::from(place.second));
+            tokens.clear();
+            self.read(*place, &mut tokens);
+            tokens.iter().for_each(|id| fingerprint.add(u64::from(*id)));
+        }
+        fingerprint
     }
 
     /// Sequence number `index` of pass `epoch`, in an order that the seed and the pass decide.

@@ -13,9 +13,10 @@
 //! | 4 a token | token id |
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fnet_encoder::whole_file::{WholeFile, write_whole};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,9 @@ const END_OF_PARAGRAPH: u32 = 1 << 30;
 const OFFSET: u32 = END_OF_PARAGRAPH - 1;
 /// Tokens a shard holds before it is written: 64 MiB.
 const SHARD_TOKENS: usize = 1 << 24;
-/// Paragraphs tokenised at a time.
+/// Paragraphs, and bytes of text, tokenised at a time.
 const BLOCK: usize = 4_096;
+const BLOCK_BYTES: usize = 1 << 22;
 const INDEX: &str = "shards.json";
 
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -109,7 +111,7 @@ impl Shards {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let index = make(folder, files, tokenizer, quiet)?;
         let text = serde_json::to_string(&index).unwrap_or_default();
-        fnet_encoder::pretrained::write_whole(&index_path, text.as_bytes())?;
+        write_whole(&index_path, text.as_bytes())?;
         Self::open(folder, &index)
     }
 
@@ -137,9 +139,14 @@ fn make(folder: &Path, files: &[PathBuf], tokenizer: &Tokenizer, quiet: bool) ->
     let mut pieces = Vec::new();
     loop {
         pieces.clear();
+        let mut bytes = 0;
         while pieces.len() < BLOCK
+            && bytes < BLOCK_BYTES
             && let Some(piece) = documents.next_piece()?
         {
+            if let Piece::Paragraph(text) = &piece {
+                bytes += text.len();
+            }
             pieces.push(piece);
         }
         if pieces.is_empty() {
@@ -208,24 +215,18 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let path = shard_path(self.folder, self.shards);
-        // Aside first: another run may have the old one mapped.
-        let aside = path.with_extension(format!("{}.part", std::process::id()));
+        // Another run may have the old one mapped, or make the same.
         let write = || {
-            let mut out = BufWriter::with_capacity(1 << 20, File::create(&aside)?);
+            let mut out = WholeFile::create_after_others(&path)?;
             out.write_all(MAGIC)?;
             out.write_all(&(self.ends.len() as u64).to_le_bytes())?;
             out.write_all(&(self.tokens.len() as u64).to_le_bytes())?;
             for value in self.ends.iter().chain(&self.tokens) {
                 out.write_all(&value.to_le_bytes())?;
             }
-            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-            std::fs::rename(&aside, &path)
+            out.finish()
         };
-        let written = write();
-        if written.is_err() {
-            let _ = std::fs::remove_file(&aside);
-        }
-        written.map_err(Error::io(&path))?;
+        write().map_err(Error::io(&path))?;
         self.shards += 1;
         self.ends.clear();
         self.tokens.clear();

@@ -67,7 +67,7 @@ pub fn write(folder: &Path, seed: u64) -> Result<()> {
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
         let text = text(file, seed).unwrap_or_default();
-        fnet_encoder::pretrained::write_whole(&path, text.as_bytes())?;
+        fnet_encoder::whole_file::write_whole(&path, text.as_bytes())?;
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use fnet_encoder::{Batch, Head, Model, Workspace};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{Encoding, Example, LongOnes};
+use super::classes::is_same_label;
 use super::metrics::Metric;
-use super::rows::{self, Columns, Row};
+use super::rows::{self, Columns, Row, quoted_names};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -33,9 +34,16 @@ impl Labels {
     /// The metrics where the task names none.
     pub fn usual_metrics(&self) -> Vec<Metric> {
         match self {
-            Self::Classes(names) if names.len() == 2 => vec![Metric::Accuracy, Metric::F1],
-            Self::Classes(_) => vec![Metric::Accuracy],
-            Self::Number => vec![Metric::Pearson, Metric::Spearman],
+            Self::Classes(names) if names.len() == 2 => {
+                vec![Metric::Accuracy, Metric::F1, Metric::MacroF1, Metric::Matthews]
+            }
+            Self::Classes(_) => vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews],
+            Self::Number => vec![
+                Metric::Pearson,
+                Metric::Spearman,
+                Metric::MeanAbsoluteError,
+                Metric::MeanSquaredError,
+            ],
         }
     }
 
@@ -46,8 +54,11 @@ impl Labels {
     pub fn parse(&self, path: &Path, line: usize, label: &str) -> Result<f32> {
         match self {
             Self::Classes(names) => {
-                let id = names.iter().position(|n| n == label).ok_or_else(|| {
-                    let message = format!("unknown label `{label}`; known are {}", names.join(", "));
+                let exact = names.iter().position(|n| n == label);
+                let id = exact.or_else(|| names.iter().position(|n| is_same_label(n, label)));
+                let id = id.ok_or_else(|| {
+                    let known = quoted_names(names.iter().map(String::as_str));
+                    let message = format!("unknown label `{label}`; known are {known}");
                     Error::line(path, line, message)
                 })?;
                 Ok(id as f32)
@@ -63,7 +74,7 @@ impl Labels {
     pub fn spell(&self, output: &[f32]) -> String {
         match self {
             Self::Classes(names) => names.get(likeliest(output) as usize).cloned().unwrap_or_default(),
-            Self::Number => format!("{:.3}", output.first().copied().unwrap_or(f32::NAN)),
+            Self::Number => output.first().copied().unwrap_or(f32::NAN).to_string(),
         }
     }
 }
@@ -77,35 +88,6 @@ pub fn likeliest(output: &[f32]) -> u32 {
         }
     }
     best as u32
-}
-
-/// The class names in a file, sorted: as numbers where all are, else as text.
-///
-/// # Errors
-/// If the file cannot be read, or has one class only.
-pub fn find_classes(path: &Path, columns: &Columns) -> Result<Vec<String>> {
-    let mut names = std::collections::BTreeSet::new();
-    rows::read(path, columns, true, |row| {
-        let label = row.label.unwrap_or_default();
-        names.insert(label);
-        if names.len() > 10_000 {
-            let message = "has more than 10,000 classes; is this a number (--regression)?";
-            return Err(Error::line(path, row.line, message));
-        }
-        Ok(())
-    })?;
-    let mut names: Vec<String> = names.into_iter().collect();
-    if names.len() == 1 {
-        return Err(Error::file(
-            path,
-            format!("has one class only, `{}`: there is nothing to learn", names[0]),
-        ));
-    }
-    if names.iter().all(|n| n.parse::<f64>().is_ok()) {
-        let number = |n: &String| n.parse::<f64>().unwrap_or(f64::NAN);
-        names.sort_by(|a, b| number(a).total_cmp(&number(b)));
-    }
-    Ok(names)
 }
 
 /// The examples of one file.
@@ -261,4 +243,11 @@ pub fn score_named(
 ) -> Vec<Score> {
     let named = |metric: String| if name.is_empty() { metric } else { format!("{metric}_{name}") };
     score(labels, metrics, outputs, expected).into_iter().map(|(metric, v)| (named(metric), v)).collect()
+}
+
+/// What an epoch, or a seed, is chosen by: the mean of the metrics of which more is better.
+pub fn score_of(values: &[Score]) -> f64 {
+    let is_error = |name: &str| Metric::ERRORS.iter().any(|error| name.starts_with(error.name()));
+    let scores: Vec<f64> = values.iter().filter(|(name, _)| !is_error(name)).map(|(_, value)| *value).collect();
+    scores.iter().sum::<f64>() / scores.len().max(1) as f64
 }

@@ -10,23 +10,35 @@ pub enum Metric {
     Accuracy,
     /// Harmonic mean of precision and recall of class 1.
     F1,
+    /// Mean over the classes that occur of their F1: each counts the same, however many rows it has.
+    MacroF1,
     /// Matthews correlation, also for more than two classes (Gorodkin 2004).
     Matthews,
     /// Pearson correlation.
     Pearson,
     /// Spearman rank correlation, ties sharing their mean rank.
     Spearman,
+    /// Mean of what predictions are off by.
+    MeanAbsoluteError,
+    /// Mean of its squares.
+    MeanSquaredError,
 }
 
 impl Metric {
+    /// Those of which less is better: they are reported, and choose nothing.
+    pub const ERRORS: [Self; 2] = [Self::MeanAbsoluteError, Self::MeanSquaredError];
+
     /// Name in tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
             Self::F1 => "f1",
+            Self::MacroF1 => "macro_f1",
             Self::Matthews => "matthews",
             Self::Pearson => "pearson",
             Self::Spearman => "spearman",
+            Self::MeanAbsoluteError => "mean_absolute_error",
+            Self::MeanSquaredError => "mean_squared_error",
         }
     }
 
@@ -37,9 +49,10 @@ impl Metric {
                 let right = predicted.iter().zip(labels).filter(|(p, l)| p == l).count();
                 right as f64 / labels.len() as f64
             }
-            Self::F1 => f1(predicted, labels),
+            Self::F1 => f1(predicted, labels, 1),
+            Self::MacroF1 => macro_f1(predicted, labels),
             Self::Matthews => matthews(predicted, labels),
-            Self::Pearson | Self::Spearman => f64::NAN,
+            _ => f64::NAN,
         }
     }
 
@@ -48,18 +61,29 @@ impl Metric {
         match self {
             Self::Pearson => pearson(predicted, labels),
             Self::Spearman => pearson(&ranks(predicted), &ranks(labels)),
+            Self::MeanAbsoluteError => mean_over(predicted, labels, f64::abs),
+            Self::MeanSquaredError => mean_over(predicted, labels, |off| off * off),
             _ => f64::NAN,
         }
     }
 }
 
-fn f1(predicted: &[u32], labels: &[u32]) -> f64 {
-    let count = |p: u32, l: u32| {
-        predicted.iter().zip(labels).filter(|(a, b)| (**a == 1) == (p == 1) && (**b == 1) == (l == 1)).count()
-            as f64
+fn f1(predicted: &[u32], labels: &[u32], class: u32) -> f64 {
+    let count = |is_predicted: bool, is_label: bool| {
+        let pairs = predicted.iter().zip(labels);
+        pairs.filter(|(p, l)| (**p == class) == is_predicted && (**l == class) == is_label).count() as f64
     };
-    let (hits, false_alarms, misses) = (count(1, 1), count(1, 0), count(0, 1));
+    let (hits, false_alarms, misses) = (count(true, true), count(true, false), count(false, true));
     if hits == 0.0 { 0.0 } else { 2.0 * hits / (2.0 * hits + false_alarms + misses) }
+}
+
+fn macro_f1(predicted: &[u32], labels: &[u32]) -> f64 {
+    let classes: std::collections::BTreeSet<u32> = predicted.iter().chain(labels).copied().collect();
+    classes.iter().map(|class| f1(predicted, labels, *class)).sum::<f64>() / classes.len() as f64
+}
+
+fn mean_over(predicted: &[f64], labels: &[f64], of: impl Fn(f64) -> f64) -> f64 {
+    predicted.iter().zip(labels).map(|(p, l)| of(p - l)).sum::<f64>() / labels.len() as f64
 }
 
 fn matthews(predicted: &[u32], labels: &[u32]) -> f64 {
@@ -121,11 +145,15 @@ mod tests {
         let (p, l) = ([1, 0, 1, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0, 1]);
         close(Metric::Accuracy.of_classes(&p, &l), 5.0 / 7.0);
         close(Metric::F1.of_classes(&p, &l), 0.75);
+        close(Metric::MacroF1.of_classes(&p, &l), 0.5 * (0.75 + 2.0 / 3.0));
+        close(Metric::MacroF1.of_classes(&[0, 1, 2, 2], &[0, 1, 2, 1]), (1.0 + 2.0 / 3.0 + 2.0 / 3.0) / 3.0);
         close(Metric::Matthews.of_classes(&p, &l), 5.0 / 12.0);
         close(Metric::Matthews.of_classes(&[0, 1, 2, 2], &[0, 1, 2, 1]), 0.7);
         let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 9.0]);
         close(Metric::Pearson.of_values(&a, &b), 11.5 / (5.0_f64 * 38.75).sqrt());
         close(Metric::Spearman.of_values(&a, &b), 0.8);
+        close(Metric::MeanAbsoluteError.of_values(&a, &b), 1.75);
+        close(Metric::MeanSquaredError.of_values(&a, &b), 6.75);
         close(Metric::Spearman.of_values(&[1.0, 1.0, 2.0], &[1.0, 2.0, 3.0]), 0.866_025_403_784_438_6);
     }
 

@@ -1,5 +1,6 @@
 //! Labelled tasks: GLUE's table, files of rows, labels, metrics, prediction files.
 
+pub mod classes;
 pub mod dataset;
 pub mod encoding;
 pub mod files;

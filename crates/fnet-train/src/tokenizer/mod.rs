@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use serde_json::{Value, json};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer as Inner};

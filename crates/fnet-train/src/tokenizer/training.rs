@@ -18,6 +18,10 @@ use tokenizers::{
 
 use super::{Kind, SPECIAL_TOKENS};
 
+/// Characters of the longest word that is learnt from. The library's trainers take the square of a word's length, and
+/// their likelihoods underflow; what they make maps words of over 100 characters to the unknown token.
+const LONGEST_WORD: usize = 100;
+
 /// A tokenizer that splits and normalises, with no vocabulary yet.
 pub(super) fn untrained(kind: Kind, cased: bool) -> Inner {
     match kind {
@@ -53,15 +57,21 @@ pub(super) fn word_counts(
     alphabet: usize,
 ) -> std::result::Result<AHashMap<CompactString, u64>, tokenizers::Error> {
     const BLOCK: usize = 1 << 14;
+    const BLOCK_BYTES: usize = 1 << 22;
     let mut counts: AHashMap<CompactString, u64> = AHashMap::new();
     loop {
-        let block: Vec<String> = lines.by_ref().take(BLOCK).collect();
+        let mut bytes = 0;
+        let has_room = |line: &String| {
+            bytes += line.len();
+            bytes < BLOCK_BYTES
+        };
+        let block: Vec<String> = take_through(&mut lines, has_room).take(BLOCK).collect();
         if block.is_empty() {
             break;
         }
         let words: Vec<Vec<CompactString>> =
             block.par_iter().map(|line| split(tokenizer, line)).collect::<std::result::Result<_, _>>()?;
-        for word in words.into_iter().flatten() {
+        for word in words.into_iter().flatten().filter(|word| word.chars().count() <= LONGEST_WORD) {
             *counts.entry(word).or_default() += 1;
         }
     }
@@ -74,6 +84,19 @@ pub(super) fn word_counts(
     let kept: BTreeSet<char> = letters.into_iter().take(alphabet).map(|l| l.0).collect();
     counts.retain(|word, _| word.chars().all(|c| kept.contains(&c)));
     Ok(counts)
+}
+
+/// Items up to and with the first that `goes_on` is false for.
+fn take_through<T>(
+    items: &mut impl Iterator<Item = T>,
+    mut goes_on: impl FnMut(&T) -> bool,
+) -> impl Iterator<Item = T> {
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        let item = if ended { None } else { items.next() }?;
+        ended = !goes_on(&item);
+        Some(item)
+    })
 }
 
 fn split(tokenizer: &Inner, line: &str) -> std::result::Result<Vec<CompactString>, tokenizers::Error> {
@@ -117,9 +140,6 @@ pub(super) fn train_wordpiece(
     Ok(model)
 }
 
-/// Longer words are left out of training: the library's likelihoods underflow.
-const LONGEST_WORD: usize = 200;
-
 pub(super) fn train_unigram(
     vocab_size: usize,
     words: &AHashMap<CompactString, u64>,
@@ -133,7 +153,6 @@ pub(super) fn train_unigram(
         .build()?;
     let mut sentences: Vec<(String, u32)> =
         words.iter().map(|(w, n)| (w.to_string(), u32::try_from(*n).unwrap_or(u32::MAX))).collect();
-    sentences.retain(|s| s.0.chars().count() <= LONGEST_WORD);
     sentences.sort_unstable();
     let mut model = Unigram::default();
     // On several threads the library adds floating-point counts in an order that depends on them.

@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Head, Model, Pairs, Pool, Pooling};
 use fnet_train::comparison::Comparison;
+use fnet_train::folder::{Claim, LOCK_FILE};
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
 use fnet_train::speed::{LENGTHS, Speed};
@@ -248,8 +249,9 @@ pub fn run(args: Args) -> Result<()> {
     let stop = Stop::on_signal();
     let (out, begun) = (absolute(&args.out)?, Instant::now());
     let mut settings = over_config(args.settings, args.config.as_deref(), BUDGETS)?;
-    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+    let claim = Claim::of(&out)?;
     let known = out.join(SETTINGS_FILE);
+    let is_empty = claim.is_empty()?;
     if args.quick {
         quick_data(&out, &mut settings, known.exists())?;
     }
@@ -261,7 +263,7 @@ pub fn run(args: Args) -> Result<()> {
             return Err(Error::file(&known, message));
         }
         Ok(_) => {}
-        Err(_) if !args.quick && out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) => {
+        Err(_) if !args.quick && !is_empty => {
             return Err(Error::file(&args.out, "holds other files; choose another --out"));
         }
         Err(_) => write_whole(&known, text.as_bytes())?,
@@ -298,7 +300,7 @@ pub fn run(args: Args) -> Result<()> {
 fn quick_data(out: &Path, settings: &mut Settings, goes_on: bool) -> Result<()> {
     let data = out.join("data");
     if !goes_on {
-        let other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| e.file_name() != "data");
+        let other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| e.file_name() != "data" && e.file_name() != LOCK_FILE);
         if out.read_dir().is_ok_and(|mut entries| entries.any(other)) {
             return Err(Error::file(out, "holds other files; choose another --out"));
         }

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fnet_encoder::pretrained::write_whole;
+use fnet_encoder::whole_file::write_whole;
 use fnet_train::comparison::{Entry, Point};
-use fnet_train::folder::RunFolder;
+use fnet_train::folder::{RunFolder, SETTINGS_FILE};
 use fnet_train::recipe::Recipe;
 use fnet_train::stop::Stop;
 use fnet_train::{Error, Result};
@@ -145,7 +145,7 @@ impl<'a> Runs<'a> {
         what: &str,
     ) -> Result<std::result::Result<Value, String>> {
         self.done += 1;
-        let run = RunFolder::new(place, true)?;
+        let run = RunFolder::at(place);
         if let Some(results) = run.results() {
             return Ok(Ok(results));
         }
@@ -153,7 +153,7 @@ impl<'a> Runs<'a> {
         let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
         let mut child = Command::new(program);
         child.arg(command);
-        if run.has_checkpoint() && RunFolder::existing(place).is_ok() {
+        if run.has_checkpoint() && run.file(SETTINGS_FILE).exists() {
             child.arg("--resume").arg(place);
         } else {
             let config = place.with_extension("toml");
@@ -216,7 +216,7 @@ fn curve(folder: &Path, results: &Value) -> Result<Vec<Point>> {
     let flops_per_token = 3.0 * results["flops_per_token"].as_f64().unwrap_or(f64::NAN);
     let mut tokens = 0.0;
     let mut points = Vec::new();
-    for row in RunFolder::new(folder, true)?.read_metrics()? {
+    for row in RunFolder::at(folder).read_metrics()? {
         tokens += row["tokens"].as_f64().unwrap_or(0.0);
         let number = |key: &str| row[key].as_f64();
         if let (Some(loss), Some(step), Some(seconds)) =

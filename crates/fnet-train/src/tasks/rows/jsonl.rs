@@ -1,0 +1,55 @@
+//! Rows as JSON objects, one a line.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::places::quoted_names;
+use super::{Column, Columns, Each, Row};
+use crate::error::{Error, Result};
+use crate::text::Lines;
+
+pub(super) fn read(
+    path: &Path,
+    mut lines: Lines,
+    columns: &Columns,
+    needs_label: bool,
+    each: Each,
+) -> Result<()> {
+    while let Some((number, line)) = lines.next_line()? {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let object: Map<String, Value> = match serde_json::from_str(line) {
+            Ok(object) => object,
+            Err(e) => return Err(lines.no_object(&e)),
+        };
+        let field = |column: &Column| -> Result<Option<String>> {
+            let Column::Name(name) = column else {
+                return Err(Error::file(path, "a JSONL file's columns are named, not numbered"));
+            };
+            match object.get(name) {
+                Some(Value::String(text)) => Ok(Some(text.clone())),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(value.to_string())),
+                None | Some(Value::Null) => Ok(None),
+                Some(_) => Err(Error::line(path, number, format!("`{name}` is neither text nor a number"))),
+            }
+        };
+        let needed = |column: &Column| -> Result<String> {
+            field(column)?.ok_or_else(|| {
+                let name = if let Column::Name(name) = column { name } else { "" };
+                let names = quoted_names(object.keys().map(String::as_str));
+                Error::line(path, number, format!("has no `{name}`; it has {names}"))
+            })
+        };
+        let label = match &columns.label {
+            Some(label) if needs_label => Some(needed(label)?),
+            Some(label) => field(label)?,
+            None => None,
+        };
+        let first = columns.text.first().map_or_else(|| Ok(String::new()), needed)?;
+        let second = columns.text.get(1).map(needed).transpose()?;
+        each(Row { line: number, first, second, label })?;
+    }
+    Ok(())
+}

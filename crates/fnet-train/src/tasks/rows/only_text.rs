@@ -1,0 +1,92 @@
+//! The column that must be the text where nobody says: the only one that holds more than numbers.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::places::quoted_names;
+use super::{Columns, Format};
+use crate::error::{Error, Result};
+use crate::text::{self, Lines};
+
+/// Rows that are looked at.
+const ROWS: usize = 20;
+
+/// The name of the only column with text in it; `None` for plain texts, which have no columns.
+///
+/// # Errors
+/// If there are several or none, or the file cannot be read.
+pub fn only_text_column(path: &Path) -> Result<Option<String>> {
+    if text::is_standard_stream(path) {
+        return Ok(None); // it can be read once only
+    }
+    let mut open = text::open(path)?;
+    let nothing = Columns { text: Vec::new(), label: None, header: true, skip_ragged: false };
+    let format = Format::of(path, open.fill_buf().unwrap_or_default(), &nothing)?;
+    let (header, rows) = match format {
+        Format::Txt => return Ok(None),
+        Format::Csv => of_csv(path, open)?,
+        Format::Tsv => of_tsv(Lines::of(path, open))?,
+        Format::Jsonl => of_jsonl(Lines::of(path, open))?,
+    };
+    let is_text = |i: &usize| {
+        let fields: Vec<&str> = rows.iter().filter_map(|row| row.get(*i)).map(|f| f.trim()).collect();
+        fields.iter().any(|field| !field.is_empty() && field.parse::<f64>().is_err())
+    };
+    let texts: Vec<&String> = (0..header.len()).filter(is_text).map(|i| &header[i]).collect();
+    match texts.as_slice() {
+        [only] => Ok(Some((*only).clone())),
+        _ => {
+            let names = quoted_names(header.iter().map(String::as_str));
+            Err(Error::file(path, format!("which column is the text? Name it by --text; there are {names}")))
+        }
+    }
+}
+
+type Beginning = (Vec<String>, Vec<Vec<String>>);
+
+fn of_csv(path: &Path, open: Box<dyn BufRead + Send>) -> Result<Beginning> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(open);
+    let records = reader.records().take(ROWS + 1);
+    let fields = |record: csv::StringRecord| record.iter().map(String::from).collect();
+    let mut rows: Vec<Vec<String>> = records
+        .map(|record| record.map(fields).map_err(|e| Error::file(path, e.to_string())))
+        .collect::<Result<_>>()?;
+    let header = if rows.is_empty() { Vec::new() } else { rows.remove(0) };
+    Ok((header.iter().map(|name| name.trim_start_matches('\u{FEFF}').to_string()).collect(), rows))
+}
+
+fn of_tsv(mut lines: Lines) -> Result<Beginning> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    while rows.len() <= ROWS
+        && let Some((_, line)) = lines.next_line()?
+    {
+        rows.push(line.split('\t').map(String::from).collect());
+    }
+    let header = if rows.is_empty() { Vec::new() } else { rows.remove(0) };
+    Ok((header, rows))
+}
+
+fn of_jsonl(mut lines: Lines) -> Result<Beginning> {
+    let mut header: Vec<String> = Vec::new();
+    let mut objects: Vec<Map<String, Value>> = Vec::new();
+    while objects.len() < ROWS
+        && let Some((_, line)) = lines.next_line()?
+    {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let object: Map<String, Value> = match serde_json::from_str(line) {
+            Ok(object) => object,
+            Err(e) => return Err(lines.no_object(&e)),
+        };
+        header.extend(object.keys().filter(|key| !header.contains(key)).cloned().collect::<Vec<_>>());
+        objects.push(object);
+    }
+    let text = |object: &Map<String, Value>, key: &String| {
+        object.get(key).and_then(Value::as_str).unwrap_or_default().to_string()
+    };
+    let rows = objects.iter().map(|object| header.iter().map(|key| text(object, key)).collect()).collect();
+    Ok((header, rows))
+}
