@@ -27,6 +27,9 @@ pub(crate) const OURS: &str = "fnet-mixing";
 /// Where that stands.
 pub(crate) const BASE_MODEL_TYPE: &str = "base_model_type";
 
+/// What a file begins with that Git LFS has not fetched.
+pub(crate) const GIT_LFS: &[u8] = b"version https://git-lfs";
+
 /// At which length sequences are mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -34,14 +37,15 @@ pub enum Padding {
     /// Each sequence at its own length.
     #[default]
     Own,
-    /// Every sequence filled with padding tokens to the model's length, which are mixed in.
+    /// Every sequence filled with padding tokens to one length, [`ModelConfig::fixed_length`], and these mixed in. A
+    /// model of attention alone masks them, which is the same as mixing at its own length.
     Fixed,
 }
 
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are ours, and
+/// `padding`, `padding_length`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are ours, and
 /// unknown to Transformers. Keys that are not listed are kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -79,6 +83,9 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// At which length sequences are mixed (ours).
     pub padding: Padding,
+    /// The length that sequences are filled up to where padding is fixed; by default the longest (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding_length: Option<usize>,
     /// What a head reads of a text (ours).
     #[serde(skip_serializing_if = "Pooling::is_first")]
     pub classifier_pooling: Pooling,
@@ -152,6 +159,7 @@ impl Default for ModelConfig {
             eos_token_id: Some(TokenIds::One(2)),
             tie_word_embeddings: true,
             padding: Padding::Own,
+            padding_length: None,
             classifier_pooling: Pooling::default(),
             classifier_pairs: Pairs::default(),
             classifier_bag: false,
@@ -187,13 +195,26 @@ impl ModelConfig {
 
     /// As [`read`](Self::read), from the bytes of a file; `path` is for messages.
     pub(crate) fn from_json(path: &Path, bytes: &[u8]) -> Result<Self, EncoderError> {
+        Self::from_json_of(path, bytes, "fnet")
+    }
+
+    /// As [`from_json`](Self::from_json), of a model of this `family` where the file does not say.
+    pub(crate) fn from_json_of(path: &Path, bytes: &[u8], family: &str) -> Result<Self, EncoderError> {
         let format = |message: String| EncoderError::Format { path: path.into(), message };
+        if bytes.starts_with(GIT_LFS) {
+            return Err(format("is a pointer of Git LFS, not the file: run `git lfs pull`".into()));
+        }
         let not = |e: serde_json::Error| format(format!("not a model configuration: {e}"));
         let mut keys: Map<String, Value> = serde_json::from_slice(bytes).map_err(not)?;
         if keys.get("model_type") == Some(&OURS.into())
             && let Some(base) = keys.shift_remove(BASE_MODEL_TYPE)
         {
             keys.insert("model_type".into(), base);
+        }
+        if keys.get("model_type").is_none_or(Value::is_null) {
+            let architecture = keys.get("architectures").and_then(|a| a.get(0)?.as_str()).unwrap_or("");
+            let named = [("Bert", "bert"), ("FNet", "fnet")].into_iter().find(|(class, _)| architecture.starts_with(class));
+            keys.insert("model_type".into(), named.map_or(family, |named| named.1).into());
         }
         if keys.get("model_type") == Some(&"bert".into()) {
             for (key, value) in bert_defaults() {
@@ -212,6 +233,13 @@ impl ModelConfig {
         }
         let usual = if self.is_bert() { MixerKind::Attention } else { MixerKind::Fourier };
         vec![usual; self.num_hidden_layers]
+    }
+
+    /// The length that every sequence must have, padding included; `None` where each is mixed at its own.
+    pub fn fixed_length(&self) -> Option<usize> {
+        let masks_padding = self.layer_mixers().iter().all(|mixer| *mixer == MixerKind::Attention);
+        let is_fixed = self.padding == Padding::Fixed && !masks_padding;
+        is_fixed.then(|| self.padding_length.unwrap_or(self.max_position_embeddings))
     }
 
     /// Sets the mixer of each layer, and with it the model's type: attention everywhere is a BERT.

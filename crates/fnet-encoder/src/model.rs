@@ -171,12 +171,14 @@ impl Model {
         Pass { values: self.parameters.values(), products: self.products, batch, dropout, recompute }
     }
 
-    /// Refuses a batch with ids out of range, an empty sequence, or one that is too long.
+    /// Refuses a batch with ids out of range, an empty sequence, one that is too long, or one that is not filled up where
+    /// padding is fixed.
     ///
     /// # Errors
     /// Names the first sequence that does not fit.
     pub fn check(&self, batch: &Batch) -> Result<(), EncoderError> {
         let c = &self.config;
+        let fixed = c.fixed_length();
         for (i, range) in batch.ranges().enumerate() {
             let fail = |message: String| Err(EncoderError::Batch(format!("sequence {i}: {message}")));
             if range.is_empty() {
@@ -189,13 +191,19 @@ impl Model {
                     c.max_position_embeddings
                 ));
             }
+            if let Some(length) = fixed.filter(|length| *length != range.len()) {
+                return fail(format!(
+                    "has {} tokens, but padding is fixed: fill it up to {length} with the padding token",
+                    range.len()
+                ));
+            }
             let largest = batch.tokens()[range.clone()].iter().max().copied().unwrap_or(0);
             if largest as usize >= c.vocab_size {
                 return fail(format!("token {largest} is outside the vocabulary of {}", c.vocab_size));
             }
             let largest = batch.segments()[range].iter().max().copied().unwrap_or(0);
             if largest as usize >= c.type_vocab_size {
-                return fail(format!("segment {largest} is outside the {}", c.type_vocab_size));
+                return fail(format!("segment {largest}: the model tells {} apart (type_vocab_size)", c.type_vocab_size));
             }
         }
         match batch.text_ranges().position(|text| text.is_empty()) {

@@ -1,6 +1,6 @@
 //! Masked language modelling on a corpus, as an objective of the training loop.
 
-use fnet_encoder::{Batch, Dropout, Head, IGNORED, Loss, MlmTargets, Model, Padding, Workspace};
+use fnet_encoder::{Batch, Dropout, Head, IGNORED, Loss, MlmTargets, Model, Workspace};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -132,8 +132,8 @@ pub struct MlmSettings {
     pub accumulate: usize,
     /// Longest sequence with its special tokens.
     pub longest: usize,
-    /// Whether sequences are filled up to `longest`.
-    pub padding: Padding,
+    /// The length that every sequence is filled up to, where padding is mixed in.
+    pub fixed_length: Option<usize>,
     /// Seed of order and masks.
     pub seed: u64,
 }
@@ -188,7 +188,7 @@ impl<'a> MlmObjective<'a> {
 
     /// Masks `self.pair` and appends it, unless there is nothing in it to be masked.
     fn append(&mut self, masked: &mut Masked, class: u32, random: &mut ChaCha8Rng) {
-        let MlmSettings { longest, padding, .. } = self.settings;
+        let MlmSettings { longest, fixed_length, .. } = self.settings;
         let (tokens, segments) = (&mut self.tokens, &mut self.segments);
         let second = Some(self.pair[1].as_slice()).filter(|ids| !ids.is_empty());
         self.tokenizer.assemble(&self.pair[0], second, longest, tokens, segments);
@@ -198,8 +198,8 @@ impl<'a> MlmObjective<'a> {
         if masked.targets.places.len() == targets {
             return;
         }
-        if padding == Padding::Fixed {
-            self.tokenizer.fill_up(longest, tokens, segments);
+        if let Some(length) = fixed_length {
+            self.tokenizer.fill_up(length, tokens, segments);
         }
         masked.batch.push(tokens, segments);
         masked.classes.push(class);
@@ -207,10 +207,10 @@ impl<'a> MlmObjective<'a> {
 
     /// Whether a batch has room for `self.pair`.
     fn fits(&self, masked: &Masked) -> bool {
-        let MlmSettings { longest, padding, batch_tokens, .. } = self.settings;
+        let MlmSettings { longest, fixed_length, batch_tokens, .. } = self.settings;
         let special = if self.pair[1].is_empty() { 2 } else { 3 };
         let own = (self.pair[0].len() + self.pair[1].len() + special).min(longest);
-        let len = if padding == Padding::Fixed { longest } else { own };
+        let len = fixed_length.unwrap_or(own);
         masked.batch.is_empty() || masked.batch.tokens().len() + len <= batch_tokens
     }
 

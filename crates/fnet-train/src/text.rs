@@ -113,7 +113,8 @@ enum Packing {
 impl Packing {
     /// What a file with these first bytes is, or what it is instead of text.
     fn of(first: &[u8]) -> std::result::Result<Self, String> {
-        const OTHERS: [(&[u8], &str); 9] = [
+        const OTHERS: [(&[u8], &str); 10] = [
+            (b"version https://git-lfs", "a pointer of Git LFS, not the file: run `git lfs pull`"),
             (b"PK\x03\x04", "a ZIP archive, as Excel's .xlsx is: export or unpack it first"),
             (b"BZh", "compressed by bzip2: unpack it first, or compress it by gzip or zstd"),
             (b"\xFD7zXZ\0", "compressed by xz: unpack it first, or compress it by gzip or zstd"),
@@ -261,8 +262,8 @@ impl Lines {
         Ok(text)
     }
 
-    /// The error of a line just read that is no JSON object with what is wanted of it.
-    pub fn no_object(&self, error: &serde_json::Error) -> Error {
+    /// The error of a line just read that is no JSON object, or not one `with` what is wanted.
+    pub fn no_object(&self, with: &str, error: &serde_json::Error) -> Error {
         let line = self.bytes.trim_ascii_start();
         if self.number == 1 && line.starts_with(b"[") {
             return self.error("begins a JSON array; what is read is one object a line (jq -c '.[]' writes them)");
@@ -270,7 +271,7 @@ impl Lines {
         if self.number == 1 && matches!(line.trim_ascii_end(), b"{") {
             return self.error("is an object over several lines; what is read is one object a line (jq -c . writes them)");
         }
-        self.error(format!("no JSON object: {error}"))
+        self.error(format!("no JSON object{with}: {error}"))
     }
 
     /// An error that names the line just read.
@@ -346,7 +347,7 @@ mod tests {
                 }
             }
             assert_eq!(found, ["short", long, "", "end"]);
-            assert_eq!(lines.number, 4 + 1, "the number after the last line");
+            assert_eq!(lines.number, 4);
             assert_eq!(pieces(long).collect::<String>(), long);
             assert!(pieces(long).count() > 1);
         }

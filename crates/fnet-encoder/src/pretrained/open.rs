@@ -125,13 +125,15 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn open(source: Source<'a>) -> Result<Self, EncoderError> {
         let (file, text) = source.config()?;
-        let config = ModelConfig::from_json(&file, &text)?;
         let mut weights = WeightFiles::open(source)?;
-        let bias = if !config.tie_word_embeddings && weights.shape(UNTIED_BIAS).is_none() {
-            UNTIED_BIAS
+        let config = ModelConfig::from_json_of(&file, &text, family_of(weights.names()))?;
+        // A file may have the output's bias under either of its names.
+        let (wanted, other) = if config.tie_word_embeddings {
+            (TIED_BIAS, UNTIED_BIAS)
         } else {
-            TIED_BIAS
+            (UNTIED_BIAS, TIED_BIAS)
         };
+        let renamed = if weights.shape(wanted).is_none() { other } else { "" };
         // A bare encoder is saved without its prefix; old files name a norm's weights as in its paper.
         let prefix = format!("{}.", config.prefix());
         let bare = !weights.names().any(|name| name.starts_with(&prefix));
@@ -142,7 +144,7 @@ impl<'a> Files<'a> {
             let modern = match name.rsplit_once("LayerNorm.") {
                 Some((place, "gamma")) => format!("{place}LayerNorm.weight"),
                 Some((place, "beta")) => format!("{place}LayerNorm.bias"),
-                _ if name == TIED_BIAS => bias.to_string(),
+                _ if name == renamed => wanted.to_string(),
                 _ => name.to_string(),
             };
             format!("{prefix}{modern}")
@@ -267,6 +269,12 @@ impl<'a> Files<'a> {
         }
         Ok(model)
     }
+}
+
+/// The family whose tensors have such names, for configurations that do not name it.
+fn family_of<'a>(mut names: impl Iterator<Item = &'a str>) -> &'static str {
+    let is_bert = |name: &str| name.starts_with("bert.") || name.contains("attention.self.query");
+    if names.any(is_bert) { "bert" } else { "fnet" }
 }
 
 /// The first few of a list, and how many more there are.

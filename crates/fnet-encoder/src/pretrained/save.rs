@@ -195,7 +195,12 @@ fn usual_labels(labels: usize) -> Vec<String> {
 pub fn labels_of(config: &ModelConfig, head: Head) -> Option<Vec<String>> {
     let Some(ids) = config.other.get("id2label") else { return Some(usual_labels(head.outputs())) };
     let ids = ids.as_object().filter(|ids| ids.len() == head.outputs())?;
-    (0..ids.len()).map(|i| Some(ids.get(&i.to_string())?.as_str()?.to_string())).collect()
+    let name = |label: &Value| match label {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(label.to_string()),
+        _ => None,
+    };
+    (0..ids.len()).map(|i| name(ids.get(&i.to_string())?)).collect()
 }
 
 /// Writes `config.json` and `model.safetensors` into an existing folder, and beside them the code that opens them in

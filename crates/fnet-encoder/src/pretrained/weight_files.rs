@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::stored::{Kind, Place};
 use super::{Source, WEIGHTS_FILE, torch};
+use crate::config::GIT_LFS;
 use crate::{EncoderError, TensorInfo};
 
 /// Longest header or index that is believed: thousands of tensors fit in a megabyte.
@@ -132,6 +133,10 @@ impl<'a> WeightFiles<'a> {
     }
 
     fn add(&mut self, path: &Path, bytes: Bytes<'a>) -> Result<(), EncoderError> {
+        if bytes.starts_with(GIT_LFS) {
+            let message = "is a pointer of Git LFS, not the weights: run `git lfs pull`";
+            return Err(format_error(path, message.into()));
+        }
         let is_torch = path.extension().is_some_and(|ending| ending != "safetensors");
         let found = if is_torch { torch::tensors(&bytes) } else { safetensors(&bytes) };
         let file = self.files.len();

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name, say_unused,
 };
-use super::task::{column_names, find_task, own_columns, task_labels};
+use super::task::{check_segments, column_names, find_task, own_columns, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
 #[derive(clap::Args)]
@@ -434,6 +434,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     if settings.pad_to.is_some() {
         config.padding = Padding::Fixed;
     }
+    check_segments(config, &files.train_columns)?;
     settings.training.prepare(&mut model, quiet)?;
     let longest = model.config().max_position_embeddings;
     if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > longest) {
@@ -441,10 +442,14 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         return Err(Error::usage(format!("{flag} {tokens}: the model's longest sequence is {longest}")));
     }
     let longest = settings.max_length.unwrap_or(longest);
+    if model.config().fixed_length().is_some() {
+        tokenizer.check_padding()?;
+        model.config_mut().padding_length = Some(longest);
+    }
     let config = model.config();
-    let (padding, pairs) = (config.padding, config.classifier_pairs);
+    let (fixed_length, pairs) = (config.fixed_length(), config.classifier_pairs);
     let long = settings.long.unwrap_or(Long::usual(config));
-    let encoding = Encoding { tokenizer: &tokenizer, longest, padding, pairs, long };
+    let encoding = Encoding { tokenizer: &tokenizer, longest, fixed_length, pairs, long };
     let read = |path: &Path, columns: &Columns| -> Result<Dataset> {
         let data = Dataset::read(path, columns, &files.labels, &encoding, quiet)?;
         if let Some(sentence) = data.long.sentence(path, data.examples.len(), longest).filter(|_| !quiet) {

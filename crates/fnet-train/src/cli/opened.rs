@@ -16,7 +16,7 @@ use fnet_train::{Error, Result};
 
 use super::common::{ProductFlags, check_vocabulary, in_range, say_unused};
 use super::finetune;
-use super::task::{column_names, find_task, own_columns};
+use super::task::{check_segments, column_names, find_task, own_columns};
 
 /// Which columns of a file hold the texts.
 #[derive(Args)]
@@ -79,7 +79,6 @@ pub struct Opened {
     pub tokenizer: Tokenizer,
     /// Settings of the fine-tuning run, where the folder has them.
     pub trained: Option<finetune::Settings>,
-    padding: Padding,
     longest: usize,
     long: Long,
 }
@@ -113,15 +112,19 @@ impl Opened {
         }
     }
 
-    fn around(base: &BaseModel, model: Model) -> Result<Self> {
+    fn around(base: &BaseModel, mut model: Model) -> Result<Self> {
         let tokenizer = base.tokenizer()?;
         check_vocabulary(&base.name(), &tokenizer, &model)?;
         let trained = base.folder().map(trained).transpose()?.flatten();
+        let longest = base.longest(model.config().max_position_embeddings);
+        if model.config().fixed_length().is_some() {
+            tokenizer.check_padding()?;
+            model.config_mut().padding_length = Some(longest);
+        }
         let config = model.config();
-        let (padding, longest) = (config.padding, base.longest(config.max_position_embeddings));
         let path = base.folder().map_or_else(|| base.name().into(), PathBuf::from);
         let long = trained.as_ref().and_then(|t| t.long).unwrap_or(Long::usual(config));
-        Ok(Self { path, model, tokenizer, trained, padding, longest, long })
+        Ok(Self { path, model, tokenizer, trained, longest, long })
     }
 
     /// Opens a folder to be run in a certain way.
@@ -146,7 +149,10 @@ impl Opened {
                     "--pad-to {tokens}: must be from 3 to the model's {longest}"
                 )));
             }
-            (self.padding, self.longest) = (Padding::Fixed, tokens);
+            self.tokenizer.check_padding()?;
+            let config = self.model.config_mut();
+            (config.padding, config.padding_length) = (Padding::Fixed, Some(tokens));
+            self.longest = tokens;
         }
         Ok(self)
     }
@@ -155,7 +161,7 @@ impl Opened {
         Encoding {
             tokenizer: &self.tokenizer,
             longest: self.longest,
-            padding: self.padding,
+            fixed_length: self.model.config().fixed_length(),
             pairs: self.model.config().classifier_pairs,
             long: self.long,
         }
@@ -194,6 +200,12 @@ impl Opened {
 
     /// The columns of a file.
     pub fn columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
+        let columns = self.columns_of(flags, label, file)?;
+        check_segments(self.model.config(), &columns)?;
+        Ok(columns)
+    }
+
+    fn columns_of(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
         if let Some(task) = self.task(flags) {
             let name = file.file_name().map_or("".into(), |n| n.to_string_lossy());
             return Ok(find_task(task)?.columns(&name));

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
 use fnet_encoder::{Model, ModelConfig, PRESETS, Padding, TokenIds, pretrained};
 use fnet_train::corpus::documents::paragraphs;
-use fnet_train::corpus::sequences::{Layout, Sequences};
+use fnet_train::corpus::sequences::{Layout, SHORTEST, Sequences};
 use fnet_train::corpus::shards::{self, Shards};
 use fnet_train::folder::RunFolder;
 use fnet_train::mlm::Masking;
@@ -46,7 +46,7 @@ pub struct Settings {
     pub valid: Vec<PathBuf>,
     /// Go on from this model's weights, with its vocabulary and shape: to adapt it to other text,
     /// such as a task's own
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "vocab_size", "kind", "cased", "preset", "mixer", "mixers", "attention_heads", "spectral_radius", "leak", "input_scale", "sparsity"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "vocab_size", "kind", "cased", "preset", "mixer", "mixers", "padding", "attention_heads", "spectral_radius", "leak", "input_scale", "sparsity"])]
     pub model: Option<PathBuf>,
     /// A tokenizer.json, instead of training one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "kind", "cased"])]
@@ -171,6 +171,7 @@ impl Settings {
         }
         if self.model.is_none() {
             self.preset.get_or_insert_with(|| "mini".into());
+            self.padding.get_or_insert_default();
             self.seq_len.get_or_insert(128);
             if self.mixers.is_empty() {
                 // What two sequences have to do with each other is out of a shift's reach.
@@ -185,7 +186,6 @@ impl Settings {
         }
         self.sequences.get_or_insert(Layout::Paragraphs);
         self.objective.get_or_insert_default();
-        self.padding.get_or_insert_default();
         let masking = Masking::default();
         self.mask_rate.get_or_insert(0.3);
         self.mask_token_rate.get_or_insert(masking.mask);
@@ -209,6 +209,9 @@ impl Settings {
         in_range("--mask-rate", self.mask_rate, 0.0, 1.0)?;
         in_range("--mask-token-rate", self.mask_token_rate, 0.0, 1.0)?;
         in_range("--mask-random-rate", self.mask_random_rate, 0.0, 1.0)?;
+        if self.mask_token_rate.unwrap_or(0.0) + self.mask_random_rate.unwrap_or(0.0) > 1.0 {
+            return Err(Error::usage("--mask-token-rate, --mask-random-rate: together they are more than 1"));
+        }
         in_range("--seq-len", self.seq_len.map(|n| n as f64), 4.0, 1e6)
     }
 
@@ -364,9 +367,17 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     };
     let source = if resume { Some(folder.path()) } else { settings.model.as_deref() };
     let mut model = settings.model(&tokenizer, source)?;
-    let config = model.config();
+    let config = model.config_mut();
+    if let Some(tokens) = settings.seq_len.filter(|tokens| *tokens > config.max_position_embeddings) {
+        let longest = config.max_position_embeddings;
+        return Err(Error::usage(format!("--seq-len {tokens}: the model's longest sequence is {longest}")));
+    }
     let longest = settings.longest(config);
-    let padding = config.padding;
+    if config.fixed_length().is_some() {
+        tokenizer.check_padding()?;
+        config.padding_length = Some(longest);
+    }
+    let fixed_length = config.fixed_length();
     let learns = settings.learns();
     let load = |files: &[PathBuf]| -> Result<Sequences> {
         let place = cache.join(shards::key(files, &tokenizer)?);
@@ -397,11 +408,24 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         };
         held.into_iter().map(|place| place.segments().map(read)).collect()
     };
+    let corpus = settings.corpus.first().map_or(Path::new(""), PathBuf::as_path);
+    let left_out = sequences.left_out();
     if sequences.is_empty() {
-        return Err(Error::file(
-            settings.corpus.first().map_or(Path::new(""), PathBuf::as_path),
-            "holds too little text: not one training sequence",
-        ));
+        let message = match (left_out, settings.valid.is_empty()) {
+            (0, _) | (_, true) if !validation.is_empty() => {
+                "has one sequence only, which validation takes: give more text, or --valid".to_string()
+            }
+            _ => format!(
+                "has no sequence to learn from: {left_out} have fewer than {SHORTEST} tokens; --sequences chunks joins them"
+            ),
+        };
+        return Err(Error::file(corpus, message));
+    }
+    if left_out > 0 && !quiet {
+        let all = sequences.len() + left_out;
+        eprintln!(
+            "{left_out} of {all} sequences have fewer than {SHORTEST} tokens and are left out; --sequences chunks joins them"
+        );
     }
     let seed = settings.training.seed.unwrap_or(1);
     settings.training.prepare(&mut model, quiet)?;
@@ -411,7 +435,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         batch_tokens: settings.batch_tokens(longest),
         accumulate: settings.training.accumulate.unwrap_or(1),
         longest,
-        padding,
+        fixed_length,
         seed,
     };
     if !quiet {

@@ -4,7 +4,7 @@ use std::time::Instant;
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::base_model::BaseModel;
 use fnet_train::corpus::sequences::Layout;
-use fnet_train::folder::RunFolder;
+use fnet_train::folder::{Claim, RunFolder};
 use fnet_train::progress::duration;
 use fnet_train::sample;
 use fnet_train::stop::Stop;
@@ -36,52 +36,62 @@ pub struct Args {
 const PRETRAINING_EPOCHS: f64 = 14.0;
 /// Passes over each task's rows in fine-tuning.
 const TASK_EPOCHS: f64 = 16.0;
-/// A file by which an earlier quickstart's folder is known.
+/// A file by which an earlier quickstart's folder is known, with all of its settings.
 const MARK: &str = ".fnet-quickstart";
 
 /// Runs `fnet quickstart`.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     let started = Instant::now();
+    let out = absolute(&args.out)?;
+    let (data, pretrained) = (out.join("data"), out.join("pretrained"));
+    let claim = Claim::of(&out)?;
+    let known = out.join(MARK);
+    if !known.exists() {
+        if !claim.is_empty()? {
+            return Err(Error::file(&args.out, "holds other files; choose another --out"));
+        }
+        write_whole(&known, b"")?;
+    }
+    sample::write(&data, sample::SEED)?;
+    eprintln!("sample corpus and tasks: {}", data.display());
+    let pretraining = pretraining_settings(&data)?;
+    let mut tasks = Vec::new();
+    for (name, glue) in sample::TASKS {
+        for (column, from_scratch) in [("from scratch", true), ("pretrained", false)] {
+            let place = out.join(format!("{name}-{}", column.replace(' ', "-")));
+            let settings = task_settings(&pretrained, &data.join(name), glue, from_scratch)?;
+            tasks.push(Task { name, column, place, settings });
+        }
+    }
+    let goes_on = is_to_go_on(&out, &mark(&pretraining, &tasks)?)?;
     let running = Running {
-        resume: false,
+        resume: goes_on,
         quiet: false,
         overwrite: true,
         stop: Stop::on_signal(),
         resume_command: format!("fnet quickstart --out {}", args.out.display()),
     };
-    let out = absolute(&args.out)?;
-    let used = out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    if used && !out.join(MARK).exists() {
-        return Err(Error::file(&args.out, "holds other files; choose another --out"));
-    }
-    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
-    std::fs::write(out.join(MARK), "").map_err(Error::io(&out))?;
-    let data = out.join("data");
-    sample::write(&data, sample::SEED)?;
-    eprintln!("sample corpus and tasks: {}", data.display());
-
-    let pretrained = out.join("pretrained");
-    let settings = pretraining(&data)?;
     let folder = RunFolder::new(&pretrained, true)?;
-    let results = pretrain::run_to_end(&folder, &settings, &running)?;
+    let results = match folder.results().filter(|_| goes_on) {
+        Some(results) => results,
+        None => pretrain::run_to_end(&folder, &pretraining, &running)?,
+    };
     let mut sections = vec![("Pretraining".to_string(), report::section(&folder, &results)?)];
-
     let mut table: Vec<Line> = Vec::new();
-    for (name, glue) in sample::TASKS {
-        let mut cells = Vec::new();
-        for (column, from_scratch) in [("from scratch", true), ("pretrained", false)] {
-            let place = out.join(format!("{name}-{}", column.replace(' ', "-")));
-            let settings = fine_tuning(&pretrained, &data.join(name), glue, from_scratch)?;
-            let folder = RunFolder::new(&place, true)?;
-            let results = finetune::run_to_end(&folder, &settings, &running)?;
-            if cells.is_empty() {
-                cells.push(("bag of words", last_value(&results["bag_of_words"])));
-            }
-            cells.push((column, last_value(&results["values"])));
-            sections.push((format!("{name}, {column}"), report::section(&folder, &results)?));
+    for Task { name, column, place, settings } in &tasks {
+        let folder = RunFolder::new(place, true)?;
+        let results = match folder.results().filter(|_| goes_on) {
+            Some(results) => results,
+            None => finetune::run_to_end(&folder, settings, &running)?,
+        };
+        if table.last().is_none_or(|line| line.0 != *name) {
+            table.push((name, vec![("bag of words", last_value(&results["bag_of_words"]))]));
         }
-        table.push((name, cells));
+        if let Some(line) = table.last_mut() {
+            line.1.push((column, last_value(&results["values"])));
+        }
+        sections.push((format!("{name}, {column}"), report::section(&folder, &results)?));
     }
     let opened = Opened::open(&BaseModel::at(&pretrained))?;
     let text = "A wren is a [MASK].";
@@ -118,6 +128,42 @@ pub fn run(args: &Args) -> Result<()> {
     say("next: fnet pretrain --corpus YOUR.txt --out DIR, then fnet finetune --model DIR (see --help)")
 }
 
+/// A fine-tuning of the table.
+struct Task {
+    name: &'static str,
+    column: &'static str,
+    place: PathBuf,
+    settings: finetune::Settings,
+}
+
+/// What a folder's quickstart is made of: a change of any part begins a new one.
+fn mark(pretraining: &pretrain::Settings, tasks: &[Task]) -> Result<String> {
+    let broken = |e: toml::ser::Error| Error::usage(e.to_string());
+    let mut text = format!("{} {}\n", env!("CARGO_PKG_VERSION"), sample::SEED);
+    text += &toml::to_string(pretraining).map_err(broken)?;
+    for task in tasks {
+        text += &toml::to_string(&task.settings).map_err(broken)?;
+    }
+    Ok(text)
+}
+
+/// Whether the folder holds this quickstart, stopped half-way. Otherwise it is made ready for a new one.
+fn is_to_go_on(out: &Path, mark: &str) -> Result<bool> {
+    let (known, page) = (out.join(MARK), out.join(report::REPORT_FILE));
+    if !page.exists() && std::fs::read_to_string(&known).is_ok_and(|earlier| earlier == mark) {
+        return Ok(true);
+    }
+    // Results count as done: those of an earlier quickstart go before its page does.
+    for run in out.read_dir().map_err(Error::io(out))?.flatten().filter(|entry| entry.path().is_dir()) {
+        RunFolder::at(&run.path()).clear()?;
+    }
+    write_whole(&known, mark.as_bytes())?;
+    if page.exists() {
+        std::fs::remove_file(&page).map_err(Error::io(&page))?;
+    }
+    Ok(false)
+}
+
 /// A task's name, and its score in each column.
 type Line = (&'static str, Vec<(&'static str, Score)>);
 
@@ -146,7 +192,7 @@ fn page_of(table: &[Line], text: &str, guesses: &[Vec<Guess>], sections: &[(Stri
     report::html_page("Quickstart", &body)
 }
 
-fn pretraining(data: &Path) -> Result<pretrain::Settings> {
+fn pretraining_settings(data: &Path) -> Result<pretrain::Settings> {
     let mut settings = pretrain::Settings {
         corpus: vec![data.join("corpus/train.txt")],
         valid: vec![data.join("corpus/valid.txt")],
@@ -166,7 +212,7 @@ fn pretraining(data: &Path) -> Result<pretrain::Settings> {
     Ok(settings)
 }
 
-fn fine_tuning(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Result<finetune::Settings> {
+fn task_settings(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Result<finetune::Settings> {
     let mut settings = finetune::Settings {
         model: Some(model.into()),
         from_scratch,

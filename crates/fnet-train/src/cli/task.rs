@@ -1,5 +1,6 @@
 //! What task and column flags stand for.
 
+use fnet_encoder::{ModelConfig, Pairs};
 use fnet_train::tasks::dataset::Labels;
 use fnet_train::tasks::glue::{GlueTask, TASKS};
 use fnet_train::tasks::rows::{Column, Columns};
@@ -62,6 +63,22 @@ pub fn own_columns(text: &[String], label: Option<&str>, no_header: bool) -> Res
         header: !no_header,
         skip_ragged: false,
     })
+}
+
+/// Refuses a second text where the model cannot tell it from the first.
+pub fn check_segments(config: &ModelConfig, columns: &Columns) -> Result<()> {
+    let [_, second] = columns.text.as_slice() else { return Ok(()) };
+    if config.classifier_pairs != Pairs::Together || config.type_vocab_size > 1 {
+        return Ok(());
+    }
+    let name = match second {
+        Column::Name(name) => name.clone(),
+        Column::Number(number) => (number + 1).to_string(),
+    };
+    Err(Error::usage(format!(
+        "--text: the column `{name}` is a second text, which this model cannot tell from the first (type_vocab_size is 1 \
+         in config.json); name one column, or fine-tune with --pairs towers"
+    )))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ fn read_record(lines: &mut Lines, pending: &mut Vec<Piece>) -> Result<bool> {
     }
     let record: Record = match serde_json::from_str(line) {
         Ok(record) => record,
-        Err(e) => return Err(lines.no_object(&e)),
+        Err(e) => return Err(lines.no_object(" with a `text`", &e)),
     };
     let paragraphs = record.text.lines().flat_map(text::pieces).map(str::trim).filter(|p| !p.is_empty());
     pending.extend(paragraphs.map(|p| Piece::Paragraph(p.to_string())));
@@ -253,7 +253,7 @@ mod tests {
             ("a.txt", b"\n \n", "holds no text"),
             ("a.jsonl", b"{\"text\": \"x\"}\n{\"txt\": 1}", "a.jsonl:2: no JSON object"),
             ("a.pdf", b"x", "a corpus is .txt or .jsonl"),
-            ("a.txt.gz", b"\x1F\x8B not gzip", "a.txt.gz:1: cannot be read"),
+            ("a.txt.gz", b"\x1F\x8B\x08 cut short", "a.txt.gz:1: cannot be read"),
         ] {
             let message = read(name, bytes).unwrap_err().to_string();
             assert!(message.contains(says), "{message}");

@@ -52,25 +52,29 @@ pub struct Sequences {
     places: Vec<Place>,
     order: Vec<u32>,
     shuffled: Option<(u64, u64)>,
+    left_out: usize,
 }
 
-/// Shorter sequences than this teach nothing and are left out.
-const SHORTEST: usize = 3;
+/// Shorter sequences than this, in tokens, teach nothing and are left out.
+pub const SHORTEST: usize = 3;
 
 impl Sequences {
     /// Lays out all sequences of at most `longest` tokens.
     pub fn new(shards: Shards, layout: Layout, longest: usize) -> Self {
         let longest = longest.max(1);
         let mut places = Vec::new();
+        let mut left_out = 0;
         for (number, shard) in shards.shards.iter().enumerate() {
             let mut start = 0;
-            let push = |places: &mut Vec<Place>, start: usize, end: usize| {
+            let mut push = |places: &mut Vec<Place>, start: usize, end: usize| {
                 // A stretch that is too long is cut into pieces of equal length.
                 let pieces = (end - start).div_ceil(longest);
                 for piece in 0..pieces {
                     let from = start + (end - start) * piece / pieces;
                     let to = start + (end - start) * (piece + 1) / pieces;
-                    if to - from >= SHORTEST {
+                    if to - from < SHORTEST {
+                        left_out += 1;
+                    } else {
                         let (shard, start, len) = (number as u32, from as u32, (to - from) as u32);
                         places.push(Place { shard, start, len, second: 0, ends_document: false });
                     }
@@ -106,7 +110,7 @@ impl Sequences {
                 push(&mut places, start, end);
             }
         }
-        Self { shards, places, order: Vec::new(), shuffled: None }
+        Self { shards, places, order: Vec::new(), shuffled: None, left_out }
     }
 
     /// Joins neighbours of the same document to pairs, each sequence in one pair; those without a
@@ -143,6 +147,11 @@ impl Sequences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// How many were left out because they are too short.
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// All places, in the order of the corpus.

@@ -67,6 +67,10 @@ pub fn write(folder: &Path, seed: u64) -> Result<()> {
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
         let text = text(file, seed).unwrap_or_default();
+        // The same again is left alone: what is made of it is known by its time.
+        if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            continue;
+        }
         fnet_encoder::whole_file::write_whole(&path, text.as_bytes())?;
     }
     Ok(())

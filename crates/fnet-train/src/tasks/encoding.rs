@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fnet_encoder::{Batch, ModelConfig, Padding, Pairs, Pool};
+use fnet_encoder::{Batch, ModelConfig, Pairs, Pool};
 use serde::{Deserialize, Serialize};
 
 use super::rows::Row;
@@ -85,8 +85,8 @@ pub struct Encoding<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Longest sequence in tokens.
     pub longest: usize,
-    /// Whether sequences are filled up to `longest`.
-    pub padding: Padding,
+    /// The length that every sequence is filled up to, where padding is mixed in.
+    pub fixed_length: Option<usize>,
     /// How the texts of a pair meet.
     pub pairs: Pairs,
     /// What becomes of longer texts.
@@ -144,6 +144,7 @@ impl Encoding<'_> {
         let (mut texts, mut cut) = (Vec::new(), false);
         match second {
             Some(second) if self.pairs == Pairs::Together => {
+                self.tokenizer.check_pairs()?;
                 texts.push(self.sequence(&first, Some(&second), &mut cut));
             }
             second => {
@@ -180,8 +181,8 @@ impl Encoding<'_> {
 
     /// Fills a sequence up where padding is fixed.
     pub fn pad(&self, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
-        if self.padding == Padding::Fixed {
-            self.tokenizer.fill_up(self.longest, tokens, segments);
+        if let Some(length) = self.fixed_length {
+            self.tokenizer.fill_up(length, tokens, segments);
         }
     }
 }

@@ -9,8 +9,11 @@ use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use crate::error::{Error, Result};
 
+use folder_settings::FolderSettings;
 use training::{train_unigram, train_wordpiece, untrained, word_counts};
 
+mod folder_settings;
+mod frame;
 mod sentencepiece;
 mod training;
 mod vocab_txt;
@@ -52,6 +55,12 @@ pub struct Tokenizer {
     inner: Inner,
     special: Special,
     vocab_size: usize,
+    /// Whether texts that are too long lose their beginnings.
+    truncates_left: bool,
+    /// Whether padding comes before the text, which is not done here.
+    pads_left: bool,
+    /// Why pairs cannot be read as one sequence.
+    no_pairs: Option<String>,
 }
 
 /// A `tokenizer_config.json`; an empty object where there is none.
@@ -128,25 +137,36 @@ impl Tokenizer {
     /// # Errors
     /// If the file cannot be read, is no tokenizer, or lacks a special token.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        let read = if let Some(ending @ ("model" | "txt")) = ending {
-            let config = read_config(&path.with_file_name(TOKENIZER_CONFIG_FILE))?;
-            let read = if ending == "model" { sentencepiece::read } else { vocab_txt::read };
-            read(&bytes, &config).and_then(Self::from_inner)
-        } else {
-            Self::from_json(&bytes)
-        };
-        read.map_err(|message| Error::file(path, message))
+        let is_json = path.extension().is_some_and(|ending| ending == "json");
+        let folder = path.parent().filter(|_| !is_json); // the others say nothing of case
+        let settings = folder.map_or_else(|| Ok(FolderSettings::default()), FolderSettings::read)?;
+        Self::read_with(path, &settings)
     }
 
-    /// Reads the tokenizer of a model folder: its `tokenizer.json`, or else its `spiece.model` or `vocab.txt`
-    /// with what `tokenizer_config.json` says of it.
+    /// Reads the tokenizer of a model folder: its `tokenizer.json`, or else its `spiece.model` or `vocab.txt`, with what
+    /// the folder says of it elsewhere, as Transformers does.
     ///
     /// # Errors
-    /// As [`read`](Self::read); if there is none.
+    /// As [`read`](Self::read); if there is none, or one of a kind that cannot be run here.
     pub fn of_folder(folder: &Path) -> Result<Self> {
-        Self::read(&Self::file_of(folder))
+        Self::read_with(&Self::file_of(folder), &FolderSettings::read(folder)?)
+    }
+
+    fn read_with(path: &Path, settings: &FolderSettings) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let read = || -> std::result::Result<Self, String> {
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            let (file, mut inner) = match ending {
+                Some("model") => (SENTENCEPIECE_FILE, sentencepiece::read(&bytes, &settings.config())?),
+                Some("txt") => (VOCAB_FILE, vocab_txt::read(&bytes, &settings.config())?),
+                _ => (TOKENIZER_FILE, Self::inner_from_json(&bytes)?),
+            };
+            settings.check_class(file)?;
+            settings.set_case(&mut inner);
+            settings.add_tokens(&mut inner)?;
+            Self::from_inner(inner, settings)
+        };
+        read().map_err(|message| Error::file(path, message))
     }
 
     /// The file that the tokenizer of a folder is in.
@@ -160,6 +180,10 @@ impl Tokenizer {
     /// # Errors
     /// What is wrong with them.
     pub fn from_json(bytes: &[u8]) -> std::result::Result<Self, String> {
+        Self::from_inner(Self::inner_from_json(bytes)?, &FolderSettings::default())
+    }
+
+    fn inner_from_json(bytes: &[u8]) -> std::result::Result<Inner, String> {
         /// The library panics on some broken files: all of this one is read before, and no part twice.
         #[derive(serde::Deserialize)]
         struct Checked {
@@ -170,25 +194,51 @@ impl Tokenizer {
         }
         let checked: Checked = serde_json::from_slice(bytes).map_err(|e| format!("not a tokenizer: {e}"))?;
         sentencepiece::check_maps(&checked.normalizer)?;
-        Self::from_inner(Inner::from_bytes(bytes).map_err(|e| format!("not a tokenizer: {e}"))?)
+        Inner::from_bytes(bytes).map_err(|e| format!("not a tokenizer: {e}"))
     }
 
-    fn from_inner(mut inner: Inner) -> std::result::Result<Self, String> {
+    fn from_inner(mut inner: Inner, settings: &FolderSettings) -> std::result::Result<Self, String> {
         // Lengths are ours to choose: a tokenizer that pads or truncates would hide them.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
-        let id = |names: [&str; 2]| {
-            names.iter().find_map(|name| inner.token_to_id(name)).ok_or(format!("has no {} token", names[0]))
+        let id = |key: &str, usual: [&str; 2]| {
+            let names = settings.name(key).into_iter().chain(usual);
+            names.filter_map(|name| inner.token_to_id(name)).next().ok_or(format!("has no {} token", usual[0]))
         };
         let special = Special {
-            pad: id(["[PAD]", "<pad>"])?,
-            cls: id(["[CLS]", "<s>"])?,
-            sep: id(["[SEP]", "</s>"])?,
-            mask: id(["[MASK]", "<mask>"])?,
+            pad: id("pad_token", ["[PAD]", "<pad>"])?,
+            cls: id("cls_token", ["[CLS]", "<s>"])?,
+            sep: id("sep_token", ["[SEP]", "</s>"])?,
+            mask: id("mask_token", ["[MASK]", "<mask>"])?,
         };
+        let no_pairs = frame::check(&inner, special)?;
         let vocab = inner.get_vocab(true);
         let vocab_size = vocab.values().max().map_or(0, |id| *id as usize + 1);
-        Ok(Self { inner, special, vocab_size })
+        let (truncates_left, pads_left) = (settings.truncates_left()?, settings.pads_left());
+        Ok(Self { inner, special, vocab_size, truncates_left, pads_left, no_pairs })
+    }
+
+    /// Whether two texts can be read as one sequence.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn check_pairs(&self) -> Result<()> {
+        match &self.no_pairs {
+            Some(message) => Err(Error::usage(format!("{TOKENIZER_FILE}: {message}; --pairs towers reads them apart"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether sequences can be filled up with padding.
+    ///
+    /// # Errors
+    /// If the folder wants it before the text.
+    pub fn check_padding(&self) -> Result<()> {
+        if self.pads_left {
+            let message = format!("{TOKENIZER_CONFIG_FILE}: padding_side is left; padding is mixed in after the text here");
+            return Err(Error::usage(message));
+        }
+        Ok(())
     }
 
     /// The text of `tokenizer.json`.
@@ -220,6 +270,8 @@ impl Tokenizer {
     /// The text of `tokenizer_config.json`, by which Transformers' `AutoTokenizer` opens the folder.
     pub fn transformers_config(&self, longest: usize) -> String {
         let name = |id| self.inner.id_to_token(id).unwrap_or_default();
+        let unknown = ["[UNK]", "<unk>"].into_iter().find(|token| self.inner.token_to_id(token).is_some());
+        let side = if self.truncates_left { "left" } else { "right" };
         let config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": longest,
@@ -228,7 +280,8 @@ impl Tokenizer {
             "cls_token": name(self.special.cls),
             "sep_token": name(self.special.sep),
             "mask_token": name(self.special.mask),
-            "unk_token": if self.inner.token_to_id("[UNK]").is_some() { "[UNK]" } else { "<unk>" },
+            "unk_token": unknown.unwrap_or("[UNK]"),
+            "truncation_side": side,
         });
         serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
     }
@@ -318,12 +371,16 @@ impl Tokenizer {
         }
         tokens.clear();
         segments.clear();
+        let kept = |ids: &[u32], count: usize| {
+            let start = if self.truncates_left { ids.len() - count } else { 0 };
+            start..start + count
+        };
         tokens.push(cls);
-        tokens.extend_from_slice(&first[..a]);
+        tokens.extend_from_slice(&first[kept(first, a)]);
         tokens.push(sep);
         segments.resize(tokens.len(), 0);
         if let Some(second) = second {
-            tokens.extend_from_slice(&second[..b]);
+            tokens.extend_from_slice(&second[kept(second, b)]);
             tokens.push(sep);
             segments.resize(tokens.len(), 1);
         }

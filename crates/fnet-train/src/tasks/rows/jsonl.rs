@@ -22,7 +22,7 @@ pub(super) fn read(
         }
         let object: Map<String, Value> = match serde_json::from_str(line) {
             Ok(object) => object,
-            Err(e) => return Err(lines.no_object(&e)),
+            Err(e) => return Err(lines.no_object("", &e)),
         };
         let field = |column: &Column| -> Result<Option<String>> {
             let Column::Name(name) = column else {

@@ -91,7 +91,7 @@ pub fn read(
     let mut open = text::open(path)?;
     // What cannot be read is an error of the first line.
     let format = Format::of(path, open.fill_buf().unwrap_or_default(), columns)?;
-    let mut lines = |open| Lines::of(path, open);
+    let lines = |open| Lines::of(path, open);
     match format {
         Format::Tsv => tsv::read(path, lines(open), columns, needs_label, &mut counted)?,
         Format::Csv => csv::read(path, open, columns, needs_label, &mut counted)?,

@@ -79,7 +79,7 @@ fn of_jsonl(mut lines: Lines) -> Result<Beginning> {
         }
         let object: Map<String, Value> = match serde_json::from_str(line) {
             Ok(object) => object,
-            Err(e) => return Err(lines.no_object(&e)),
+            Err(e) => return Err(lines.no_object("", &e)),
         };
         header.extend(object.keys().filter(|key| !header.contains(key)).cloned().collect::<Vec<_>>());
         objects.push(object);

@@ -1,0 +1,212 @@
+//! What a model folder says of its tokenizer beside the vocabulary, followed as Transformers follows it: its class, case,
+//! tokens added later, names of special tokens, sides. What cannot be followed is refused by name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
+use tokenizers::{AddedToken, Tokenizer as Inner};
+
+use super::{SENTENCEPIECE_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCAB_FILE, read_config};
+use crate::error::{Error, Result};
+
+const ADDED_TOKENS_FILE: &str = "added_tokens.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
+/// Classes that run a `vocab.txt` as `BertTokenizer` does. Each may also end with `Fast`.
+const LIKE_BERT: [&str; 12] = [
+    "BertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "MobileBertTokenizer",
+    "ConvBertTokenizer",
+    "SqueezeBertTokenizer",
+    "LayoutLMTokenizer",
+    "LxmertTokenizer",
+    "RetriBertTokenizer",
+    "DPRQuestionEncoderTokenizer",
+    "DPRContextEncoderTokenizer",
+    "DPRReaderTokenizer",
+];
+/// Classes that run a `spiece.model` as `FNetTokenizer` does.
+const LIKE_FNET: [&str; 2] = ["FNetTokenizer", "AlbertTokenizer"];
+/// Classes that split words by a program of their own, whatever `tokenizer.json` says.
+const OF_THEIR_OWN: [&str; 6] = [
+    "BertJapaneseTokenizer",
+    "BertweetTokenizer",
+    "PhobertTokenizer",
+    "CanineTokenizer",
+    "ByT5Tokenizer",
+    "TapasTokenizer",
+];
+/// Names of special tokens in settings.
+const NAMES: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+/// Lists of more of them.
+const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+
+/// The settings of a folder.
+#[derive(Default)]
+pub(super) struct FolderSettings {
+    /// `tokenizer_config.json`, with what only `special_tokens_map.json` says.
+    config: Map<String, Value>,
+    /// `added_tokens.json`: tokens and their ids.
+    added: BTreeMap<String, u32>,
+    /// The class of the model in `config.json`, where no class of tokenizer is named.
+    is_bert: bool,
+}
+
+impl FolderSettings {
+    pub fn read(folder: &Path) -> Result<Self> {
+        let object = |name: &str| -> Result<Map<String, Value>> {
+            let path = folder.join(name);
+            match read_config(&path)? {
+                Value::Object(map) => Ok(map),
+                _ => Err(Error::file(&path, "is no JSON object")),
+            }
+        };
+        let mut config = object(TOKENIZER_CONFIG_FILE)?;
+        let mut added = BTreeMap::new();
+        // Files of old releases, which the newer setting replaces.
+        if !config.contains_key("added_tokens_decoder") {
+            for (key, value) in object(SPECIAL_TOKENS_FILE)? {
+                config.insert(key, value);
+            }
+            let path = folder.join(ADDED_TOKENS_FILE);
+            for (token, id) in object(ADDED_TOKENS_FILE)? {
+                let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+                let id = id.ok_or_else(|| Error::file(&path, format!("`{token}` has no id")))?;
+                added.insert(token, id);
+            }
+        }
+        let model = folder.join("config.json");
+        let is_bert = read_config(&model).is_ok_and(|config| config.get("model_type") == Some(&"bert".into()));
+        Ok(Self { config, added, is_bert })
+    }
+
+    fn class(&self) -> Option<&str> {
+        let class = self.config.get("tokenizer_class")?.as_str()?;
+        Some(class.strip_suffix("Fast").unwrap_or(class))
+    }
+
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.config.get(key).and_then(Value::as_bool)
+    }
+
+    /// The settings as JSON, for the readers of vocabularies.
+    pub fn config(&self) -> Value {
+        Value::Object(self.config.clone())
+    }
+
+    /// Refuses a class that computes something else from the file.
+    pub fn check_class(&self, file: &str) -> std::result::Result<(), String> {
+        if self.config.contains_key("auto_map") {
+            return Err(format!("{TOKENIZER_CONFIG_FILE} names a tokenizer with code of its own, which is not run"));
+        }
+        let Some(class) = self.class() else { return Ok(()) };
+        let is_known = match file {
+            VOCAB_FILE => LIKE_BERT.contains(&class),
+            SENTENCEPIECE_FILE => LIKE_FNET.contains(&class),
+            TOKENIZER_FILE => !OF_THEIR_OWN.contains(&class),
+            _ => true,
+        };
+        if !is_known {
+            let known = if file == SENTENCEPIECE_FILE { LIKE_FNET[0] } else { LIKE_BERT[0] };
+            let way_out = format!("save its tokenizer as {TOKENIZER_FILE}, or name {known} if that is the same");
+            return Err(format!("{TOKENIZER_CONFIG_FILE} names {class}, which cannot be run here: {way_out}"));
+        }
+        if file == VOCAB_FILE && self.flag("do_basic_tokenize") == Some(false) {
+            return Err(format!("{TOKENIZER_CONFIG_FILE} sets do_basic_tokenize to false, which is not followed here"));
+        }
+        Ok(())
+    }
+
+    /// Follows the settings of case and accents where Transformers lets them win over `tokenizer.json`.
+    pub fn set_case(&self, inner: &mut Inner) {
+        let is_like_bert = self.class().map_or(self.is_bert, |class| LIKE_BERT.contains(&class));
+        let keys = ["do_lower_case", "strip_accents", "tokenize_chinese_chars"];
+        let is_said = self.class().is_some() || keys.iter().any(|key| self.config.contains_key(*key));
+        let Some(NormalizerWrapper::BertNormalizer(own)) = inner.get_normalizer().cloned() else { return };
+        if !(is_like_bert && is_said) {
+            return;
+        }
+        let lower = self.flag("do_lower_case").unwrap_or(true);
+        let chinese = self.flag("tokenize_chinese_chars").unwrap_or(true);
+        let accents = self.flag("strip_accents");
+        if (own.lowercase, own.handle_chinese_chars, own.strip_accents) != (lower, chinese, accents) {
+            inner.with_normalizer(Some(BertNormalizer::new(own.clean_text, chinese, accents, lower)));
+        }
+    }
+
+    /// The special token that the settings name for a purpose, such as `cls_token`.
+    pub fn name(&self, key: &str) -> Option<&str> {
+        let value = self.config.get(key)?;
+        value.as_str().or_else(|| value.get("content")?.as_str())
+    }
+
+    /// Adds the tokens that the settings name and the vocabulary file lacks, under the ids that they have there.
+    pub fn add_tokens(&self, inner: &mut Inner) -> std::result::Result<(), String> {
+        let mut with_ids: BTreeMap<u32, AddedToken> = BTreeMap::new();
+        for (id, token) in self.config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
+            let id = id.parse::<u32>().map_err(|_| format!("added_tokens_decoder: `{id}` is no id"))?;
+            let content = token.get("content").and_then(Value::as_str);
+            let content = content.ok_or_else(|| format!("added_tokens_decoder: {id} has no content"))?;
+            let flag = |key: &str| token.get(key).and_then(Value::as_bool);
+            let special = flag("special").unwrap_or(false);
+            let added = AddedToken::from(content, special)
+                .single_word(flag("single_word").unwrap_or(false))
+                .lstrip(flag("lstrip").unwrap_or(false))
+                .rstrip(flag("rstrip").unwrap_or(false))
+                .normalized(flag("normalized").unwrap_or(!special));
+            with_ids.insert(id, added);
+        }
+        let specials = self.special_tokens();
+        for (token, id) in &self.added {
+            with_ids.insert(*id, AddedToken::from(token.as_str(), specials.contains(&token.as_str())));
+        }
+        for (id, token) in with_ids {
+            let content = token.content.clone();
+            if inner.get_added_tokens_decoder().get(&id) != Some(&token) {
+                if token.special {
+                    inner.add_special_tokens(&[token]);
+                } else {
+                    inner.add_tokens(&[token]);
+                }
+            }
+            match inner.token_to_id(&content) {
+                Some(found) if found == id => {}
+                found => {
+                    let found = found.map_or("none".into(), |id| id.to_string());
+                    return Err(format!("`{content}` is to have id {id}, and would have {found}"));
+                }
+            }
+        }
+        let known = inner.get_added_vocabulary().get_vocab().clone();
+        let others = specials.into_iter().filter(|token| !token.is_empty() && !known.contains_key(*token));
+        let others: Vec<AddedToken> = others.map(|token| AddedToken::from(token, true)).collect();
+        inner.add_special_tokens(&others);
+        Ok(())
+    }
+
+    /// All special tokens that are named.
+    fn special_tokens(&self) -> Vec<&str> {
+        let named = NAMES.iter().filter_map(|key| self.name(key));
+        let lists = LISTS.iter().filter_map(|key| self.config.get(*key)?.as_array()).flatten();
+        let listed = lists.filter_map(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
+        named.chain(listed).collect()
+    }
+
+    /// Whether texts that are too long lose their beginnings.
+    pub fn truncates_left(&self) -> std::result::Result<bool, String> {
+        match self.config.get("truncation_side").and_then(Value::as_str) {
+            None | Some("right") => Ok(false),
+            Some("left") => Ok(true),
+            Some(side) => Err(format!("{TOKENIZER_CONFIG_FILE}: truncation_side is `{side}`; it is left or right")),
+        }
+    }
+
+    /// Whether padding comes before the text.
+    pub fn pads_left(&self) -> bool {
+        self.config.get("padding_side").and_then(Value::as_str) == Some("left")
+    }
+}
