@@ -38,7 +38,7 @@ fn corpora() {
     pretrain("bad.jsonl", "bad.jsonl:2: no JSON object with a `text`");
     pretrain("cut.txt.zst", "cut.txt.zst:1: cannot be read");
     pretrain(".", "a corpus is .txt or .jsonl");
-    pretrain("little.txt", "too little text");
+    pretrain("little.txt", "no sequence to learn from: 1 have fewer than 3 tokens; --sequences chunks");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn rows_and_labels() {
     tune("--train missing.tsv", "missing.tsv: No such file");
     tune("--train empty.tsv", "empty.tsv: holds no rows");
     tune("--train few.tsv", "few.tsv:3: has 1 columns, column 2 is needed");
-    tune("--train good.tsv --dev unknown.tsv", "unknown.tsv:3: unknown label `7`; known are 0, 1");
+    tune("--train good.tsv --dev unknown.tsv", "unknown.tsv:3: unknown label `7`; known are `0`, `1`");
     tune("--train single.tsv", "single.tsv: has one class only, `1`");
     tune("--train words.tsv --regression", "words.tsv:3: label `many` is not a number");
     tune("--train bad.tsv", "bad.tsv:3: not UTF-8");
@@ -96,7 +96,7 @@ fn rows_and_labels() {
     fails(
         folder,
         "finetune --model model --train good.tsv --text sentence --label label --out run",
-        "good.tsv:1: has no column `sentence`; its columns are text, label",
+        "good.tsv:1: has no column `sentence`; its columns are `text`, `label`",
     );
     // GLUE's own single-class file names its task's labels, and is refused as well.
     std::fs::create_dir(folder.join("task")).unwrap();

@@ -10,7 +10,7 @@ use serde_json::Value;
 fn command(tasks: &str) -> String {
     format!(
         "compare --corpus {} {tasks} --mixers fourier,none --steps 6 --preset tiny --vocab-size 150 --seq-len 32 \
-         --batch-size 4 --epochs 0.1 --longest 128 --out compared",
+         --batch-size 4 --longest 128 --out compared",
         sample("corpus/valid.txt").display()
     )
 }
@@ -23,7 +23,7 @@ fn modified(path: &Path) -> std::time::SystemTime {
 fn a_comparison_goes_on_where_it_was() {
     let place = tempfile::tempdir().unwrap();
     let (folder, out) = (place.path(), place.path().join("compared"));
-    let command = command(&format!("--seeds 2 --task sst2={}", sample("sentiment").display()));
+    let command = command(&format!("--seeds 2 --epochs 0.1 --task sst2={}", sample("sentiment").display()));
     let first = json(&run(folder, &format!("{command} --json")));
     let entries = first["entries"].as_array().unwrap();
     assert_eq!(entries.len(), 2);
@@ -109,7 +109,7 @@ fn a_failed_run_does_not_lose_the_others() {
     std::fs::create_dir(&broken).unwrap();
     std::fs::write(broken.join("train.tsv"), "sentence\tlabel\na fine day\t1\na bad day\tseven\n").unwrap();
     std::fs::copy(sample("sentiment/dev.tsv"), broken.join("dev.tsv")).unwrap();
-    let tasks = format!("--task cola={} --task sst2={}", sample("acceptability").display(), broken.display());
+    let tasks = format!("--epochs 0.1 --task cola={} --task sst2={}", sample("acceptability").display(), broken.display());
     fails(folder, &command(&tasks), "2 of its runs failed");
     let results = std::fs::read_to_string(folder.join("compared/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();

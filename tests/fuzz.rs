@@ -9,6 +9,8 @@ use std::path::Path;
 
 use common::root;
 use fnet_encoder::{Batch, Workspace, pretrained};
+use fnet_train::tasks::classes::Classes;
+use fnet_train::tasks::rows::{self, Column, Columns};
 use fnet_train::tokenizer::Tokenizer;
 use peak_alloc::PeakAlloc;
 use rand::seq::IndexedRandom;
@@ -142,7 +144,7 @@ fn swelling_pickles() -> [Vec<u8>; 2] {
     [names, axes]
 }
 
-/// One test, as it measures the memory of the whole process.
+/// The memory of the whole process is measured: the other test here runs other processes.
 #[test]
 fn damaged_files_are_opened_or_refused() {
     let examples = root().join("tests/parity/examples");
@@ -192,4 +194,91 @@ fn damaged_files_are_opened_or_refused() {
         std::fs::write(folder.join("spiece.model"), read("files/spiece.model")).unwrap();
         Tokenizer::of_folder(folder).map(drop).map_err(|e| e.to_string())
     });
+    std::fs::remove_file(folder.join("spiece.model")).unwrap();
+    std::fs::write(folder.join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nfox\n.\n").unwrap();
+    std::fs::write(folder.join("tokenizer_config.json"), "{}").unwrap();
+    let added = br#"{"corona": 8, "[EVENT]": 9}"#.to_vec();
+    fuzz("added_tokens.json", &[added], folder, encode);
+    std::fs::remove_file(folder.join("added_tokens.json")).unwrap();
+    let decoder = br#"{"added_tokens_decoder": {"8": {"content": "corona", "special": false, "lstrip": true}},
+        "truncation_side": "left", "tokenizer_class": "BertTokenizer", "do_lower_case": false}"#;
+    fuzz("tokenizer_config.json", &[decoder.to_vec()], folder, encode);
+
+    let columns = |header| Columns {
+        text: vec![Column::name("text")],
+        label: Some(Column::name("label")),
+        header,
+        skip_ragged: false,
+    };
+    let rows = |folder: &Path, name: &str| {
+        let read = |needs_label| rows::read(&folder.join(name), &columns(true), needs_label, |_| Ok(()));
+        let _ = Classes::find(&folder.join(name), &columns(true));
+        let _ = rows::only_text_column(&folder.join(name));
+        read(true).and_then(|_| read(false)).map(drop).map_err(|e| e.to_string())
+    };
+    let csv = b"text,label\n\"a, \"\"b\"\"\nc\",1\r\nd,0\n".to_vec();
+    let tsv = b"label\ttext\n1\t\"a\n0\tb c\r\n".to_vec();
+    let jsonl = b"{\"text\": \"a \\u00e9\", \"label\": 1}\n\n{\"label\": true, \"text\": 2.5}\n".to_vec();
+    for (name, seeds) in [
+        ("rows.csv", [csv.clone(), tsv.clone(), b"text,label\ra,1\r".to_vec()]),
+        ("rows.tsv", [tsv, csv, b"label\ttext\r1\tb\r".to_vec()]),
+        ("rows.jsonl", [jsonl, b"[{\"text\": 1}]".to_vec(), b"{}".to_vec()]),
+    ] {
+        fuzz(name, &seeds, folder, |folder| rows(folder, name));
+    }
+}
+
+/// A command line that works, with words left out, doubled, exchanged, or replaced by what nobody would want.
+fn careless(random: &mut ChaCha8Rng, words: &str) -> Vec<String> {
+    const ODD: [&str; 20] = [
+        "", "0", "-1", "1", "2", "NaN", "1e308", "18446744073709551616", "nowhere", "model", "rows.csv", "text", "a,b",
+        "-", "--", "--help", "é", "--json", "--quiet", "\"",
+    ];
+    let mut words: Vec<String> = words.split_whitespace().map(String::from).collect();
+    for _ in 0..random.random_range(1..4) {
+        let at = random.random_range(1..=words.len().max(2) - 1).min(words.len() - 1);
+        match random.random_range(0..4) {
+            0 if words.len() > 1 => drop(words.remove(at)),
+            1 => words.insert(at, words[at].clone()),
+            2 => {
+                let other = random.random_range(0..words.len());
+                words.swap(at, other);
+            }
+            _ => words[at] = (*ODD.choose(random).unwrap()).to_string(),
+        }
+    }
+    words
+}
+
+#[test]
+fn careless_command_lines_end_with_a_line_and_no_panic() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    common::run(folder, &format!("{} --steps 2 --out model", common::tiny_pretraining()));
+    std::fs::write(folder.join("corpus.txt"), "the fox saw the owl and ran\n".repeat(20)).unwrap();
+    std::fs::write(folder.join("rows.csv"), "text,label\nthe fox,1\nthe owl,0\n".repeat(1)).unwrap();
+    let commands = [
+        "tokenizer --corpus corpus.txt --vocab-size 40 --out words.json --overwrite",
+        "pretrain --corpus corpus.txt --vocab-size 40 --preset tiny --seq-len 16 --steps 1 --overwrite --out run",
+        "finetune --model model --train rows.csv --dev rows.csv --text text --label label --steps 1 --overwrite --out tuned",
+        "evaluate --model tuned --file rows.csv --text text --label label --batch-tokens 64",
+        "predict --model tuned --input rows.csv --output p.csv --text text --overwrite --threads 1",
+        "embed --model model --input rows.csv --text text --pooling mean --output e.npy --overwrite",
+        "fill-mask --model model --top 2 the[MASK]",
+        "convert --model model --head encoder --seed 1 --dtype bfloat16 --out converted --overwrite",
+        "inspect model --tensors --json",
+    ];
+    let runs: u64 = std::env::var("FNET_FUZZ").map_or(108, |n| n.parse().unwrap());
+    for run in 0..runs {
+        let mut random = ChaCha8Rng::seed_from_u64(run);
+        let words = careless(&mut random, commands[run as usize % commands.len()]);
+        let mut command = common::fnet(folder, "");
+        let output = command.args(&words).stdin(std::process::Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0..=2)), "run {run}: {words:?}: {said}");
+        assert!(!said.contains("panicked"), "run {run}: {words:?}: {said}");
+        assert!(output.status.success() || said.contains("error: "), "run {run}: {words:?}: {said}");
+        assert!(folder.join("rows.csv").exists() && folder.join("corpus.txt").exists(), "run {run}: {words:?}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.join("rows.csv")).unwrap(), "text,label\nthe fox,1\nthe owl,0\n");
 }

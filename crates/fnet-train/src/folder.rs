@@ -170,6 +170,20 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Refuses to start a run whose files would take the place of one that is read for it.
+    ///
+    /// # Errors
+    /// Names the first of `inputs` that is one of this folder's own files, by whatever name.
+    pub fn check_holds_none_of<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let own = RUN_FILES.iter().chain(&[TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]);
+        let own: Vec<PathBuf> = own.filter_map(|name| self.file(name).canonicalize().ok()).collect();
+        let is_own = |input: &&Path| input.canonicalize().is_ok_and(|input| own.contains(&input));
+        match inputs.into_iter().find(is_own) {
+            Some(input) => Err(Error::file(input, "is read for this run, which would replace it; choose another --out")),
+            None => Ok(()),
+        }
+    }
+
     fn holds_run(&self) -> bool {
         RUN_FILES.iter().chain(&[TOKENIZER_FILE]).any(|f| self.file(f).exists())
     }

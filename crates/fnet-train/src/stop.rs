@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks for a checkpoint, the second ends at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 
 /// Whether the run was asked to stop.
 #[derive(Debug, Clone, Default)]
@@ -13,18 +13,26 @@ struct Flags {
     set: AtomicBool,
 }
 
+/// Everyone who listens. One handler serves them all: a process can have one only.
+static LISTENERS: Mutex<Vec<Weak<Flags>>> = Mutex::new(Vec::new());
+static HANDLER: Once = Once::new();
+
 impl Stop {
-    /// Listens for signals from now on.
+    /// Listens for signals from now on; several may, such as two trainers in one program. Where the program has a handler
+    /// of its own already, nothing is heard.
     pub fn on_signal() -> Self {
         let stop = Self::default();
-        let flag = stop.0.clone();
-        // A second handler is refused by the library; then the first one goes on serving.
-        let _ = ctrlc::set_handler(move || {
-            // Before training there is nothing to save.
-            if !flag.armed.load(Ordering::SeqCst) || flag.set.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("\nstopping: writing a checkpoint (again to end at once)");
+        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|flags| flags.strong_count() > 0);
+        listeners.push(Arc::downgrade(&stop.0));
+        drop(listeners);
+        HANDLER.call_once(|| {
+            let _ = ctrlc::set_handler(|| {
+                if !signal() {
+                    std::process::exit(130);
+                }
+                eprintln!("\nstopping: writing a checkpoint (again to end at once)");
+            });
         });
         stop
     }
@@ -37,5 +45,34 @@ impl Stop {
     /// Whether a signal came.
     pub fn is_set(&self) -> bool {
         self.0.set.load(Ordering::SeqCst)
+    }
+}
+
+/// Tells everyone who listens. False where that is not enough: before training there is nothing to save, and a second
+/// signal means that nobody wants to wait.
+fn signal() -> bool {
+    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let armed = |flags: &Arc<Flags>| flags.armed.load(Ordering::SeqCst);
+    let armed: Vec<Arc<Flags>> = listeners.iter().filter_map(Weak::upgrade).filter(armed).collect();
+    let news = armed.iter().filter(|flags| !flags.set.swap(true, Ordering::SeqCst)).count();
+    news > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_trainers_of_one_program_both_hear() {
+        let (first, second, late) = (Stop::on_signal(), Stop::on_signal(), Stop::on_signal());
+        assert!(!signal(), "nobody trains");
+        first.arm();
+        second.arm();
+        assert!(signal());
+        assert!(first.is_set() && second.is_set() && !late.is_set());
+        assert!(!signal(), "the second time");
+        drop((first, second));
+        late.arm();
+        assert!(signal() && late.is_set());
     }
 }

@@ -91,13 +91,11 @@ impl<R: Read> Peeked<R> {
 
 impl<R: Read> Read for Peeked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match (self.first.read(buffer)?, self.error.take()) {
+        match (self.first.read(buffer)?, &self.error) {
             (0, None) => self.rest.read(buffer),
-            (0, Some(error)) => Err(error),
-            (read, error) => {
-                self.error = error;
-                Ok(read)
-            }
+            // Again and again: whoever looks ahead must not use it up.
+            (0, Some(error)) => Err(std::io::Error::new(error.kind(), error.to_string())),
+            (read, _) => Ok(read),
         }
     }
 }

@@ -394,7 +394,7 @@ pub struct RunFlags {
     pub quiet: bool,
     /// Print the result as one JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// How a run goes.

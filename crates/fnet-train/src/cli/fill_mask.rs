@@ -5,7 +5,7 @@ use fnet_train::base_model::BaseModel;
 use fnet_train::{Error, Result};
 use serde_json::json;
 
-use super::common::say;
+use super::common::{in_range, say};
 use super::opened::{Opened, PaddingFlags};
 use super::predict::softmax;
 
@@ -37,6 +37,7 @@ pub struct Guess {
 
 /// Runs `fnet fill-mask`.
 pub fn run(args: &Args) -> Result<()> {
+    in_range("--top", Some(args.top as f64), 1.0, 1e6)?;
     let opened = Opened::open(&BaseModel::named(args.model.as_deref())?)?.padded(args.padding)?;
     let guesses = fill(&opened, &args.text, args.top)?;
     if args.json {

@@ -174,6 +174,13 @@ impl Settings {
             return Err(Error::usage("--matching true: only the words of pairs in towers are matched"));
         }
         self.matching.get_or_insert(self.pairs == Some(Pairs::Towers));
+        if is_pair && self.pairs == Some(Pairs::Together) && self.long == Some(Long::Windows) {
+            return Err(Error::usage("--long windows: pairs in one sequence are cut; --pairs towers reads them in windows"));
+        }
+        let has_dev = self.dev.is_some() || task.is_some();
+        if self.training.evaluations > Some(0) && !has_dev {
+            return Err(Error::usage("--evaluations: there is nothing to evaluate on; give --dev"));
+        }
         in_range("--batch-tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
         in_range("--pad-to", self.pad_to.map(|n| n as f64), 4.0, 1e6)?;
         // Later uses of the model are told by the length and the configuration's padding.
@@ -398,11 +405,13 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
         folder.check_is_not_of(model)?;
     }
+    let files = settings.task_files(quiet)?;
+    let rows = std::iter::once(&files.train).chain(files.dev.iter().map(|dev| &dev.1));
+    folder.check_holds_none_of(rows.map(PathBuf::as_path))?;
     if base.folder().is_none() && !quiet {
         eprintln!("starting from {base}, the model that ships with fnet");
     }
     let tokenizer = base.tokenizer()?;
-    let files = settings.task_files(quiet)?;
     let seed = settings.training.seed.unwrap_or(1);
     let bag = settings.bag.map_or_else(|| usual_bag(&files), Ok)?;
     let (mut model, report) = pretrained::open_with(base.source(), files.labels.head(), seed, |config| {

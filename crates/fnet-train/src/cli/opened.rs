@@ -202,7 +202,30 @@ impl Opened {
     pub fn columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
         let columns = self.columns_of(flags, label, file)?;
         check_segments(self.model.config(), &columns)?;
+        self.check_texts(columns.text.len().max(1))?;
         Ok(columns)
+    }
+
+    /// Refuses one text for a model of pairs, and two for a model of single texts.
+    fn check_texts(&self, given: usize) -> Result<()> {
+        let trained = self.trained.as_ref();
+        let of_task = |t: &finetune::Settings| Some(find_task(t.task.as_deref()?).ok()?.text.len());
+        let trained = trained.and_then(|t| of_task(t).or(Some(t.text.len()).filter(|n| *n > 0)));
+        let wanted = self.model.config().classifier_pairs.texts();
+        // A pair in one sequence counts as one text of the model.
+        let wanted = if wanted == 2 { Some(2) } else { trained };
+        match wanted.filter(|wanted| *wanted != given && self.classifies()) {
+            Some(wanted) => {
+                let number = |n: usize| if n == 1 { "one text" } else { "two texts" };
+                let (wanted, given) = (number(wanted), number(given));
+                Err(Error::usage(format!("--text: the model was fine-tuned on {wanted} a row, this names {given}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn classifies(&self) -> bool {
+        matches!(self.model.head(), Head::Classification { .. } | Head::Regression)
     }
 
     fn columns_of(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {

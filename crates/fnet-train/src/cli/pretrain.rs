@@ -14,7 +14,7 @@ use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
 use fnet_train::trainer::{Objective, Trainer};
 use fnet_train::{Error, Result, card, report};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range, say,
@@ -306,7 +306,7 @@ impl Settings {
 pub fn run(args: Args) -> Result<()> {
     if args.dry_run {
         let settings = args.run.settings(args.settings, Settings::resolve)?;
-        return dry_run(&settings);
+        return dry_run(&settings, args.run.json);
     }
     let (folder, settings, running) = args.run.start("pretrain", args.settings, Settings::resolve)?;
     let results = run_to_end(&folder, &settings, &running)?;
@@ -314,7 +314,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Prints what a run will need, without reading the corpus: its vocabulary is as large as it may be.
-fn dry_run(settings: &Settings) -> Result<()> {
+fn dry_run(settings: &Settings, json: bool) -> Result<()> {
     let head = settings.learns().head();
     let mut model = match (&settings.model, &settings.tokenizer) {
         (Some(path), _) => pretrained::open_as(path, head, 1)?.0,
@@ -337,6 +337,17 @@ fn dry_run(settings: &Settings) -> Result<()> {
     let megabytes = |bytes: usize| format!("{:.0} MB", bytes as f64 / 1e6);
     let products = model.products();
     let forward = model.flops_per_token(longest);
+    if json {
+        return say(json!({
+            "parameters": model.parameters().len(),
+            "weights_gradients_moments_bytes": weights,
+            "activations_bytes": activations,
+            "batch_tokens": tokens,
+            "flops_per_token": forward,
+            "precision": products.precision().name(),
+            "products": products.level().name(),
+        }));
+    }
     let rows = [
         ("parameters", model.parameters().len().to_string()),
         ("weights, gradients and moments", megabytes(weights)),
@@ -360,6 +371,8 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
         folder.check_is_not_of(model)?;
     }
+    let files = settings.corpus.iter().chain(&settings.valid).chain(settings.tokenizer.iter().filter(|_| !resume));
+    folder.check_holds_none_of(files.map(PathBuf::as_path))?;
     let tokenizer = if resume {
         Tokenizer::read(&folder.file(TOKENIZER_FILE))?
     } else {

@@ -145,6 +145,9 @@ impl Settings {
         in_range("--seeds", self.seeds.map(|n| n as f64), 1.0, 1e3)?;
         self.preset.get_or_insert("mini".into());
         self.longest.get_or_insert(8_192);
+        if self.task.is_empty() && (self.epochs.is_some() || self.task_learning_rate.is_some()) {
+            return Err(Error::usage("--epochs, --task-learning-rate: are of fine-tuning; give a --task"));
+        }
         let mut names = Vec::new();
         for task in &mut self.task {
             let (name, data) = split_task(task)?;
