@@ -109,7 +109,11 @@ fn a_failed_run_does_not_lose_the_others() {
     std::fs::create_dir(&broken).unwrap();
     std::fs::write(broken.join("train.tsv"), "sentence\tlabel\na fine day\t1\na bad day\tseven\n").unwrap();
     std::fs::copy(sample("sentiment/dev.tsv"), broken.join("dev.tsv")).unwrap();
-    let tasks = format!("--epochs 0.1 --task cola={} --task sst2={}", sample("acceptability").display(), broken.display());
+    let tasks = format!(
+        "--epochs 0.1 --task cola={} --task sst2={}",
+        sample("acceptability").display(),
+        broken.display()
+    );
     fails(folder, &command(&tasks), "2 of its runs failed");
     let results = std::fs::read_to_string(folder.join("compared/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();

@@ -73,7 +73,13 @@ fn what_a_kill_left_is_removed_or_finished() {
     // Killed while a new run took the place of an old one: everything is ready, some of it in its place.
     let read = |run: &str, file: &str| std::fs::read(folder.join(run).join(file)).unwrap();
     std::fs::create_dir_all(folder.join("old/.ready/state")).unwrap();
-    for file in ["state/checkpoint.safetensors", "tokenizer.json", "config.json", "model.safetensors", "training.toml"] {
+    for file in [
+        "state/checkpoint.safetensors",
+        "tokenizer.json",
+        "config.json",
+        "model.safetensors",
+        "training.toml",
+    ] {
         std::fs::copy(folder.join("new").join(file), folder.join("old/.ready").join(file)).unwrap();
     }
     std::fs::rename(folder.join("old/.ready/tokenizer.json"), folder.join("old/tokenizer.json")).unwrap();
@@ -101,17 +107,33 @@ fn what_is_read_is_not_written_over() {
         names.extend(["link.csv".into(), "model/up/rows.csv".into()]);
     }
     for name in &names {
-        fails(folder, &format!("predict --model run --input rows.csv --output {name} --overwrite"), "is the input");
-        fails(folder, &format!("predict --model run --input {name} --output rows.csv --overwrite"), "is the input");
+        fails(
+            folder,
+            &format!("predict --model run --input rows.csv --output {name} --overwrite"),
+            "is the input",
+        );
+        fails(
+            folder,
+            &format!("predict --model run --input {name} --output rows.csv --overwrite"),
+            "is the input",
+        );
     }
     let corpus = sample("corpus/valid.txt");
     std::fs::copy(&corpus, folder.join("words.txt")).unwrap();
-    fails(folder, "tokenizer --corpus words.txt --vocab-size 100 --out words.txt --overwrite", "is the input");
+    fails(
+        folder,
+        "tokenizer --corpus words.txt --vocab-size 100 --out words.txt --overwrite",
+        "is the input",
+    );
     // A run's own files as the rows of another run in its place.
     std::fs::rename(folder.join("run/results.json"), folder.join("run/kept")).unwrap();
-    std::fs::write(folder.join("run/metrics.jsonl"), "{\"text\": \"a\", \"label\": 1}\n{\"text\": \"b\", \"label\": 0}\n")
-        .unwrap();
-    let tune = "finetune --model model --train run/metrics.jsonl --text text --label label --out run --overwrite";
+    std::fs::write(
+        folder.join("run/metrics.jsonl"),
+        "{\"text\": \"a\", \"label\": 1}\n{\"text\": \"b\", \"label\": 0}\n",
+    )
+    .unwrap();
+    let tune =
+        "finetune --model model --train run/metrics.jsonl --text text --label label --out run --overwrite";
     fails(folder, tune, "which would replace it");
     assert!(std::fs::read(folder.join("rows.csv")).unwrap() == before);
 }
@@ -125,7 +147,10 @@ fn a_run_whose_rows_changed_is_not_gone_on_with() {
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     write("rows.csv", rows);
     write("dev.csv", dev);
-    run(folder, "finetune --model model --train rows.csv --dev dev.csv --text text --label label --epochs 2 --out run");
+    run(
+        folder,
+        "finetune --model model --train rows.csv --dev dev.csv --text text --label label --epochs 2 --out run",
+    );
     for (name, kept, changed) in [
         ("rows.csv", rows, rows.replace("fox,1", "owl,1")),
         ("rows.csv", rows, rows.replace("fox,1\nthe owl,0", "fox,0\nthe owl,1")),

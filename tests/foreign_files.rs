@@ -102,6 +102,168 @@ fn a_sentencepiece_model_gives_the_ids_of_transformers() {
     }
 }
 
+/// Puts files into a folder, by their names.
+fn write(folder: &Path, files: &Value) {
+    for (name, text) in files.as_object().unwrap() {
+        std::fs::write(folder.join(name), text.as_str().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn settings_of_tokenizers_are_followed_as_transformers_follows_them() {
+    let stored = std::fs::read_to_string(files().join("tokenizer_settings.json")).unwrap();
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    for example in stored["examples"].as_array().unwrap() {
+        let place = tempfile::tempdir().unwrap();
+        write(place.path(), &example["files"]);
+        let tokenizer =
+            Tokenizer::of_folder(place.path()).unwrap_or_else(|e| panic!("{}: {e}", example["what"]));
+        // What is saved says the same, to this program and to others.
+        let saved = tempfile::tempdir().unwrap();
+        tokenizer.save(saved.path(), 128).unwrap();
+        for tokenizer in [tokenizer, Tokenizer::of_folder(saved.path()).unwrap()] {
+            let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+            let texts = stored["texts"].as_array().unwrap();
+            let encode = |i: usize| tokenizer.encode(texts[i].as_str().unwrap()).unwrap();
+            for (i, ids) in example["ids"].as_array().unwrap().iter().enumerate() {
+                tokenizer.assemble(&encode(i), None, usize::MAX, &mut tokens, &mut segments);
+                assert_eq!(serde_json::json!(tokens), *ids, "{}: {}", example["what"], texts[i]);
+            }
+            tokenizer.check_pairs().unwrap();
+            tokenizer.assemble(&encode(0), Some(&encode(1)), usize::MAX, &mut tokens, &mut segments);
+            assert_eq!(serde_json::json!([tokens, segments]), example["pair"], "{}", example["what"]);
+        }
+    }
+}
+
+#[test]
+fn tokenizers_that_cannot_be_followed_are_refused_by_name() {
+    let stored = std::fs::read_to_string(files().join("tokenizer_settings.json")).unwrap();
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    let (lines, whole) = (&stored["examples"][0]["files"], &stored["examples"][2]["files"]);
+    let opened = |files: &Value, config: &str| {
+        let place = tempfile::tempdir().unwrap();
+        write(place.path(), files);
+        std::fs::write(place.path().join("tokenizer_config.json"), config).unwrap();
+        Tokenizer::of_folder(place.path())
+    };
+    for (files, config, says) in [
+        (lines, r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#, "BertJapaneseTokenizer"),
+        (lines, r#"{"tokenizer_class": "RobertaTokenizer"}"#, "RobertaTokenizer"),
+        (whole, r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#, "BertJapaneseTokenizer"),
+        (whole, r#"{"auto_map": {"AutoTokenizer": "mine.Mine"}}"#, "code of its own"),
+        (lines, r#"{"added_tokens_decoder": {"900": {"content": "far"}}}"#, "`far` is to have id 900"),
+        (lines, r#"{"added_tokens_decoder": {"x": {"content": "far"}}}"#, "`x` is no id"),
+        (lines, r#"{"truncation_side": "middle"}"#, "truncation_side"),
+        (lines, "[]", "is no JSON object"),
+    ] {
+        let message = opened(files, config).map(drop).unwrap_err().to_string();
+        assert!(message.contains(says), "{message}");
+    }
+    let generic = r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#;
+    let with = |post_processor: Value| {
+        let mut json: Value = serde_json::from_str(whole["tokenizer.json"].as_str().unwrap()).unwrap();
+        json["post_processor"] = post_processor;
+        opened(&serde_json::json!({"tokenizer.json": json.to_string()}), generic)
+    };
+    let message = with(Value::Null).map(drop).unwrap_err().to_string();
+    assert!(message.contains("has no post-processor"), "{message}");
+    // As RoBERTa has it: one text is read as here, two are not.
+    let roberta = with(serde_json::json!({
+        "type": "RobertaProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2], "trim_offsets": true, "add_prefix_space": false
+    }));
+    let message = roberta.unwrap().check_pairs().unwrap_err().to_string();
+    assert!(message.contains("[SEP]:0 [SEP]:0"), "{message}");
+}
+
+#[test]
+fn long_texts_lose_the_side_that_the_folder_names() {
+    let stored = std::fs::read_to_string(files().join("tokenizer_settings.json")).unwrap();
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    write(place.path(), &stored["examples"][0]["files"]);
+    std::fs::write(place.path().join("tokenizer_config.json"), r#"{"truncation_side": "left"}"#).unwrap();
+    let tokenizer = Tokenizer::of_folder(place.path()).unwrap();
+    let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+    let cut = tokenizer.assemble(&[10, 11, 12, 13], Some(&[20, 21, 22]), 7, &mut tokens, &mut segments);
+    assert!(cut);
+    assert_eq!(tokens, [2, 12, 13, 3, 21, 22, 3]);
+}
+
+#[test]
+fn weights_and_configurations_of_old_releases_open() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let read = |name: &str| std::fs::read(files().join("../bert").join(name)).unwrap();
+    let (config, weights) = (read("config.json"), read("model.safetensors"));
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let open = |config: &Value, weights: &[u8]| {
+        std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        std::fs::write(folder.join("model.safetensors"), weights).unwrap();
+        pretrained::open(folder).map_err(|e| e.to_string())
+    };
+    let expected = open(&config, &weights).unwrap();
+    let same = |model: Model| assert!(model.parameters().values() == expected.parameters().values());
+    // Without a type it is known by its class, or by its weights.
+    for keys in [&["model_type"][..], &["model_type", "architectures"]] {
+        let mut old = config.clone();
+        keys.iter().for_each(|key| drop(old.as_object_mut().unwrap().remove(*key)));
+        let opened = open(&old, &weights).unwrap();
+        assert_eq!(opened.config().model_type, "bert");
+        assert_eq!(opened.head(), expected.head());
+        same(opened);
+    }
+    // The output's bias under its other name; both are as long, with blanks after the shorter.
+    let (own, other) = ("cls.predictions.bias", "cls.predictions.decoder.bias");
+    let header = u64::from_le_bytes(*weights.first_chunk().unwrap()) as usize;
+    let text = std::str::from_utf8(&weights[8..8 + header]).unwrap();
+    assert!(text.contains(&format!("\"{own}\"")) && !text.contains(other));
+    let text = text.trim_end().replace(own, other);
+    let text = format!("{text:<width$}", width = text.len().next_multiple_of(8));
+    let mut renamed = (text.len() as u64).to_le_bytes().to_vec();
+    renamed.extend(text.bytes().chain(weights[8 + header..].iter().copied()));
+    same(open(&config, &renamed).unwrap());
+
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    let refused = open(&config, pointer).map(drop).unwrap_err();
+    assert!(refused.contains("git lfs pull"), "{refused}");
+
+    let mut labelled = config;
+    labelled["architectures"] = serde_json::json!(["BertForSequenceClassification"]);
+    labelled["id2label"] = serde_json::json!({"0": 3, "1": true, "2": "x"});
+    let labelled: fnet_encoder::ModelConfig = serde_json::from_value(labelled).unwrap();
+    let names = pretrained::labels_of(&labelled, fnet_encoder::Head::Classification { labels: 3 }).unwrap();
+    assert_eq!(names, ["3", "true", "x"]);
+}
+
+/// Transformers masks what fills up a BERT's sequences, so that they come out as if they were alone.
+#[test]
+fn padding_is_masked_by_attention_and_mixed_in_by_others() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    std::fs::write(folder.join("texts.txt"), "the fox\nthe owl saw it\n").unwrap();
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    for (mixer, is_same) in [("attention", true), ("fourier", false)] {
+        run(folder, &format!("{} --steps 2 --mixer {mixer} --overwrite --out model", tiny_pretraining()));
+        run(folder, "embed --model model --input texts.txt --output own.npy --overwrite --quiet");
+        run(
+            folder,
+            "embed --model model --input texts.txt --output padded.npy --overwrite --quiet --pad-to 32",
+        );
+        assert_eq!(read("own.npy") == read("padded.npy"), is_same, "{mixer}");
+    }
+    let mut model = pretrained::open(&folder.join("model")).unwrap();
+    let config = model.config_mut();
+    (config.padding, config.padding_length) = (fnet_encoder::Padding::Fixed, Some(6));
+    let (mut batch, mut w) = (fnet_encoder::Batch::new(), fnet_encoder::Workspace::new());
+    batch.push(&[2, 5, 3], &[]);
+    let message = model.forward(&batch, None, &mut w).unwrap_err().to_string();
+    assert!(message.contains("padding is fixed: fill it up to 6"), "{message}");
+    batch.clear();
+    batch.push(&[2, 5, 3, 0, 0, 0], &[]);
+    model.forward(&batch, None, &mut w).unwrap();
+}
+
 #[test]
 fn convert_writes_a_folder_that_every_command_opens() {
     let place = tempfile::tempdir().unwrap();
@@ -129,6 +291,8 @@ fn convert_writes_a_folder_that_every_command_opens() {
         "--pad-to 33: must be from 3",
     );
     fails(folder, "convert --model model --out bare", "holds another run");
+    run(folder, "convert --model model --out bare --overwrite");
+    fails(folder, "convert --model model --out model --overwrite", "own folder");
     // A tensor that has no place is named.
     let output = fnet(folder, "evaluate --model model --file texts.txt").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("without a classifier"));

@@ -200,7 +200,8 @@ fn damaged_files_are_opened_or_refused() {
     let added = br#"{"corona": 8, "[EVENT]": 9}"#.to_vec();
     fuzz("added_tokens.json", &[added], folder, encode);
     std::fs::remove_file(folder.join("added_tokens.json")).unwrap();
-    let decoder = br#"{"added_tokens_decoder": {"8": {"content": "corona", "special": false, "lstrip": true}},
+    let decoder =
+        br#"{"added_tokens_decoder": {"8": {"content": "corona", "special": false, "lstrip": true}},
         "truncation_side": "left", "tokenizer_class": "BertTokenizer", "do_lower_case": false}"#;
     fuzz("tokenizer_config.json", &[decoder.to_vec()], folder, encode);
 
@@ -231,8 +232,26 @@ fn damaged_files_are_opened_or_refused() {
 /// A command line that works, with words left out, doubled, exchanged, or replaced by what nobody would want.
 fn careless(random: &mut ChaCha8Rng, words: &str) -> Vec<String> {
     const ODD: [&str; 20] = [
-        "", "0", "-1", "1", "2", "NaN", "1e308", "18446744073709551616", "nowhere", "model", "rows.csv", "text", "a,b",
-        "-", "--", "--help", "é", "--json", "--quiet", "\"",
+        "",
+        "0",
+        "-1",
+        "1",
+        "2",
+        "NaN",
+        "1e308",
+        "18446744073709551616",
+        "nowhere",
+        "model",
+        "rows.csv",
+        "text",
+        "a,b",
+        "-",
+        "--",
+        "--help",
+        "é",
+        "--json",
+        "--quiet",
+        "\"",
     ];
     let mut words: Vec<String> = words.split_whitespace().map(String::from).collect();
     for _ in 0..random.random_range(1..4) {
@@ -256,7 +275,7 @@ fn careless_command_lines_end_with_a_line_and_no_panic() {
     let folder = place.path();
     common::run(folder, &format!("{} --steps 2 --out model", common::tiny_pretraining()));
     std::fs::write(folder.join("corpus.txt"), "the fox saw the owl and ran\n".repeat(20)).unwrap();
-    std::fs::write(folder.join("rows.csv"), "text,label\nthe fox,1\nthe owl,0\n".repeat(1)).unwrap();
+    std::fs::write(folder.join("rows.csv"), "text,label\nthe fox,1\nthe owl,0\n").unwrap();
     let commands = [
         "tokenizer --corpus corpus.txt --vocab-size 40 --out words.json --overwrite",
         "pretrain --corpus corpus.txt --vocab-size 40 --preset tiny --seq-len 16 --steps 1 --overwrite --out run",
@@ -278,7 +297,13 @@ fn careless_command_lines_end_with_a_line_and_no_panic() {
         assert!(matches!(output.status.code(), Some(0..=2)), "run {run}: {words:?}: {said}");
         assert!(!said.contains("panicked"), "run {run}: {words:?}: {said}");
         assert!(output.status.success() || said.contains("error: "), "run {run}: {words:?}: {said}");
-        assert!(folder.join("rows.csv").exists() && folder.join("corpus.txt").exists(), "run {run}: {words:?}");
+        assert!(
+            folder.join("rows.csv").exists() && folder.join("corpus.txt").exists(),
+            "run {run}: {words:?}"
+        );
     }
-    assert_eq!(std::fs::read_to_string(folder.join("rows.csv")).unwrap(), "text,label\nthe fox,1\nthe owl,0\n");
+    assert_eq!(
+        std::fs::read_to_string(folder.join("rows.csv")).unwrap(),
+        "text,label\nthe fox,1\nthe owl,0\n"
+    );
 }

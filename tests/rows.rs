@@ -46,7 +46,8 @@ fn rows_come_from_and_go_to_streams() {
     run(folder, "predict --model run --input rows.csv --output file.jsonl --quiet");
     let expected = std::fs::read_to_string(folder.join("file.jsonl")).unwrap();
     let csv = std::fs::read_to_string(folder.join("rows.csv")).unwrap();
-    let texts: String = csv.lines().skip(1).map(|l| l.split(',').next().unwrap().to_string() + "\n").collect();
+    let texts: String =
+        csv.lines().skip(1).map(|l| l.split(',').next().unwrap().to_string() + "\n").collect();
     std::fs::write(folder.join("texts.txt"), &texts).unwrap();
     let jsonl: String = texts.lines().map(|t| format!("{{\"text\": \"{t}\"}}\n")).collect();
     for input in [&csv, &csv.replace(',', "\t"), &texts, &jsonl] {
@@ -56,7 +57,8 @@ fn rows_come_from_and_go_to_streams() {
     }
     run(folder, "predict --model run --input texts.txt --output plain.jsonl --quiet");
     assert_eq!(std::fs::read_to_string(folder.join("plain.jsonl")).unwrap(), expected);
-    let output = with_input(folder, "predict --model run --input - --output - --output-format tsv --quiet", &csv);
+    let output =
+        with_input(folder, "predict --model run --input - --output - --output-format tsv --quiet", &csv);
     assert_eq!(predictions(&output).len(), 13);
 
     let from_file = json(&run(folder, "evaluate --model run --file rows.csv --json"));
@@ -80,14 +82,26 @@ fn columns_by_number_and_with_commas_in_their_names() {
     run(folder, &format!("{TUNE} --train bare.csv --no-header --text 3 --label 1"));
     run(folder, "predict --model run --input bare.csv --output bare.jsonl --quiet");
     run(folder, "evaluate --model run --file bare.csv");
-    fails(folder, &format!("{TUNE} --train bare.csv --no-header --text 4 --label 1"), "bare.csv:1: has 3 columns");
-    fails(folder, &format!("{TUNE} --train bare.csv --no-header --text text --label 1"), "columns are numbers, from 1");
+    fails(
+        folder,
+        &format!("{TUNE} --train bare.csv --no-header --text 4 --label 1"),
+        "bare.csv:1: has 3 columns",
+    );
+    fails(
+        folder,
+        &format!("{TUNE} --train bare.csv --no-header --text text --label 1"),
+        "columns are numbers, from 1",
+    );
 
     std::fs::write(folder.join("named.csv"), format!("y,\"what, then\",text\n{rows}")).unwrap();
     let mut command = fnet(folder, &format!("{TUNE} --train named.csv --label y --text"));
     let output = command.arg("\"what, then\",text").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    fails(folder, "predict --model run --input named.csv --text text --output p.csv", "two texts a row, this names one");
+    fails(
+        folder,
+        "predict --model run --input named.csv --text text --output p.csv",
+        "two texts a row, this names one",
+    );
     run(folder, "predict --model run --input named.csv --output p.csv --quiet");
 
     // The only column with text in it needs no name.
@@ -100,15 +114,30 @@ fn labels_are_merged_counted_or_refused() {
     let place = with_rows();
     let folder = place.path();
     std::fs::write(folder.join("mixed.csv"), "text,label\na,1\nb,0\nc, 1\nd,1.0\ne,0\nf,0.0\n").unwrap();
-    let output = fnet(folder, &format!("{TUNE} --train mixed.csv --dev mixed.csv --text text --label label").replace("--quiet", ""))
-        .output()
-        .unwrap();
+    let output = fnet(
+        folder,
+        &format!("{TUNE} --train mixed.csv --dev mixed.csv --text text --label label").replace("--quiet", ""),
+    )
+    .output()
+    .unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("2 classes, with their rows: 0 (3), 1 (3)"), "{}", said(&output));
     std::fs::write(folder.join("ids.csv"), "text,label\na,u1\nb,u2\nc,u3\nd,u4\ne,u5\n").unwrap();
-    fails(folder, &format!("{TUNE} --train ids.csv --text text --label label"), "a label of its own for each of its 5 rows");
-    fails(folder, &format!("{TUNE} --train rows.csv --text label --label label"), "--label label: is a text's column");
-    fails(folder, &format!("{TUNE} --train rows.csv --text text,text --label label"), "names the column `text` twice");
+    fails(
+        folder,
+        &format!("{TUNE} --train ids.csv --text text --label label"),
+        "a label of its own for each of its 5 rows",
+    );
+    fails(
+        folder,
+        &format!("{TUNE} --train rows.csv --text label --label label"),
+        "--label label: is a text's column",
+    );
+    fails(
+        folder,
+        &format!("{TUNE} --train rows.csv --text text,text --label label"),
+        "names the column `text` twice",
+    );
 
     let skewed: String = (0..22).map(|i| format!("the {},{}\n", ["fox", "owl"][i / 20], i / 20)).collect();
     std::fs::write(folder.join("skewed.csv"), format!("text,label\n{skewed}")).unwrap();
@@ -131,7 +160,10 @@ fn numbers_keep_their_digits_and_are_judged_by_their_errors() {
     let folder = place.path();
     let rows: String = (0..12).map(|i| format!("the fox {i},{}\n", f64::from(i) / 7.0)).collect();
     std::fs::write(folder.join("n.csv"), format!("text,label\n{rows}")).unwrap();
-    let results = json(&run(folder, &format!("{TUNE} --train n.csv --dev n.csv --text text --label label --regression")));
+    let results = json(&run(
+        folder,
+        &format!("{TUNE} --train n.csv --dev n.csv --text text --label label --regression"),
+    ));
     let values = results["values"].as_object().unwrap();
     assert_eq!(
         values.keys().cloned().collect::<Vec<_>>(),
@@ -147,11 +179,14 @@ fn numbers_keep_their_digits_and_are_judged_by_their_errors() {
     };
     let exact: Vec<f32> = jsonl
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["prediction"].as_f64().unwrap() as f32)
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["prediction"].as_f64().unwrap() as f32
+        })
         .collect();
     assert_eq!(column(&tsv, '\t'), exact);
     assert_eq!(column(&csv, ','), exact);
-    let error: f64 = exact.iter().zip(0..).map(|(p, i)| (f64::from(*p) - f64::from(i) / 7.0).abs()).sum::<f64>() / 12.0;
+    let error: f64 =
+        exact.iter().zip(0..).map(|(p, i)| (f64::from(*p) - f64::from(i) / 7.0).abs()).sum::<f64>() / 12.0;
     assert!((error - values["mean_absolute_error"].as_f64().unwrap()).abs() < 1e-4);
 }
 
@@ -169,7 +204,13 @@ fn flags_that_could_not_be_followed_are_refused() {
         ("evaluate --model run --data /nowhere".into(), "--data: is for GLUE tasks"),
         ("evaluate --model run --batch-tokens 0".into(), "--batch-tokens 0"),
         ("fill-mask --model model --top 0 the[MASK]".into(), "--top 0"),
-        (format!("pretrain --model model --corpus {} --seq-len 64 --out p", sample("corpus/valid.txt").display()), "--seq-len 64"),
+        (
+            format!(
+                "pretrain --model model --corpus {} --seq-len 64 --out p",
+                sample("corpus/valid.txt").display()
+            ),
+            "--seq-len 64",
+        ),
     ] {
         fails(folder, &flags, says);
     }

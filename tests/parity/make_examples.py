@@ -282,4 +282,73 @@ def make_files():
     (folder / "spiece.json").write_text(json.dumps(examples, indent=1) + "\n")
 
 
+def make_tokenizer_settings():
+    """What Transformers makes of texts in folders that set their tokenizer in many ways: the folders' files, and ids."""
+    import tempfile
+    import tokenizers
+    import transformers
+
+    name = "tokenizer_settings"
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
+    pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] the The fox Fox owl was saw caf\u00e9 cafe \u65b0 ##s ##new . , co event new".split()
+    letters = [mark + c for c in "abcdefghijklmnopqrstuvwxyz[]" for mark in ("", "##")]
+    vocabulary = pieces + [piece for piece in letters if piece not in pieces]
+    n = len(vocabulary)
+    bert = transformers.BertTokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)})
+    json_of = lambda lower=True, **change: json.dumps({
+        **(j := json.loads(bert._tokenizer.to_str())), "normalizer": {**j["normalizer"], "lowercase": lower}, **change
+    })
+    token = lambda content, **flags: {
+        "content": content, "lstrip": False, "rstrip": False, "normalized": True, "single_word": False, "special": False,
+        **flags,
+    }
+    special = {"special": True, "normalized": False}
+    lines = {"vocab.txt": "\n".join(vocabulary) + "\n", "config.json": json.dumps({"model_type": "bert"})}
+    whole = lambda *args, **change: {"tokenizer.json": json_of(*args, **change), "config.json": lines["config.json"]}
+    bare = {"type": "TemplateProcessing", "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}}}
+    bare["single"] = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    bare["pair"] = bare["single"] + [{"Sequence": {"id": "B", "type_id": 1}}]
+    generic = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings = {
+        "vocab": (lines, {}),
+        "tokens in the settings": (lines, {"added_tokens_decoder": {n: token("foxnew"), n + 1: token("[EVENT]", **special)}}),
+        "tokens beside tokenizer.json": (whole(), {"tokenizer_class": "BertTokenizer", "added_tokens_decoder": {n: token("foxnew"), n + 1: token("Owl", single_word=True)}}),
+        "tokens that take blanks": (whole(), {**generic, "added_tokens_decoder": {n: token("foxnew", lstrip=True)}}),
+        "old file of tokens": ({**lines, "added_tokens.json": json.dumps({"foxnew": n, "[EVENT]": n + 1}), "special_tokens_map.json": json.dumps({"additional_special_tokens": ["[EVENT]"]})}, {}),
+        "more special tokens": (lines, {"additional_special_tokens": ["[EVENT]"]}),
+        "more special tokens of release 5": (whole(), {**generic, "extra_special_tokens": ["[EVENT]"]}),
+        "cased": (lines, {"do_lower_case": False}),
+        "the settings win": (whole(), {"tokenizer_class": "BertTokenizer", "do_lower_case": False}),
+        "the class wins": (whole(False), {"tokenizer_class": "BertTokenizerFast"}),
+        "the model's class wins": (whole(False), {}),
+        "no class wins": (whole(False), {**generic, "do_lower_case": True}),
+        "accents": (lines, {"strip_accents": False}),
+        "Chinese": (lines, {"tokenize_chinese_chars": False}),
+        "other names": (lines, {"cls_token": "the", "sep_token": "fox"}),
+        "another unknown": (lines, {"unk_token": "the"}),
+        "the class's template": (whole(post_processor=bare), {"tokenizer_class": "BertTokenizer"}),
+        "BertProcessing": (whole(post_processor={"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}), generic),
+    }
+    texts = [
+        "The fox saw the owl.", "foxnew,  foxnewfoxnew Owls", "[EVENT] Owl [event] the owl", "Caf\u00e9 cafe\u0301 \u65b0\u65b0 \u65b0new",
+        "[MASK] fox [SEP] ?",
+    ]
+    examples = []
+    for what, (files, config) in settings.items():
+        files = {**files, "tokenizer_config.json": json.dumps(config)}
+        with tempfile.TemporaryDirectory() as folder:
+            for file, text in files.items():
+                (pathlib.Path(folder) / file).write_text(text)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            pair = tokenizer(texts[0], texts[1], return_token_type_ids=True)
+            examples.append({
+                "what": what, "files": files, "ids": [tokenizer(text)["input_ids"] for text in texts],
+                "pair": [pair["input_ids"], pair["token_type_ids"]],
+            })
+    stored = json.dumps({"texts": texts, "examples": examples}, indent=0, ensure_ascii=True)
+    (HERE / "files" / f"{name}.json").write_text(stored + "\n")
+
+
 make_files()
+make_tokenizer_settings()

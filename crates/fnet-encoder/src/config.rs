@@ -213,7 +213,9 @@ impl ModelConfig {
         }
         if keys.get("model_type").is_none_or(Value::is_null) {
             let architecture = keys.get("architectures").and_then(|a| a.get(0)?.as_str()).unwrap_or("");
-            let named = [("Bert", "bert"), ("FNet", "fnet")].into_iter().find(|(class, _)| architecture.starts_with(class));
+            let named = [("Bert", "bert"), ("FNet", "fnet")]
+                .into_iter()
+                .find(|(class, _)| architecture.starts_with(class));
             keys.insert("model_type".into(), named.map_or(family, |named| named.1).into());
         }
         if keys.get("model_type") == Some(&"bert".into()) {

@@ -203,7 +203,10 @@ impl Model {
             }
             let largest = batch.segments()[range].iter().max().copied().unwrap_or(0);
             if largest as usize >= c.type_vocab_size {
-                return fail(format!("segment {largest}: the model tells {} apart (type_vocab_size)", c.type_vocab_size));
+                return fail(format!(
+                    "segment {largest}: the model tells {} apart (type_vocab_size)",
+                    c.type_vocab_size
+                ));
             }
         }
         match batch.text_ranges().position(|text| text.is_empty()) {

@@ -180,7 +180,8 @@ mod tests {
     fn a_part_that_was_left_is_taken_over_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let names = || -> Vec<_> { folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect() };
+        let names =
+            || -> Vec<_> { folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect() };
         std::fs::write(folder.path().join("file.part"), "of a program that was killed").unwrap();
         write_whole(&path, b"one").unwrap();
         assert_eq!((std::fs::read(&path).unwrap(), names().len()), (b"one".to_vec(), 1));

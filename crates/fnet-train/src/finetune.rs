@@ -9,7 +9,9 @@ use crate::error::Result;
 use crate::random::{Fingerprint, generator};
 use crate::state::Position;
 use crate::tasks::classes::Classes;
-use crate::tasks::dataset::{Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named, score_of};
+use crate::tasks::dataset::{
+    Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named, score_of,
+};
 use crate::tasks::encoding::{Example, Text};
 use crate::tasks::metrics::Metric;
 use crate::trainer::{Evaluation, Objective, StepOutcome};

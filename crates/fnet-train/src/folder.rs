@@ -72,7 +72,8 @@ impl Claim {
         let lock = folder.join(LOCK_FILE);
         let Some(mut file) = try_lock(&lock).map_err(Error::io(folder))? else {
             let owner = std::fs::read_to_string(&lock).unwrap_or_default();
-            let owner = owner.trim().parse::<u32>().map_or("another process".into(), |n| format!("process {n}"));
+            let owner =
+                owner.trim().parse::<u32>().map_or("another process".into(), |n| format!("process {n}"));
             let message = format!("is in use by {owner}; wait for it, or choose another --out");
             return Err(Error::file(folder, message));
         };
@@ -179,7 +180,9 @@ impl RunFolder {
         let own: Vec<PathBuf> = own.filter_map(|name| self.file(name).canonicalize().ok()).collect();
         let is_own = |input: &&Path| input.canonicalize().is_ok_and(|input| own.contains(&input));
         match inputs.into_iter().find(is_own) {
-            Some(input) => Err(Error::file(input, "is read for this run, which would replace it; choose another --out")),
+            Some(input) => {
+                Err(Error::file(input, "is read for this run, which would replace it; choose another --out"))
+            }
             None => Ok(()),
         }
     }

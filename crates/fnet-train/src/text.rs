@@ -214,7 +214,9 @@ impl Lines {
             return Ok(None);
         }
         if read as u64 > LONGEST_LINE {
-            return Err(self.error("the line is longer than 64 MiB: is this a text file, with an end to each line?"));
+            return Err(
+                self.error("the line is longer than 64 MiB: is this a text file, with an end to each line?")
+            );
         }
         self.text(self.bytes.len()).map(|text| Some((self.number, text)))
     }
@@ -264,10 +266,13 @@ impl Lines {
     pub fn no_object(&self, with: &str, error: &serde_json::Error) -> Error {
         let line = self.bytes.trim_ascii_start();
         if self.number == 1 && line.starts_with(b"[") {
-            return self.error("begins a JSON array; what is read is one object a line (jq -c '.[]' writes them)");
+            return self
+                .error("begins a JSON array; what is read is one object a line (jq -c '.[]' writes them)");
         }
         if self.number == 1 && matches!(line.trim_ascii_end(), b"{") {
-            return self.error("is an object over several lines; what is read is one object a line (jq -c . writes them)");
+            return self.error(
+                "is an object over several lines; what is read is one object a line (jq -c . writes them)",
+            );
         }
         self.error(format!("no JSON object{with}: {error}"))
     }
@@ -308,7 +313,10 @@ mod tests {
     use super::*;
 
     fn lines(bytes: &[u8]) -> Lines {
-        Lines::of(Path::new("a.txt"), Box::new(BufReader::with_capacity(FIRST_BYTES, Cursor::new(bytes.to_vec()))))
+        Lines::of(
+            Path::new("a.txt"),
+            Box::new(BufReader::with_capacity(FIRST_BYTES, Cursor::new(bytes.to_vec()))),
+        )
     }
 
     fn all(bytes: &[u8]) -> Vec<(usize, String)> {

@@ -128,11 +128,8 @@ impl<'a> Files<'a> {
         let mut weights = WeightFiles::open(source)?;
         let config = ModelConfig::from_json_of(&file, &text, family_of(weights.names()))?;
         // A file may have the output's bias under either of its names.
-        let (wanted, other) = if config.tie_word_embeddings {
-            (TIED_BIAS, UNTIED_BIAS)
-        } else {
-            (UNTIED_BIAS, TIED_BIAS)
-        };
+        let (wanted, other) =
+            if config.tie_word_embeddings { (TIED_BIAS, UNTIED_BIAS) } else { (UNTIED_BIAS, TIED_BIAS) };
         let renamed = if weights.shape(wanted).is_none() { other } else { "" };
         // A bare encoder is saved without its prefix; old files name a norm's weights as in its paper.
         let prefix = format!("{}.", config.prefix());

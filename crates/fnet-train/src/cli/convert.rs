@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use fnet_encoder::Head;
 use fnet_encoder::pretrained::{self, WeightType};
+use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
-use fnet_train::Result;
 
 use super::common::{check_vocabulary, say, say_unused};
 

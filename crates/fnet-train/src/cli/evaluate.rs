@@ -45,7 +45,9 @@ pub fn run(args: &Args) -> Result<()> {
     let labels = opened.labels()?;
     let task = opened.task(&args.columns).map(find_task).transpose()?;
     if args.data.is_some() && task.is_none() {
-        return Err(Error::usage("--data: is for GLUE tasks; this model's rows are its own, name them by --file"));
+        return Err(Error::usage(
+            "--data: is for GLUE tasks; this model's rows are its own, name them by --file",
+        ));
     }
     if args.label.is_some() && task.is_some() {
         return Err(Error::usage("--label: a GLUE task has its own; give --text, too, for rows of your own"));

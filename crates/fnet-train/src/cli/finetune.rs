@@ -139,10 +139,16 @@ impl Settings {
             return Err(Error::usage("give --task and --data, or --train, --text and --label"));
         }
         if [&self.train, &self.dev].into_iter().flatten().any(|path| path.ends_with(STANDARD_STREAM)) {
-            return Err(Error::usage("--train, --dev: rows are read more than once, so standard input cannot hold them"));
+            return Err(Error::usage(
+                "--train, --dev: rows are read more than once, so standard input cannot hold them",
+            ));
         }
         if self.class_weights == Some(ClassWeights::Balanced)
-            && (self.regression || self.task.as_deref().is_some_and(|task| find_task(task).is_ok_and(GlueTask::is_regression)))
+            && (self.regression
+                || self
+                    .task
+                    .as_deref()
+                    .is_some_and(|task| find_task(task).is_ok_and(GlueTask::is_regression)))
         {
             return Err(Error::usage("--class-weights balanced: numbers have no classes"));
         }
@@ -175,7 +181,9 @@ impl Settings {
         }
         self.matching.get_or_insert(self.pairs == Some(Pairs::Towers));
         if is_pair && self.pairs == Some(Pairs::Together) && self.long == Some(Long::Windows) {
-            return Err(Error::usage("--long windows: pairs in one sequence are cut; --pairs towers reads them in windows"));
+            return Err(Error::usage(
+                "--long windows: pairs in one sequence are cut; --pairs towers reads them in windows",
+            ));
         }
         let has_dev = self.dev.is_some() || task.is_some();
         if self.training.evaluations > Some(0) && !has_dev {
@@ -228,7 +236,10 @@ impl Settings {
             let classes = Classes::find(&train, &columns)?;
             if !quiet {
                 eprintln!("{}: {}", train.display(), classes.sentence());
-                classes.warnings.iter().for_each(|warning| eprintln!("warning: {}: {warning}", train.display()));
+                classes
+                    .warnings
+                    .iter()
+                    .for_each(|warning| eprintln!("warning: {}: {warning}", train.display()));
             }
             Labels::Classes(classes.names)
         };

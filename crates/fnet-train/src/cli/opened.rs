@@ -218,7 +218,9 @@ impl Opened {
             Some(wanted) => {
                 let number = |n: usize| if n == 1 { "one text" } else { "two texts" };
                 let (wanted, given) = (number(wanted), number(given));
-                Err(Error::usage(format!("--text: the model was fine-tuned on {wanted} a row, this names {given}")))
+                Err(Error::usage(format!(
+                    "--text: the model was fine-tuned on {wanted} a row, this names {given}"
+                )))
             }
             None => Ok(()),
         }

@@ -37,7 +37,9 @@ impl OutputFlags {
         self.inference.check()?;
         if is_standard_stream(output) {
             if self.json {
-                return Err(Error::usage("--json: standard output is where the rows go; choose another --output"));
+                return Err(Error::usage(
+                    "--json: standard output is where the rows go; choose another --output",
+                ));
             }
             return Ok(());
         }

@@ -50,8 +50,9 @@ impl OutputFormat {
             return Ok(Self::Jsonl);
         }
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
-        Self::from_str(ending, true)
-            .map_err(|_| Error::file(path, "--output: expected .tsv, .csv or .jsonl, or give --output-format"))
+        Self::from_str(ending, true).map_err(|_| {
+            Error::file(path, "--output: expected .tsv, .csv or .jsonl, or give --output-format")
+        })
     }
 }
 

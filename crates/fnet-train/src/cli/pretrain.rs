@@ -371,7 +371,8 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
         folder.check_is_not_of(model)?;
     }
-    let files = settings.corpus.iter().chain(&settings.valid).chain(settings.tokenizer.iter().filter(|_| !resume));
+    let files =
+        settings.corpus.iter().chain(&settings.valid).chain(settings.tokenizer.iter().filter(|_| !resume));
     folder.check_holds_none_of(files.map(PathBuf::as_path))?;
     let tokenizer = if resume {
         Tokenizer::read(&folder.file(TOKENIZER_FILE))?

@@ -61,7 +61,10 @@ impl Classes {
         }
         let rows: usize = classes.iter().map(|class| class.1).sum();
         if let [(name, _)] = classes.as_slice() {
-            return Err(Error::file(path, format!("has one class only, `{name}`: there is nothing to learn")));
+            return Err(Error::file(
+                path,
+                format!("has one class only, `{name}`: there is nothing to learn"),
+            ));
         }
         if classes.len() == rows && rows >= FEW_ROWS {
             let message = format!(
@@ -118,7 +121,8 @@ fn warnings(classes: &[(String, usize)], rows: usize) -> Vec<String> {
             "{} classes for {rows} rows: is this the label's column? Numbers are predicted by --regression",
             classes.len()
         ));
-    } else if let Some((name, _)) = classes.iter().find(|(_, count)| *count == 1).filter(|_| rows >= FEW_ROWS) {
+    } else if let Some((name, _)) = classes.iter().find(|(_, count)| *count == 1).filter(|_| rows >= FEW_ROWS)
+    {
         found.push(format!("class `{}` has one row only", shortened(name)));
     }
     let most = classes.iter().map(|class| class.1).max().unwrap_or(0);
@@ -155,7 +159,10 @@ mod tests {
     #[test]
     fn one_class_spelt_in_two_ways_is_one() {
         let classes = find(&["1", "0.0", " 1", "1.0", "0", "10"]).unwrap();
-        assert_eq!((classes.names, classes.counts), (vec!["0".into(), "1".into(), "10".into()], vec![2, 3, 1]));
+        assert_eq!(
+            (classes.names, classes.counts),
+            (vec!["0".into(), "1".into(), "10".into()], vec![2, 3, 1])
+        );
         let classes = find(&["good ", "bad", "good", "Good"]).unwrap();
         assert_eq!(classes.names, ["Good", "bad", "good"]);
         assert!(classes.warnings[0].contains("`Good`, `good`"), "{:?}", classes.warnings);

@@ -5,8 +5,8 @@ use std::path::Path;
 use fnet_encoder::{Batch, Head, Model, Workspace};
 use serde::{Deserialize, Serialize};
 
-use super::encoding::{Encoding, Example, LongOnes};
 use super::classes::is_same_label;
+use super::encoding::{Encoding, Example, LongOnes};
 use super::metrics::Metric;
 use super::rows::{self, Columns, Row, quoted_names};
 use crate::error::{Error, Result};
@@ -38,12 +38,9 @@ impl Labels {
                 vec![Metric::Accuracy, Metric::F1, Metric::MacroF1, Metric::Matthews]
             }
             Self::Classes(_) => vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews],
-            Self::Number => vec![
-                Metric::Pearson,
-                Metric::Spearman,
-                Metric::MeanAbsoluteError,
-                Metric::MeanSquaredError,
-            ],
+            Self::Number => {
+                vec![Metric::Pearson, Metric::Spearman, Metric::MeanAbsoluteError, Metric::MeanSquaredError]
+            }
         }
     }
 
@@ -248,6 +245,7 @@ pub fn score_named(
 /// What an epoch, or a seed, is chosen by: the mean of the metrics of which more is better.
 pub fn score_of(values: &[Score]) -> f64 {
     let is_error = |name: &str| Metric::ERRORS.iter().any(|error| name.starts_with(error.name()));
-    let scores: Vec<f64> = values.iter().filter(|(name, _)| !is_error(name)).map(|(_, value)| *value).collect();
+    let scores: Vec<f64> =
+        values.iter().filter(|(name, _)| !is_error(name)).map(|(_, value)| *value).collect();
     scores.iter().sum::<f64>() / scores.len().max(1) as f64
 }

@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
-use super::{SENTENCEPIECE_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCAB_FILE, read_config};
+use super::{
+    SENTENCEPIECE_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCAB_FILE, read_config, token_named,
+};
 use crate::error::{Error, Result};
 
 const ADDED_TOKENS_FILE: &str = "added_tokens.json";
@@ -49,11 +51,13 @@ const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 #[derive(Default)]
 pub(super) struct FolderSettings {
     /// `tokenizer_config.json`, with what only `special_tokens_map.json` says.
-    config: Map<String, Value>,
+    config: Value,
     /// `added_tokens.json`: tokens and their ids.
     added: BTreeMap<String, u32>,
     /// The class of the model in `config.json`, where no class of tokenizer is named.
     is_bert: bool,
+    /// Whether there is a folder, and not a file alone.
+    is_folder: bool,
 }
 
 impl FolderSettings {
@@ -80,8 +84,9 @@ impl FolderSettings {
             }
         }
         let model = folder.join("config.json");
-        let is_bert = read_config(&model).is_ok_and(|config| config.get("model_type") == Some(&"bert".into()));
-        Ok(Self { config, added, is_bert })
+        let is_bert =
+            read_config(&model).is_ok_and(|config| config.get("model_type") == Some(&"bert".into()));
+        Ok(Self { config: config.into(), added, is_bert, is_folder: true })
     }
 
     fn class(&self) -> Option<&str> {
@@ -93,15 +98,35 @@ impl FolderSettings {
         self.config.get(key).and_then(Value::as_bool)
     }
 
+    /// Whether Transformers takes only the vocabulary from `tokenizer.json`, and makes the rest anew.
+    fn is_like_bert(&self) -> bool {
+        self.class().map_or(self.is_bert, |class| LIKE_BERT.contains(&class))
+    }
+
+    /// Whether `[CLS]` and `[SEP]` are put around texts whatever the file says, or where it says nothing.
+    pub fn has_usual_frame(&self, has_own: bool) -> std::result::Result<bool, String> {
+        if self.is_like_bert() {
+            return Ok(true);
+        }
+        if !has_own && self.is_folder {
+            return Err(
+                "has no post-processor: Transformers puts neither [CLS] nor [SEP] around its texts".into()
+            );
+        }
+        Ok(!has_own)
+    }
+
     /// The settings as JSON, for the readers of vocabularies.
-    pub fn config(&self) -> Value {
-        Value::Object(self.config.clone())
+    pub fn config(&self) -> &Value {
+        &self.config
     }
 
     /// Refuses a class that computes something else from the file.
     pub fn check_class(&self, file: &str) -> std::result::Result<(), String> {
-        if self.config.contains_key("auto_map") {
-            return Err(format!("{TOKENIZER_CONFIG_FILE} names a tokenizer with code of its own, which is not run"));
+        if self.config.get("auto_map").is_some() {
+            return Err(format!(
+                "{TOKENIZER_CONFIG_FILE} names a tokenizer with code of its own, which is not run"
+            ));
         }
         let Some(class) = self.class() else { return Ok(()) };
         let is_known = match file {
@@ -112,22 +137,19 @@ impl FolderSettings {
         };
         if !is_known {
             let known = if file == SENTENCEPIECE_FILE { LIKE_FNET[0] } else { LIKE_BERT[0] };
-            let way_out = format!("save its tokenizer as {TOKENIZER_FILE}, or name {known} if that is the same");
-            return Err(format!("{TOKENIZER_CONFIG_FILE} names {class}, which cannot be run here: {way_out}"));
-        }
-        if file == VOCAB_FILE && self.flag("do_basic_tokenize") == Some(false) {
-            return Err(format!("{TOKENIZER_CONFIG_FILE} sets do_basic_tokenize to false, which is not followed here"));
+            let way_out =
+                format!("save its tokenizer as {TOKENIZER_FILE}, or name {known} if that is the same");
+            return Err(format!(
+                "{TOKENIZER_CONFIG_FILE} names {class}, which cannot be run here: {way_out}"
+            ));
         }
         Ok(())
     }
 
     /// Follows the settings of case and accents where Transformers lets them win over `tokenizer.json`.
     pub fn set_case(&self, inner: &mut Inner) {
-        let is_like_bert = self.class().map_or(self.is_bert, |class| LIKE_BERT.contains(&class));
-        let keys = ["do_lower_case", "strip_accents", "tokenize_chinese_chars"];
-        let is_said = self.class().is_some() || keys.iter().any(|key| self.config.contains_key(*key));
         let Some(NormalizerWrapper::BertNormalizer(own)) = inner.get_normalizer().cloned() else { return };
-        if !(is_like_bert && is_said) {
+        if !self.is_like_bert() {
             return;
         }
         let lower = self.flag("do_lower_case").unwrap_or(true);
@@ -140,14 +162,15 @@ impl FolderSettings {
 
     /// The special token that the settings name for a purpose, such as `cls_token`.
     pub fn name(&self, key: &str) -> Option<&str> {
-        let value = self.config.get(key)?;
-        value.as_str().or_else(|| value.get("content")?.as_str())
+        token_named(&self.config, key)
     }
 
     /// Adds the tokens that the settings name and the vocabulary file lacks, under the ids that they have there.
     pub fn add_tokens(&self, inner: &mut Inner) -> std::result::Result<(), String> {
         let mut with_ids: BTreeMap<u32, AddedToken> = BTreeMap::new();
-        for (id, token) in self.config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
+        for (id, token) in
+            self.config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten()
+        {
             let id = id.parse::<u32>().map_err(|_| format!("added_tokens_decoder: `{id}` is no id"))?;
             let content = token.get("content").and_then(Value::as_str);
             let content = content.ok_or_else(|| format!("added_tokens_decoder: {id} has no content"))?;
@@ -160,7 +183,8 @@ impl FolderSettings {
                 .normalized(flag("normalized").unwrap_or(!special));
             with_ids.insert(id, added);
         }
-        let specials = self.special_tokens();
+        // Of the old file's tokens those are special that have a purpose, or stand in the newer of the lists.
+        let specials = self.special_tokens(&LISTS[1..]);
         for (token, id) in &self.added {
             with_ids.insert(*id, AddedToken::from(token.as_str(), specials.contains(&token.as_str())));
         }
@@ -182,16 +206,19 @@ impl FolderSettings {
             }
         }
         let known = inner.get_added_vocabulary().get_vocab().clone();
-        let others = specials.into_iter().filter(|token| !token.is_empty() && !known.contains_key(*token));
+        let others = self
+            .special_tokens(&LISTS)
+            .into_iter()
+            .filter(|token| !token.is_empty() && !known.contains_key(*token));
         let others: Vec<AddedToken> = others.map(|token| AddedToken::from(token, true)).collect();
         inner.add_special_tokens(&others);
         Ok(())
     }
 
-    /// All special tokens that are named.
-    fn special_tokens(&self) -> Vec<&str> {
+    /// The special tokens that are named for a purpose or stand in `lists`.
+    fn special_tokens(&self, lists: &[&str]) -> Vec<&str> {
         let named = NAMES.iter().filter_map(|key| self.name(key));
-        let lists = LISTS.iter().filter_map(|key| self.config.get(*key)?.as_array()).flatten();
+        let lists = lists.iter().filter_map(|key| self.config.get(*key)?.as_array()).flatten();
         let listed = lists.filter_map(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
         named.chain(listed).collect()
     }
@@ -201,7 +228,9 @@ impl FolderSettings {
         match self.config.get("truncation_side").and_then(Value::as_str) {
             None | Some("right") => Ok(false),
             Some("left") => Ok(true),
-            Some(side) => Err(format!("{TOKENIZER_CONFIG_FILE}: truncation_side is `{side}`; it is left or right")),
+            Some(side) => {
+                Err(format!("{TOKENIZER_CONFIG_FILE}: truncation_side is `{side}`; it is left or right"))
+            }
         }
     }
 

@@ -27,7 +27,10 @@ pub(super) fn check(inner: &Inner, special: Special) -> Result<Option<String>, S
     let single = run(None)?;
     if single != [(cls, 0), (TEXT, 0), (sep, 0)] {
         let wanted = spelled(&[(cls, 0), (TEXT, 0), (sep, 0)]);
-        return Err(format!("its post-processor makes `{}` of a text; models here read `{wanted}`", spelled(&single)));
+        return Err(format!(
+            "its post-processor makes `{}` of a text; models here read `{wanted}`",
+            spelled(&single)
+        ));
     }
     let pair = run(Some(text()))?;
     let wanted = [(cls, 0), (TEXT, 0), (sep, 0), (TEXT, 1), (sep, 1)];

@@ -74,6 +74,12 @@ fn read_config(path: &Path) -> Result<Value> {
     }
 }
 
+/// The special token that settings name for a purpose, as a text or as an object with its content.
+fn token_named<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    let value = config.get(key)?;
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
 /// `[CLS] a [SEP]`, and `[CLS] a [SEP] b [SEP]` with the second text in segment 1.
 fn template(cls: &str, sep: &str, inner: &Inner) -> std::result::Result<TemplateProcessing, String> {
     let id = |token| inner.token_to_id(token).unwrap_or_default();
@@ -157,8 +163,8 @@ impl Tokenizer {
         let read = || -> std::result::Result<Self, String> {
             let ending = path.extension().and_then(|ending| ending.to_str());
             let (file, mut inner) = match ending {
-                Some("model") => (SENTENCEPIECE_FILE, sentencepiece::read(&bytes, &settings.config())?),
-                Some("txt") => (VOCAB_FILE, vocab_txt::read(&bytes, &settings.config())?),
+                Some("model") => (SENTENCEPIECE_FILE, sentencepiece::read(&bytes, settings.config())?),
+                Some("txt") => (VOCAB_FILE, vocab_txt::read(&bytes, settings.config())?),
                 _ => (TOKENIZER_FILE, Self::inner_from_json(&bytes)?),
             };
             settings.check_class(file)?;
@@ -203,7 +209,10 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|e| e.to_string())?;
         let id = |key: &str, usual: [&str; 2]| {
             let names = settings.name(key).into_iter().chain(usual);
-            names.filter_map(|name| inner.token_to_id(name)).next().ok_or(format!("has no {} token", usual[0]))
+            names
+                .filter_map(|name| inner.token_to_id(name))
+                .next()
+                .ok_or(format!("has no {} token", usual[0]))
         };
         let special = Special {
             pad: id("pad_token", ["[PAD]", "<pad>"])?,
@@ -211,6 +220,11 @@ impl Tokenizer {
             sep: id("sep_token", ["[SEP]", "</s>"])?,
             mask: id("mask_token", ["[MASK]", "<mask>"])?,
         };
+        if settings.has_usual_frame(inner.get_post_processor().is_some())? {
+            let name = |id| inner.id_to_token(id).unwrap_or_default();
+            let usual = template(&name(special.cls), &name(special.sep), &inner)?;
+            inner.with_post_processor(Some(usual));
+        }
         let no_pairs = frame::check(&inner, special)?;
         let vocab = inner.get_vocab(true);
         let vocab_size = vocab.values().max().map_or(0, |id| *id as usize + 1);
@@ -224,7 +238,9 @@ impl Tokenizer {
     /// What stands in the way.
     pub fn check_pairs(&self) -> Result<()> {
         match &self.no_pairs {
-            Some(message) => Err(Error::usage(format!("{TOKENIZER_FILE}: {message}; --pairs towers reads them apart"))),
+            Some(message) => {
+                Err(Error::usage(format!("{TOKENIZER_FILE}: {message}; --pairs towers reads them apart")))
+            }
             None => Ok(()),
         }
     }
@@ -235,7 +251,9 @@ impl Tokenizer {
     /// If the folder wants it before the text.
     pub fn check_padding(&self) -> Result<()> {
         if self.pads_left {
-            let message = format!("{TOKENIZER_CONFIG_FILE}: padding_side is left; padding is mixed in after the text here");
+            let message = format!(
+                "{TOKENIZER_CONFIG_FILE}: padding_side is left; padding is mixed in after the text here"
+            );
             return Err(Error::usage(message));
         }
         Ok(())

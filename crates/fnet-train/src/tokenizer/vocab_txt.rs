@@ -7,7 +7,14 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer as Inner, decoders};
 
-use super::SPECIAL_TOKENS;
+/// The special tokens: what settings call them, and their usual names.
+const SPECIAL_TOKENS: [(&str, &str); 5] = [
+    ("pad_token", "[PAD]"),
+    ("unk_token", "[UNK]"),
+    ("cls_token", "[CLS]"),
+    ("sep_token", "[SEP]"),
+    ("mask_token", "[MASK]"),
+];
 
 /// Reads a vocabulary, with the settings in `tokenizer_config.json`.
 pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
@@ -15,7 +22,8 @@ pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
         std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
     let vocab: AHashMap<String, u32> =
         text.lines().enumerate().map(|(id, token)| (token.to_string(), id as u32)).collect();
-    let model = WordPiece::builder().vocab(vocab).unk_token("[UNK]".into()).build();
+    let names = SPECIAL_TOKENS.map(|(key, usual)| super::token_named(config, key).unwrap_or(usual));
+    let model = WordPiece::builder().vocab(vocab).unk_token(names[1].into()).build();
     let mut inner = Inner::new(model.map_err(|e| e.to_string())?);
     let flag = |key: &str| config.get(key).and_then(Value::as_bool);
     let lower = flag("do_lower_case").unwrap_or(true);
@@ -23,11 +31,11 @@ pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
     inner.with_normalizer(Some(BertNormalizer::new(true, chinese, flag("strip_accents"), lower)));
     inner.with_pre_tokenizer(Some(BertPreTokenizer));
     inner.with_decoder(Some(decoders::wordpiece::WordPiece::default()));
-    if let Some(token) = SPECIAL_TOKENS.iter().find(|token| inner.token_to_id(token).is_none()) {
+    if let Some(token) = names.iter().find(|token| inner.token_to_id(token).is_none()) {
         return Err(format!("has no {token} token"));
     }
-    inner.add_special_tokens(&SPECIAL_TOKENS.map(|token| AddedToken::from(token, true)));
-    let template = super::template("[CLS]", "[SEP]", &inner)?;
+    inner.add_special_tokens(&names.map(|token| AddedToken::from(token, true)));
+    let template = super::template(names[2], names[3], &inner)?;
     inner.with_post_processor(Some(template));
     Ok(inner)
 }

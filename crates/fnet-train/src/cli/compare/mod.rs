@@ -303,7 +303,9 @@ pub fn run(args: Args) -> Result<()> {
 fn quick_data(out: &Path, settings: &mut Settings, goes_on: bool) -> Result<()> {
     let data = out.join("data");
     if !goes_on {
-        let other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| e.file_name() != "data" && e.file_name() != LOCK_FILE);
+        let other = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.is_ok_and(|e| e.file_name() != "data" && e.file_name() != LOCK_FILE)
+        };
         if out.read_dir().is_ok_and(|mut entries| entries.any(other)) {
             return Err(Error::file(out, "holds other files; choose another --out"));
         }

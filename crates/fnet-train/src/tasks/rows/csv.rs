@@ -24,7 +24,8 @@ pub(super) fn read(
     let started = Cell::new(1);
     let broken = |e: csv::Error| {
         if let Some(line) = limits.stray_quote.get() {
-            let message = "has text after the end of a quoted field; within quotes, a quote is written twice (\"\")";
+            let message =
+                "has text after the end of a quoted field; within quotes, a quote is written twice (\"\")";
             return Error::line(path, line, message);
         }
         let line = e.position().map_or(started.get(), |p| p.line() as usize);
@@ -138,7 +139,8 @@ mod tests {
     fn a_quote_that_is_not_closed_does_not_fill_memory() {
         let endless = std::io::Read::chain(&b"\""[..], std::io::repeat(b'a'));
         let limits = Rc::new(Limits { left: Cell::new(1 << 16), stray_quote: Cell::new(None) });
-        let mut reader = csv::Reader::from_reader(Checked { inner: endless, limits, quotes: Quotes::default() });
+        let mut reader =
+            csv::Reader::from_reader(Checked { inner: endless, limits, quotes: Quotes::default() });
         let error = reader.headers().unwrap_err().to_string();
         assert!(error.contains("quote not closed"), "{error}");
     }
@@ -149,7 +151,9 @@ mod tests {
             let mut quotes = Quotes::default();
             text.bytes().position(|byte| !quotes.goes_on(byte)).map(|at| (at, quotes.line))
         };
-        for fine in ["a,\"b\"\n", "\"a\"\"b\",c\r\n", "\"\"", "a \"b\" c,d\n", "\"a\nb\",c", "\u{FEFF}\"a\",b"] {
+        for fine in
+            ["a,\"b\"\n", "\"a\"\"b\",c\r\n", "\"\"", "a \"b\" c,d\n", "\"a\nb\",c", "\u{FEFF}\"a\",b"]
+        {
             assert_eq!(ends_at(fine), None, "{fine}");
         }
         assert_eq!(ends_at("a\n\"say \\\"no\\\" now\",1\n"), Some((9, 2)));

@@ -195,7 +195,11 @@ mod tests {
             ("t.tsv", b"a\ty\nx\t1\tmore\n", "t.tsv:2: has 3 fields, the header 2"),
             ("t.tsv", b"a\ty\nx\t \n", "t.tsv:2: has no label"),
             ("t.csv", b"a,y\nx,1\nso, so,0\n", "t.csv:3: has 3 fields, the header 2"),
-            ("t.csv", b"a,y\nx,1\n\"a \\\"b\\\" c\",0\n", "t.csv:3: has text after the end of a quoted field"),
+            (
+                "t.csv",
+                b"a,y\nx,1\n\"a \\\"b\\\" c\",0\n",
+                "t.csv:3: has text after the end of a quoted field",
+            ),
             ("t.csv", b"a,y\nx,\n", "t.csv:2: has no label"),
             ("t.txt", b"x\n", "t.txt: has no label"),
             ("t.jsonl", b"{\"a\": \"x\", \"y\": \"\"}\n", "t.jsonl:1: has no label"),
@@ -242,7 +246,10 @@ mod tests {
         for name in ["t.tsv", "t.csv"] {
             let text = if name == "t.csv" { "a,y\rx,1\rz,0\r" } else { "a\ty\rx\t1\rz\t0\r" };
             let found = rows(name, text.as_bytes(), &c).unwrap();
-            assert_eq!((found.len(), found[1].first.as_str(), found[1].label.as_deref()), (2, "z", Some("0")));
+            assert_eq!(
+                (found.len(), found[1].first.as_str(), found[1].label.as_deref()),
+                (2, "z", Some("0"))
+            );
         }
     }
 

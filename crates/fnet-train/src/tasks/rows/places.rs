@@ -30,7 +30,12 @@ pub(crate) fn quoted_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) ->
 }
 
 impl Places {
-    pub fn find(path: &Path, columns: &Columns, header: Option<&[String]>, needs_label: bool) -> Result<Self> {
+    pub fn find(
+        path: &Path,
+        columns: &Columns,
+        header: Option<&[String]>,
+        needs_label: bool,
+    ) -> Result<Self> {
         let find = |column: &Column| match (column, header) {
             (Column::Number(number), _) => Ok(*number),
             (Column::Name(name), Some(header)) => named(path, name, header),
@@ -92,9 +97,8 @@ impl Places {
 
 /// The place of a name in the header; blanks around it there do not count.
 fn named(path: &Path, name: &str, header: &[String]) -> Result<usize> {
-    let places = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
-        (0..header.len()).filter(|i| is(&header[*i])).collect()
-    };
+    let places =
+        |is: &dyn Fn(&str) -> bool| -> Vec<usize> { (0..header.len()).filter(|i| is(&header[*i])).collect() };
     let mut found = places(&|h| h == name);
     if found.is_empty() {
         found = places(&|h| h.trim() == name.trim());
