@@ -137,6 +137,17 @@ fn whole_model_gradients() {
         let targets = ClassTargets::Classes(&[0, 1, 1]);
         m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
     });
+    let classes = [0, 1, 1];
+    let mut weighted = |m: &Model, weights: &[f32], gradients: &mut [f32]| {
+        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        let targets = ClassTargets::Weighted(&classes, weights);
+        m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+    };
+    check_gradient(&mut model, |m, gradients| weighted(m, &[3.0, 0.5], gradients));
+    let mut unused = vec![0.0; model.parameters().len()];
+    let [zero, one, both] =
+        [[1.0, 0.0], [0.0, 1.0], [3.0, 0.5]].map(|weights| weighted(&model, &weights, &mut unused));
+    assert!(zero > 0.0 && one > 0.0 && (3.0 * zero + 0.5 * one - both).abs() < 1e-5);
 
     let mut model = Model::new(config, Head::Regression, 5).unwrap();
     check_gradient(&mut model, |m, gradients| {

@@ -158,19 +158,6 @@ impl RunFolder {
         if folder.file(SETTINGS_FILE).exists() { Ok(folder) } else { Err(no_run()) }
     }
 
-    /// Refuses to start a run in the folder of the model that it starts from, which it would replace.
-    ///
-    /// # Errors
-    /// If `model`, a folder or a file of weights, is this folder's.
-    pub fn check_is_not_of(&self, model: &Path) -> Result<()> {
-        let same =
-            |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-        if same(pretrained::folder_of(model), &self.path) {
-            return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
-        }
-        Ok(())
-    }
-
     /// Refuses to start a run whose files would take the place of one that is read for it.
     ///
     /// # Errors
@@ -308,9 +295,17 @@ impl RunFolder {
     /// # Errors
     /// If the file is missing or not of this shape.
     pub fn settings<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let text = self.settings_text()?;
+        toml::from_str(&text).map_err(|e| Error::file(&self.file(SETTINGS_FILE), e.message()))
+    }
+
+    /// The text of the settings.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn settings_text(&self) -> Result<String> {
         let path = self.file(SETTINGS_FILE);
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        toml::from_str(&text).map_err(|e| Error::file(&path, e.message()))
+        std::fs::read_to_string(&path).map_err(Error::io(&path))
     }
 
     /// Writes `config.json` and `model.safetensors`.
@@ -409,6 +404,18 @@ impl RunFolder {
         }
         Ok(rows)
     }
+}
+
+/// Refuses to write a run into the folder of the model that it starts from, which it would replace.
+///
+/// # Errors
+/// If `model`, a folder or a file of weights, is that of the folder `out`.
+pub fn check_is_not_model(out: &Path, model: &Path) -> Result<()> {
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if same(pretrained::folder_of(model), out) {
+        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+    }
+    Ok(())
 }
 
 /// Removes a file that may not be there.

@@ -25,6 +25,9 @@ pub struct Report {
 
 /// Opens a model with the head it was saved with.
 ///
+/// Weight files are mapped into memory. One that another program makes shorter while it is read ends this process, by a
+/// signal on Unix: replace such files by renaming, as [`save`](super::save) does.
+///
 /// # Errors
 /// If a file is missing, broken or does not fit the configuration; if a weight is missing.
 pub fn open<'a>(source: impl Into<Source<'a>>) -> Result<Model, EncoderError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use fnet_encoder::pretrained::{Report, folder_of, some_of};
 use fnet_encoder::{Level, Model, Precision, Products};
-use fnet_train::folder::RunFolder;
+use fnet_train::folder::{RunFolder, SETTINGS_FILE, check_is_not_model};
 use fnet_train::optimizer::{AdamW, Decay, Schedule};
 use fnet_train::recipe::{Part, Recipe, train_only};
 use fnet_train::stop::Stop;
@@ -412,12 +412,13 @@ pub struct Running {
 }
 
 impl RunFlags {
-    /// The folder and the resolved settings of a run, new or to be gone on with.
+    /// The folder and the resolved settings of a run, new or to be gone on with; `model` is what a new one starts from.
     pub fn start<S: Serialize + DeserializeOwned + Default + PartialEq>(
         &self,
         command: &str,
         flags: S,
         resolve: impl FnOnce(&mut S) -> Result<()>,
+        model: impl Fn(&S) -> Option<&Path>,
     ) -> Result<(RunFolder, S, Running)> {
         set_threads(self.threads)?;
         let running = |folder: &RunFolder| Running {
@@ -434,6 +435,15 @@ impl RunFlags {
                 ));
             }
             let folder = RunFolder::existing(path)?;
+            let text = folder.settings_text()?;
+            let is_unknown = |key: &&String| !given_or_known::<S>(key, &text);
+            if let Some(key) =
+                toml::from_str::<toml::Table>(&text).ok().as_ref().and_then(|t| t.keys().find(is_unknown))
+            {
+                let message =
+                    format!("is no run of `fnet {command}`: unknown setting `{key}` in its {SETTINGS_FILE}");
+                return Err(Error::file(path, message));
+            }
             let mut settings: S = folder.settings()?;
             resolve(&mut settings)?;
             let running = running(&folder);
@@ -441,6 +451,9 @@ impl RunFlags {
         }
         let settings = self.settings(flags, resolve)?;
         let out = self.out.as_deref().unwrap_or(Path::new("."));
+        if let Some(model) = model(&settings) {
+            check_is_not_model(out, model)?;
+        }
         let folder = RunFolder::new(out, self.overwrite)?;
         let running = running(&folder);
         Ok((folder, settings, running))

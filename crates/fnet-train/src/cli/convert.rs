@@ -5,7 +5,7 @@ use fnet_encoder::Head;
 use fnet_encoder::pretrained::{self, WeightType};
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
-use fnet_train::folder::RunFolder;
+use fnet_train::folder::{RunFolder, check_is_not_model};
 
 use super::common::{check_vocabulary, say, say_unused};
 
@@ -55,11 +55,11 @@ enum HeadName {
 
 /// Runs `fnet convert`.
 pub fn run(args: &Args) -> Result<()> {
-    let folder = RunFolder::new(&args.out, args.overwrite)?;
     let base = BaseModel::named(args.model.as_deref())?;
     if let Some(model) = &args.model {
-        folder.check_is_not_of(model)?;
+        check_is_not_model(&args.out, model)?;
     }
+    let folder = RunFolder::new(&args.out, args.overwrite)?;
     let (model, report) = match args.head {
         None => pretrained::open_reported(base.source())?,
         Some(head) => {

@@ -273,7 +273,8 @@ fn usual_readout(is_pair: bool, is_number: bool) -> (Pooling, Pairs) {
 pub fn run(args: Args) -> Result<()> {
     let mut settings = args.settings;
     settings.text = column_names(&settings.text)?;
-    let (folder, settings, running) = args.run.start("finetune", settings, Settings::resolve)?;
+    let (folder, settings, running) =
+        args.run.start("finetune", settings, Settings::resolve, |settings| settings.model.as_deref())?;
     let results = if settings.seeds == Some(1) {
         run_to_end(&folder, &settings, &running)?
     } else {
@@ -413,9 +414,6 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     // A run that goes on has its own copy of everything but the rows.
     let base =
         if resume { BaseModel::at(folder.path()) } else { BaseModel::named(settings.model.as_deref())? };
-    if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
-        folder.check_is_not_of(model)?;
-    }
     let files = settings.task_files(quiet)?;
     let rows = std::iter::once(&files.train).chain(files.dev.iter().map(|dev| &dev.1));
     folder.check_holds_none_of(rows.map(PathBuf::as_path))?;
@@ -474,6 +472,10 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         let data = Dataset::read(path, columns, &files.labels, &encoding, quiet)?;
         if let Some(sentence) = data.long.sentence(path, data.examples.len(), longest).filter(|_| !quiet) {
             eprintln!("{sentence}");
+        }
+        if data.empty > 0 && !quiet {
+            let (file, all) = (path.display(), data.examples.len());
+            eprintln!("warning: {file}: {} of {all} rows have an empty text", data.empty);
         }
         Ok(data)
     };

@@ -308,7 +308,8 @@ pub fn run(args: Args) -> Result<()> {
         let settings = args.run.settings(args.settings, Settings::resolve)?;
         return dry_run(&settings, args.run.json);
     }
-    let (folder, settings, running) = args.run.start("pretrain", args.settings, Settings::resolve)?;
+    let (folder, settings, running) =
+        args.run.start("pretrain", args.settings, Settings::resolve, |settings| settings.model.as_deref())?;
     let results = run_to_end(&folder, &settings, &running)?;
     args.run.finish(&folder, &results)
 }
@@ -368,9 +369,6 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
         Some(shards) => shards.clone(),
         None => absolute(folder.path())?.parent().unwrap_or(folder.path()).join("fnet-shards"),
     };
-    if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
-        folder.check_is_not_of(model)?;
-    }
     let files =
         settings.corpus.iter().chain(&settings.valid).chain(settings.tokenizer.iter().filter(|_| !resume));
     folder.check_holds_none_of(files.map(PathBuf::as_path))?;

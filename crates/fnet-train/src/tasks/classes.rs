@@ -116,6 +116,11 @@ fn warnings(classes: &[(String, usize)], rows: usize) -> Vec<String> {
         let names: Vec<String> = same.iter().map(|name| format!("`{name}`")).collect();
         found.push(format!("classes differ in upper case alone: {}", names.join(", ")));
     }
+    let is_missing =
+        |name: &str| ["nan", "null", "none", "na", "n/a", "#n/a"].contains(&name.to_lowercase().as_str());
+    for (name, count) in classes.iter().filter(|(name, _)| is_missing(name)) {
+        found.push(format!("class `{name}` ({count} rows) looks like a label that is missing"));
+    }
     if rows >= FEW_ROWS && classes.len() * 2 > rows {
         found.push(format!(
             "{} classes for {rows} rows: is this the label's column? Numbers are predicted by --regression",
@@ -179,6 +184,9 @@ mod tests {
         assert!(find(&["x", "x"]).unwrap_err().contains("one class only"));
         assert!(find(&["x", "", "y"]).unwrap_err().contains(":3: has no label"));
         assert!(find(&["a", "b", "c", "d", "e", "e"]).unwrap().warnings[0].contains("5 classes for 6 rows"));
+        assert!(
+            find(&["a", "b", "NaN", "a"]).unwrap().warnings[0].contains("looks like a label that is missing")
+        );
         let mut skewed = vec!["a"; 40];
         skewed.extend(["b"; 4]);
         assert!(find(&skewed).unwrap().warnings[0].contains("10 times"));

@@ -62,7 +62,11 @@ impl Labels {
             }
             Self::Number => match label.trim().parse::<f32>() {
                 Ok(value) if value.is_finite() => Ok(value),
-                _ => Err(Error::line(path, line, format!("label `{label}` is not a number"))),
+                _ => {
+                    let is_decimal = label.trim().replace(',', ".").parse::<f32>().is_ok();
+                    let hint = if is_decimal { ": write a point for the comma" } else { "" };
+                    Err(Error::line(path, line, format!("label `{label}` is not a number{hint}")))
+                }
             },
         }
     }
@@ -94,6 +98,8 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Those that were longer than the model.
     pub long: LongOnes,
+    /// Rows with a text of nothing but blanks.
+    pub empty: usize,
 }
 
 impl Dataset {
@@ -111,7 +117,7 @@ impl Dataset {
         use rayon::prelude::*;
         let mut progress = Progress::new("reading rows", quiet);
         let mut data = Self::default();
-        let mut block = Vec::new();
+        let (mut block, mut empty) = (Vec::new(), 0);
         let mut encode = |block: &mut Vec<(Row, f32)>| -> Result<()> {
             let encoded = block.par_iter().map(|(row, label)| encoding.encode(row, *label));
             for encoded in encoded.collect::<Result<Vec<_>>>()? {
@@ -124,10 +130,13 @@ impl Dataset {
         };
         rows::read(path, columns, true, |row| {
             let label = labels.parse(path, row.line, row.label.as_deref().unwrap_or(""))?;
+            let is_empty = |text: &String| text.trim().is_empty();
+            empty += usize::from(is_empty(&row.first) || row.second.as_ref().is_some_and(is_empty));
             block.push((row, label));
             if block.len() >= ENCODED_AT_ONCE { encode(&mut block) } else { Ok(()) }
         })?;
         encode(&mut block)?;
+        data.empty = empty;
         Ok(data)
     }
 

@@ -38,6 +38,9 @@ pub(super) fn read(
         let needed = |column: &Column| -> Result<String> {
             field(column)?.ok_or_else(|| {
                 let name = if let Column::Name(name) = column { name } else { "" };
+                if object.contains_key(name) {
+                    return Error::line(path, number, format!("has no `{name}`: it is null"));
+                }
                 let names = quoted_names(object.keys().map(String::as_str));
                 Error::line(path, number, format!("has no `{name}`; it has {names}"))
             })

@@ -201,6 +201,13 @@ mod tests {
                 "t.csv:3: has text after the end of a quoted field",
             ),
             ("t.csv", b"a,y\nx,\n", "t.csv:2: has no label"),
+            (
+                "t.csv",
+                b"a;y\nx;1\n",
+                "its columns are `a;y`; they are separated by `;`: save the file with commas",
+            ),
+            ("t.csv", b"a\ty\nx\t1\n", "its columns are `a\\ty`; by its separators this is a .tsv file"),
+            ("t.jsonl", b"{\"a\": null, \"y\": 1}\n", "t.jsonl:1: has no `a`: it is null"),
             ("t.txt", b"x\n", "t.txt: has no label"),
             ("t.jsonl", b"{\"a\": \"x\", \"y\": \"\"}\n", "t.jsonl:1: has no label"),
             ("t.json", b"[{\"a\": \"x\", \"y\": 1}]\n", "t.json:1: begins a JSON array"),

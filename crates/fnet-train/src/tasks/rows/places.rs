@@ -107,8 +107,21 @@ fn named(path: &Path, name: &str, header: &[String]) -> Result<usize> {
         [place] => Ok(*place),
         [] => {
             let names = quoted_names(header.iter().map(String::as_str));
-            Err(Error::line(path, 1, format!("has no column `{name}`; its columns are {names}")))
+            let hint = separator(name, header).unwrap_or_default();
+            Err(Error::line(path, 1, format!("has no column `{name}`; its columns are {names}{hint}")))
         }
         _ => Err(Error::line(path, 1, format!("has {} columns `{name}`; rename all but one", found.len()))),
     }
+}
+
+/// What to do where the only column is a header whose names have another separator between them.
+fn separator(name: &str, header: &[String]) -> Option<String> {
+    let [only] = header else { return None };
+    let [comma, tab] = [(',', ".csv"), ('\t', ".tsv")];
+    let is_by = |separator: char| only.split(separator).any(|part| part.trim().trim_matches('"') == name);
+    if is_by(';') {
+        return Some("; they are separated by `;`: save the file with commas".into());
+    }
+    let (_, ending) = [comma, tab].into_iter().find(|(separator, _)| is_by(*separator))?;
+    Some(format!("; by its separators this is a {ending} file: rename it"))
 }
