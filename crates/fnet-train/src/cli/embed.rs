@@ -11,8 +11,9 @@ use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::columns::ColumnFlags;
 use super::common::say;
-use super::opened::{ColumnFlags, Opened};
+use super::opened::Opened;
 use super::output::{Output, OutputFlags, say_done};
 
 /// Write a vector for every text of a file
@@ -70,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
         progress.update(None, &format!("{} texts", writer.rows));
         Ok(())
     };
-    let columns = opened.columns(&args.columns, None, &args.input)?;
+    let columns = opened.text_columns(&args.columns, &args.input)?;
     rows::read(&args.input, &columns, false, |row| {
         block.push(row);
         if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }

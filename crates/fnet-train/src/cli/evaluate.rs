@@ -7,8 +7,9 @@ use fnet_train::tasks::dataset::{Dataset, predict, score};
 use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
+use super::columns::ColumnFlags;
 use super::common::{say, set_threads};
-use super::opened::{ColumnFlags, InferenceFlags, Opened};
+use super::opened::{InferenceFlags, Opened};
 use super::task::find_task;
 
 /// Measure a fine-tuned model on labelled rows
@@ -72,10 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut all = Map::new();
     for file in &files {
-        let columns = opened.columns(&args.columns, args.label.as_deref(), file)?;
-        if columns.label.is_none() {
-            return Err(Error::usage("--label: name the column with the label"));
-        }
+        let columns = opened.labelled_columns(&args.columns, args.label.as_deref(), file)?;
         let data = Dataset::read(file, &columns, &labels, &opened.encoding(), false)?;
         let mut progress = Progress::new("evaluating", false);
         let message = format!("{} rows of {}", data.examples.len(), file.display());

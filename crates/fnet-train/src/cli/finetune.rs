@@ -20,10 +20,11 @@ use fnet_train::{Error, Result, bag_of_words, bag_start, card, report, whitening
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::columns::{check_segments, column_names, own_columns};
 use super::common::{
     LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name, say_unused,
 };
-use super::task::{check_segments, column_names, find_task, own_columns, task_labels};
+use super::task::{find_task, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
 #[derive(clap::Args)]

@@ -1,5 +1,6 @@
 //! The command line; one file a subcommand.
 
+mod columns;
 mod common;
 mod compare;
 mod convert;

@@ -9,29 +9,11 @@ use fnet_train::base_model::BaseModel;
 use fnet_train::folder::RunFolder;
 use fnet_train::tasks::dataset::{INFERENCE_TOKENS, Labels};
 use fnet_train::tasks::encoding::{Encoding, Long, LongOnes};
-use fnet_train::tasks::rows::{Columns, Format, format_of, only_text_column};
-use fnet_train::text::format_ending;
 use fnet_train::tokenizer::Tokenizer;
 use fnet_train::{Error, Result};
 
 use super::common::{ProductFlags, check_vocabulary, in_range, say_unused};
 use super::finetune;
-use super::task::{check_segments, column_names, find_task, own_columns};
-
-/// Which columns of a file hold the texts.
-#[derive(Args)]
-pub struct ColumnFlags {
-    /// GLUE task whose columns the file has; by default the task the model was fine-tuned on
-    #[arg(long)]
-    pub task: Option<String>,
-    /// One or two text columns, with a comma; a name with a comma stands in quotes. By default those the model was
-    /// fine-tuned on, or else the only column with text in it
-    #[arg(long, value_name = "COLUMN", conflicts_with = "task")]
-    pub text: Vec<String>,
-    /// The file has no header: columns are numbers, from 1
-    #[arg(long, requires = "text")]
-    pub no_header: bool,
-}
 
 /// How a model is run.
 #[derive(Args)]
@@ -186,74 +168,6 @@ impl Opened {
                 &self.path,
                 "is a pretrained model without a classifier; run `fnet finetune` first",
             )),
-        }
-    }
-
-    /// Name of the GLUE task, given or trained on.
-    pub fn task<'a>(&'a self, flags: &'a ColumnFlags) -> Option<&'a str> {
-        if !flags.text.is_empty() {
-            return None;
-        }
-        let trained = || self.trained.as_ref().and_then(|t| t.task.as_deref());
-        flags.task.as_deref().or_else(trained)
-    }
-
-    /// The columns of a file.
-    pub fn columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
-        let columns = self.columns_of(flags, label, file)?;
-        check_segments(self.model.config(), &columns)?;
-        self.check_texts(columns.text.len().max(1))?;
-        Ok(columns)
-    }
-
-    /// Refuses one text for a model of pairs, and two for a model of single texts.
-    fn check_texts(&self, given: usize) -> Result<()> {
-        let trained = self.trained.as_ref();
-        let of_task = |t: &finetune::Settings| Some(find_task(t.task.as_deref()?).ok()?.text.len());
-        let trained = trained.and_then(|t| of_task(t).or(Some(t.text.len()).filter(|n| *n > 0)));
-        let wanted = self.model.config().classifier_pairs.texts();
-        // A pair in one sequence counts as one text of the model.
-        let wanted = if wanted == 2 { Some(2) } else { trained };
-        match wanted.filter(|wanted| *wanted != given && self.classifies()) {
-            Some(wanted) => {
-                let number = |n: usize| if n == 1 { "one text" } else { "two texts" };
-                let (wanted, given) = (number(wanted), number(given));
-                Err(Error::usage(format!(
-                    "--text: the model was fine-tuned on {wanted} a row, this names {given}"
-                )))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn classifies(&self) -> bool {
-        matches!(self.model.head(), Head::Classification { .. } | Head::Regression)
-    }
-
-    fn columns_of(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
-        if let Some(task) = self.task(flags) {
-            let name = file.file_name().map_or("".into(), |n| n.to_string_lossy());
-            return Ok(find_task(task)?.columns(&name));
-        }
-        let trained = self.trained.as_ref();
-        let label = label.or_else(|| trained.and_then(|t| t.label.as_deref()));
-        if !flags.text.is_empty() {
-            let text = column_names(&flags.text)?;
-            // A label that the model was fine-tuned on is another file's column.
-            let label = label.filter(|label| !flags.no_header || label.parse::<usize>().is_ok());
-            let columns = own_columns(&text, label, flags.no_header)?;
-            if format_ending(file) == "txt" && format_of(file, &columns)? == Format::Txt {
-                let message = "--text: there are no such columns; a .txt file has a text a line";
-                return Err(Error::file(file, message));
-            }
-            return Ok(columns);
-        }
-        if let Some(trained) = trained.filter(|trained| !trained.text.is_empty()) {
-            return own_columns(&trained.text, label, trained.no_header);
-        }
-        match only_text_column(file)? {
-            Some(name) => own_columns(&[name], label, false),
-            None => Ok(Columns { text: Vec::new(), label: None, header: false, skip_ragged: false }),
         }
     }
 }

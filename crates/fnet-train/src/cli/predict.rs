@@ -11,8 +11,9 @@ use fnet_train::{Error, Result};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::columns::ColumnFlags;
 use super::common::say;
-use super::opened::{ColumnFlags, Opened};
+use super::opened::Opened;
 use super::output::{Output, OutputFlags, say_done};
 
 /// Predict the label of every row of a file
@@ -65,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     let format = args.output_format.map_or_else(|| OutputFormat::of(&args.output), Ok)?;
     let opened = Opened::open_for(&args.model, &args.out.inference)?;
     let labels = opened.labels()?;
-    let columns = opened.columns(&args.columns, None, &args.input)?;
+    let columns = opened.text_columns(&args.columns, &args.input)?;
     let mut writer = Writer::create(&args.output, format, &labels)?;
     let mut progress = Progress::new("predicting", args.out.quiet);
     let mut block: Vec<Row> = Vec::new();
