@@ -136,7 +136,11 @@ impl TaskObjective {
     pub fn balanced(mut self) -> Self {
         if let Labels::Classes(names) = &self.labels {
             let mut counts = vec![0; names.len()];
-            self.train.examples.iter().for_each(|example| counts[example.label as usize] += 1);
+            for example in &self.train.examples {
+                if let Some(count) = counts.get_mut(example.label as usize) {
+                    *count += 1;
+                }
+            }
             self.class_weights = Classes::balanced_weights(&counts);
         }
         self

@@ -227,7 +227,7 @@ pub type Score = (String, f64);
 pub fn score(labels: &Labels, metrics: &[Metric], outputs: &[f32], expected: &[f32]) -> Vec<Score> {
     let value = |metric: &Metric| match labels {
         Labels::Classes(names) => {
-            let predicted: Vec<u32> = outputs.chunks(names.len()).map(likeliest).collect();
+            let predicted: Vec<u32> = outputs.chunks(names.len().max(1)).map(likeliest).collect();
             let expected: Vec<u32> = expected.iter().map(|l| *l as u32).collect();
             metric.of_classes(&predicted, &expected)
         }
