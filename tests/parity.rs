@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::{MixerKind, Reservoir, ReservoirConfig};
 use fnet_encoder::pretrained;
+use fnet_encoder::{AdamW, Moments, gradient_norm};
 use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Loss, MlmTargets, Model, Workspace};
-use fnet_train::optimizer::{AdamW, Moments, gradient_norm};
 use safetensors::{Dtype, SafeTensors};
 
 const NO_DROPOUT: Dropout = Dropout { rate: 0.0, key: 0 };

@@ -97,11 +97,6 @@ impl Batch {
         &self.tokens
     }
 
-    /// Token ids, to be masked in place.
-    pub fn tokens_mut(&mut self) -> &mut [u32] {
-        &mut self.tokens
-    }
-
     /// Segment ids of all tokens.
     pub fn segments(&self) -> &[u32] {
         &self.segments

@@ -208,6 +208,11 @@ impl Parameters {
         &mut self.values
     }
 
+    /// The table, and all weights to be changed.
+    pub(crate) fn split_mut(&mut self) -> (&[TensorInfo], &mut [f32]) {
+        (&self.table, &mut self.values)
+    }
+
     /// A tensor's values by name.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
         let info = self.table.iter().find(|t| t.name == name)?;

@@ -29,6 +29,15 @@ pub enum MixError {
         /// Length of the hidden axis.
         hidden: usize,
     },
+    /// An array view is of another shape than `[batch, seq_len, hidden]`.
+    WrongShape {
+        /// Lengths of its second and third axis.
+        found: (usize, usize),
+        /// Length of the sequence axis.
+        seq_len: usize,
+        /// Length of the hidden axis.
+        hidden: usize,
+    },
     /// Offsets of ragged sequences fall, or do not cover the values.
     WrongOffsets {
         /// Number of values given.
@@ -69,6 +78,9 @@ impl fmt::Display for MixError {
             }
             Self::PartialSample { len, seq_len, hidden } => {
                 write!(f, "{len} values are not a whole number of samples of {seq_len} x {hidden}")
+            }
+            Self::WrongShape { found: (rows, columns), seq_len, hidden } => {
+                write!(f, "the view's samples are {rows} x {columns}, the mixer's {seq_len} x {hidden}")
             }
             Self::WrongOffsets { len, hidden } => write!(
                 f,

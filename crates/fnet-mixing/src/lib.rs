@@ -169,8 +169,8 @@ impl FourierMixer {
     ) -> Result<(), MixError> {
         for (_, seq_len, hidden) in [input.dim(), output.dim()] {
             if (seq_len, hidden) != (self.seq_len(), self.hidden()) {
-                return Err(MixError::PartialSample {
-                    len: seq_len.saturating_mul(hidden),
+                return Err(MixError::WrongShape {
+                    found: (seq_len, hidden),
                     seq_len: self.seq_len(),
                     hidden: self.hidden(),
                 });

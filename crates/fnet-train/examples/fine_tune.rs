@@ -7,8 +7,8 @@ use std::error::Error;
 use std::path::Path;
 
 use fnet_encoder::pretrained::{self, set_labels};
+use fnet_encoder::{AdamW, Moments, gradient_norm};
 use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Workspace};
-use fnet_train::optimizer::{AdamW, Moments, gradient_norm};
 use fnet_train::tokenizer::Tokenizer;
 
 const STEPS: u64 = 60;

@@ -6,15 +6,14 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write}
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE};
 use fnet_encoder::whole_file::{WholeFile, is_at, remove_parts, rename, try_lock, write_whole};
+use fnet_encoder::{Model, Moments};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::optimizer::Moments;
 use crate::state::State;
 use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 

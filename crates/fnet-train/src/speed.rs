@@ -9,8 +9,8 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::optimizer::{AdamW, Moments, gradient_norm};
 use crate::random::generator;
+use fnet_encoder::{AdamW, Moments, gradient_norm};
 
 /// A model with everything that its training steps need.
 pub struct TimedStep {

@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
-use fnet_encoder::{Dropout, Loss, Model, Workspace};
+use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Workspace, gradient_norm};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::folder::{MetricsLog, RunFolder};
-use crate::optimizer::{AdamW, Moments, Schedule, gradient_norm};
 use crate::progress::Progress;
 use crate::random::generator;
+use crate::schedule::Schedule;
 use crate::state::{Position, State};
 use crate::stop::Stop;
 

@@ -201,12 +201,12 @@ impl<'a> Matrix<'a> {
 
     /// Rows that begin every `stride` places of the buffer.
     pub fn stored(stored: Stored, buffer: &'a [f32], stride: usize) -> Self {
-        Self { buffer, stored, first: 0, row: stride * stored.of_place(), column: 1 }
+        Self { buffer, stored, first: 0, row: stride.saturating_mul(stored.of_place()), column: 1 }
     }
 
     /// How many rows a buffer of rows holds.
     pub(crate) fn rows(self) -> usize {
-        self.buffer.len() * self.stored.of_place() / self.row
+        (self.buffer.len() * self.stored.of_place()).checked_div(self.row).unwrap_or(0)
     }
 
     /// The same matrix with rows for columns.
@@ -222,14 +222,21 @@ impl<'a> Matrix<'a> {
         Self { first: self.first + columns * self.column, ..self }
     }
 
-    /// Values from the first to the last element.
-    fn reach(self, rows: usize, columns: usize) -> usize {
-        if rows == 0 || columns == 0 { 0 } else { (rows - 1) * self.row + (columns - 1) * self.column + 1 }
+    /// Values from the first to the last element; `None` where no memory holds so many.
+    fn reach(self, rows: usize, columns: usize) -> Option<usize> {
+        let (Some(below), Some(beside)) = (rows.checked_sub(1), columns.checked_sub(1)) else {
+            return Some(0);
+        };
+        let (below, beside) = (below.checked_mul(self.row)?, beside.checked_mul(self.column)?);
+        below.checked_add(beside)?.checked_add(1)
     }
 
     fn reaches(self, rows: usize, columns: usize) -> bool {
-        let reach = self.reach(rows, columns);
-        reach == 0 || self.first + reach <= self.buffer.len() * self.stored.of_place()
+        let held = self.buffer.len() * self.stored.of_place();
+        let end = self
+            .reach(rows, columns)
+            .and_then(|reach| if reach == 0 { Some(0) } else { self.first.checked_add(reach) });
+        end.is_some_and(|end| end <= held)
     }
 
     /// The values from the first one on, of a matrix of float32.
@@ -263,7 +270,7 @@ pub fn multiply(
     y: &mut [f32],
     out: Out,
 ) {
-    assert_eq!(y.len(), m * n);
+    assert_eq!(Some(y.len()), m.checked_mul(n));
     assert!(x.reaches(m, k) && w.reaches(k, n));
     assert!(products.precision == Precision::Bf16 || [x, w].iter().all(|x| x.stored == Stored::Floats));
     if m == 0 || n == 0 {
@@ -299,7 +306,7 @@ pub(crate) fn multiply_on_this_thread(
     y: &mut [f32],
     out: Out,
 ) {
-    assert!(y.len() == m * n && x.reaches(m, k) && w.reaches(k, n));
+    assert!(Some(y.len()) == m.checked_mul(n) && x.reaches(m, k) && w.reaches(k, n));
     let float_product = if is_small(n, k) { plain } else { library::rows_product };
     float_product(shape, x, w, y, out);
 }
@@ -387,6 +394,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Strides near the largest number must not come around and pass for small ones.
+    #[test]
+    fn strides_that_no_memory_holds_are_refused() {
+        let values = [1.0; 8];
+        for stride in [usize::MAX, usize::MAX / 2, 1 << 62] {
+            for matrix in [Matrix::new(&values, stride), Matrix::stored(Stored::Halves, &values, stride)] {
+                assert!(!matrix.reaches(2, 1) && !matrix.reaches(3, 2), "{stride}");
+                assert!(!matrix.transposed().reaches(1, 2), "{stride}");
+                assert!(matrix.reaches(1, 4) && matrix.reaches(0, usize::MAX), "{stride}");
+            }
+        }
+        assert!(!Matrix::new(&values, 4).reaches(usize::MAX, 2));
+        assert!(Matrix::new(&values, 4).reaches(2, 4) && !Matrix::new(&values, 4).reaches(2, 5));
     }
 
     #[test]

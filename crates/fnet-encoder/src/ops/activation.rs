@@ -224,7 +224,8 @@ fn laplace(x: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn relu(x: f32) -> (f32, f32) {
-    if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+    // A NaN stays one, as in PyTorch.
+    if x <= 0.0 { (0.0, 0.0) } else { (x, 1.0) }
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ pub const IGNORED: u32 = u32::MAX;
 pub struct RowLoss {
     /// Cross-entropy in nats.
     pub loss: f32,
-    /// Whether the label has the largest logit.
+    /// Whether the label has the largest logit, and the first of several.
     pub correct: bool,
     /// Whether there was nothing to learn.
     pub ignored: bool,
@@ -51,6 +51,7 @@ multiversion! {
         super::add(logits, bias);
         let largest = largest(logits);
         let at_label = logits[label];
+        let correct = at_label >= largest && logits[..label].iter().all(|v| *v < at_label);
         for v in logits.iter_mut() {
             *v = exp(*v - largest);
         }
@@ -59,7 +60,7 @@ multiversion! {
             *v *= scale / sum;
         }
         logits[label] -= scale;
-        RowLoss { loss: sum.ln() + largest - at_label, correct: at_label >= largest, ignored: false }
+        RowLoss { loss: sum.ln() + largest - at_label, correct, ignored: false }
     }
 }
 

@@ -113,12 +113,12 @@ impl Machine<'_> {
                     self.take(8)?; // BINFLOAT
                     self.push(Value::Other);
                 }
-                b'J' => self.integer(4)?, // BININT
-                b'K' => self.integer(1)?, // BININT1
-                b'M' => self.integer(2)?, // BININT2
+                b'J' => self.integer(4, true)?,  // BININT
+                b'K' => self.integer(1, false)?, // BININT1
+                b'M' => self.integer(2, false)?, // BININT2
                 0x8a => {
                     let len = self.number(1)?; // LONG1
-                    self.integer(len)?;
+                    self.integer(len, true)?;
                 }
                 b'X' | b'T' | b'B' => self.string(4)?, // BINUNICODE, BINSTRING, BINBYTES
                 0x8c | b'U' | b'C' => self.string(1)?, // SHORT_ of the three
@@ -225,14 +225,17 @@ impl Machine<'_> {
         Ok(self.pickle.bytes[start..end].iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte)))
     }
 
-    /// An integer in two's complement.
-    fn integer(&mut self, len: usize) -> Result<(), String> {
+    /// An integer, in two's complement where it has a sign.
+    fn integer(&mut self, len: usize, has_sign: bool) -> Result<(), String> {
         if len > 8 {
             return Err("holds an integer of more than 64 bits".into());
         }
         let number = self.number(len)? as i64;
-        // BININT1 and BININT2 have no sign.
-        let signed = if len > 2 && len < 8 { number << (64 - 8 * len) >> (64 - 8 * len) } else { number };
+        let signed = if has_sign && (1..8).contains(&len) {
+            number << (64 - 8 * len) >> (64 - 8 * len)
+        } else {
+            number
+        };
         self.push(Value::Int(signed));
         Ok(())
     }
@@ -330,6 +333,15 @@ mod tests {
         let [first, list, none] = *pickle.items(value).unwrap() else { panic!() };
         assert_eq!((first, none), (Value::Int(1), Value::Other));
         assert_eq!(pickle.items(list).unwrap(), [Value::Int(300), Value::Int(-2)]);
+    }
+
+    #[test]
+    fn integers_have_signs_where_the_format_says() {
+        // LONG1 of -1, 255, -2 in two bytes and 0; BININT1 and BININT2.
+        let bytes = b"\x80\x02](\x8a\x01\xff\x8a\x02\xff\x00\x8a\x02\xfe\xff\x8a\x00K\xffM\xff\xffe.";
+        let pickle = Pickle::read(bytes).unwrap();
+        let expected = [-1, 255, -2, 0, 255, 65_535].map(Value::Int);
+        assert_eq!(pickle.items(pickle.top()).unwrap(), expected);
     }
 
     #[test]

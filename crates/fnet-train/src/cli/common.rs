@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fnet_encoder::pretrained::{Report, folder_of, some_of};
-use fnet_encoder::{Level, Model, Precision, Products};
+use fnet_encoder::{AdamW, Level, Model, Precision, Products};
 use fnet_train::folder::{RunFolder, SETTINGS_FILE, check_is_not_model};
-use fnet_train::optimizer::{AdamW, Decay, Schedule};
 use fnet_train::recipe::{Part, Recipe, train_only};
+use fnet_train::schedule::{Decay, Schedule};
 use fnet_train::stop::Stop;
 use fnet_train::tokenizer::Tokenizer;
 use fnet_train::trainer::{Budget, LoopSettings};

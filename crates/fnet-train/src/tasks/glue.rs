@@ -1,5 +1,4 @@
-//! The nine GLUE tasks (Wang et al. 2019) in one table: files, columns, labels, metrics, and the
-//! files that the GLUE server takes.
+//! The nine GLUE tasks (Wang et al. 2019) in one table: files, columns, labels, metrics.
 
 use super::metrics::Metric;
 use super::rows::{Column, Columns};
@@ -13,10 +12,6 @@ pub struct GlueTask {
     pub train: &'static str,
     /// Development files; MNLI has two.
     pub dev: &'static [&'static str],
-    /// Test files, in the order of `submissions`.
-    pub test: &'static [&'static str],
-    /// What the GLUE server calls the predictions for each test file.
-    pub submissions: &'static [&'static str],
     /// Text columns in the training and development files.
     pub text: &'static [&'static str],
     /// Label column.
@@ -42,8 +37,6 @@ const USUAL: GlueTask = GlueTask {
     name: "",
     train: "train.tsv",
     dev: &["dev.tsv"],
-    test: &["test.tsv"],
-    submissions: &[],
     text: SENTENCES,
     label: "label",
     labels: BINARY,
@@ -55,11 +48,10 @@ const USUAL: GlueTask = GlueTask {
 /// All tasks.
 pub const TASKS: [GlueTask; 9] = [
     // CoLA's training and development files have no header: source, label, mark, sentence.
-    GlueTask { name: "cola", submissions: &["CoLA.tsv"], text: &["sentence"], metrics: &[Matthews], ..USUAL },
-    GlueTask { name: "sst2", submissions: &["SST-2.tsv"], text: &["sentence"], hide_rate: 0.15, ..USUAL },
+    GlueTask { name: "cola", text: &["sentence"], metrics: &[Matthews], ..USUAL },
+    GlueTask { name: "sst2", text: &["sentence"], hide_rate: 0.15, ..USUAL },
     GlueTask {
         name: "mrpc",
-        submissions: &["MRPC.tsv"],
         text: &["#1 String", "#2 String"],
         label: "Quality",
         metrics: &[Accuracy, F1],
@@ -68,7 +60,6 @@ pub const TASKS: [GlueTask; 9] = [
     },
     GlueTask {
         name: "stsb",
-        submissions: &["STS-B.tsv"],
         label: "score",
         labels: &[],
         metrics: &[Pearson, Spearman],
@@ -77,7 +68,6 @@ pub const TASKS: [GlueTask; 9] = [
     },
     GlueTask {
         name: "qqp",
-        submissions: &["QQP.tsv"],
         text: &["question1", "question2"],
         label: "is_duplicate",
         metrics: &[Accuracy, F1],
@@ -87,21 +77,13 @@ pub const TASKS: [GlueTask; 9] = [
     GlueTask {
         name: "mnli",
         dev: &["dev_matched.tsv", "dev_mismatched.tsv"],
-        test: &["test_matched.tsv", "test_mismatched.tsv"],
-        submissions: &["MNLI-m.tsv", "MNLI-mm.tsv"],
         label: "gold_label",
         labels: &["entailment", "neutral", "contradiction"],
         ..USUAL
     },
-    GlueTask {
-        name: "qnli",
-        submissions: &["QNLI.tsv"],
-        text: &["question", "sentence"],
-        labels: ENTAILMENT,
-        ..USUAL
-    },
-    GlueTask { name: "rte", submissions: &["RTE.tsv"], labels: ENTAILMENT, ..USUAL },
-    GlueTask { name: "wnli", submissions: &["WNLI.tsv"], ..USUAL },
+    GlueTask { name: "qnli", text: &["question", "sentence"], labels: ENTAILMENT, ..USUAL },
+    GlueTask { name: "rte", labels: ENTAILMENT, ..USUAL },
+    GlueTask { name: "wnli", ..USUAL },
 ];
 
 impl GlueTask {
@@ -132,10 +114,4 @@ impl GlueTask {
     pub fn is_regression(&self) -> bool {
         self.labels.is_empty()
     }
-}
-
-/// The text of a GLUE submission file.
-pub fn submission(predictions: impl Iterator<Item = String>) -> String {
-    let rows = predictions.enumerate().map(|(i, p)| format!("{i}\t{p}\n"));
-    std::iter::once("index\tprediction\n".to_string()).chain(rows).collect()
 }

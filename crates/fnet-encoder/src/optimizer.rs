@@ -1,8 +1,9 @@
 //! AdamW on the flat buffer (Loshchilov and Hutter 2019, algorithm 2), with clipping by global norm.
 
-use fnet_encoder::Parameters;
-use fnet_encoder::ops::adamw::{self, Update};
 use rayon::prelude::*;
+
+use crate::ops::adamw::{self, Update};
+use crate::parameters::{Parameters, TensorInfo};
 
 /// Values a task handles; also the grain of the norm's sum, so it must not depend on threads.
 const CHUNK: usize = 1 << 14;
@@ -33,19 +34,38 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Running mean of its square.
     pub second: Vec<f32>,
+    /// Where each tensor's moments begin, by its place in the table.
+    starts: Vec<Option<usize>>,
 }
 
 impl Moments {
-    /// Zero moments for what is trainable now.
+    /// Zero moments for what is trainable now. What is frozen later keeps its own; what is trained later gets some then.
     pub fn new(parameters: &Parameters) -> Self {
-        let len = parameters.trainable_len();
-        Self { first: vec![0.0; len], second: vec![0.0; len] }
+        let mut moments = Self::default();
+        for (index, tensor) in parameters.table().iter().enumerate().filter(|(_, t)| t.trainable) {
+            moments.of(index, tensor);
+        }
+        moments
+    }
+
+    /// Where a tensor's moments lie.
+    fn of(&mut self, index: usize, tensor: &TensorInfo) -> std::ops::Range<usize> {
+        if self.starts.len() <= index {
+            self.starts.resize(index + 1, None);
+        }
+        let start = *self.starts[index].get_or_insert_with(|| {
+            let start = self.first.len();
+            self.first.resize(start + tensor.len(), 0.0);
+            self.second.resize(start + tensor.len(), 0.0);
+            start
+        });
+        start..start + tensor.len()
     }
 }
 
 /// Euclidean norm of the trainable part of a gradient.
 pub fn gradient_norm(parameters: &Parameters, gradients: &[f32]) -> f64 {
-    let square = |t: &fnet_encoder::TensorInfo| -> f64 {
+    let square = |t: &TensorInfo| -> f64 {
         let partial: Vec<f64> = gradients[t.range()]
             .par_chunks(CHUNK)
             .map(|chunk| {
@@ -79,12 +99,9 @@ impl AdamW {
         let exponent = i32::try_from(step).unwrap_or(i32::MAX);
         let correction1 = (1.0 - f64::from(self.beta1).powi(exponent)) as f32;
         let correction2 = ((1.0 - f64::from(self.beta2).powi(exponent)) as f32).sqrt();
-        let table = parameters.table().to_vec();
-        let mut first = 0;
-        for tensor in table.iter().filter(|t| t.trainable) {
-            let range = tensor.range();
-            let kept = first..first + range.len();
-            first = kept.end;
+        let (table, values) = parameters.split_mut();
+        for (index, tensor) in table.iter().enumerate().filter(|(_, t)| t.trainable) {
+            let (range, kept) = (tensor.range(), moments.of(index, tensor));
             let learning_rate = learning_rate * tensor.rate;
             let update = Update {
                 beta1: self.beta1,
@@ -95,7 +112,7 @@ impl AdamW {
                 epsilon: self.epsilon * correction2,
             };
             (
-                parameters.values_mut()[range.clone()].par_chunks_mut(CHUNK),
+                values[range.clone()].par_chunks_mut(CHUNK),
                 moments.first[kept.clone()].par_chunks_mut(CHUNK),
                 moments.second[kept].par_chunks_mut(CHUNK),
                 gradients[range].par_chunks_mut(CHUNK),
@@ -106,63 +123,36 @@ impl AdamW {
     }
 }
 
-/// How the learning rate goes on after warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decay {
-    /// Straight down to zero.
-    Linear,
-    /// Half a cosine down to zero.
-    Cosine,
-    /// Stays.
-    Constant,
-}
-
-/// Learning rate over a run: linear warm-up, then decay.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Schedule {
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// Part of the run that warms up, from 0 to 1.
-    pub warm_up: f64,
-    /// What follows.
-    pub decay: Decay,
-}
-
-impl Schedule {
-    /// Learning rate where `progress` of the run (0 to 1) is done.
-    pub fn at(&self, progress: f64) -> f64 {
-        let progress = progress.clamp(0.0, 1.0);
-        if progress < self.warm_up {
-            return self.learning_rate * progress / self.warm_up;
-        }
-        let rest = (progress - self.warm_up) / (1.0 - self.warm_up).max(1e-9);
-        self.learning_rate
-            * match self.decay {
-                Decay::Linear => 1.0 - rest,
-                Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * rest).cos()),
-                Decay::Constant => 1.0,
-            }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parameters::Init;
 
     #[test]
-    fn schedule_shapes() {
-        let s = |decay| Schedule { learning_rate: 2.0, warm_up: 0.5, decay };
-        for decay in [Decay::Linear, Decay::Cosine, Decay::Constant] {
-            assert_eq!(s(decay).at(0.0), 0.0);
-            assert_eq!(s(decay).at(0.25), 1.0);
-            assert!((s(decay).at(0.5) - 2.0).abs() < 1e-9);
+    fn freezing_later_shifts_no_moments() {
+        let mut parameters = Parameters::default();
+        for name in ["a", "b", "c"] {
+            parameters.add(name, &[2], Init::Ones);
         }
-        assert!((s(Decay::Linear).at(0.75) - 1.0).abs() < 1e-9);
-        assert!((s(Decay::Cosine).at(0.75) - 1.0).abs() < 1e-9);
-        assert_eq!(s(Decay::Constant).at(1.0), 2.0);
-        assert_eq!(s(Decay::Linear).at(7.0), 0.0);
-        let none = Schedule { learning_rate: 1.0, warm_up: 0.0, decay: Decay::Linear };
-        assert_eq!(none.at(0.0), 1.0);
+        parameters.allocate();
+        let run = |freeze: &[&str]| {
+            let (mut parameters, adamw) = (parameters.clone(), AdamW::default());
+            parameters.freeze("b");
+            let mut moments = Moments::new(&parameters);
+            let mut step = |parameters: &mut Parameters, n| {
+                let mut gradients = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(|g| g * n as f32);
+                adamw.step(parameters, &mut gradients, &mut moments, n, 0.1, 1.0);
+            };
+            step(&mut parameters, 1);
+            for name in freeze {
+                parameters.freeze(name);
+            }
+            step(&mut parameters, 2);
+            parameters
+        };
+        let (all, frozen) = (run(&[]), run(&["a"]));
+        assert_eq!(frozen.get("c"), all.get("c"));
+        assert_eq!(frozen.get("b"), Some(&[0.0; 2][..]), "as allocated");
+        assert_ne!(frozen.get("a"), all.get("a"));
     }
 }
