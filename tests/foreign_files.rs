@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{fails, fnet, json, root, run, sample, tiny_pretraining};
-use fnet_encoder::{Model, pretrained};
+use fnet_encoder::{Mode, Model, pretrained};
 use fnet_train::tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -253,15 +253,17 @@ fn padding_is_masked_by_attention_and_mixed_in_by_others() {
         assert_eq!(read("own.npy") == read("padded.npy"), is_same, "{mixer}");
     }
     let mut model = pretrained::open(&folder.join("model")).unwrap();
-    let config = model.config_mut();
-    (config.padding, config.padding_length) = (fnet_encoder::Padding::Fixed, Some(6));
+    let fixed = |config: &mut fnet_encoder::ModelConfig| {
+        (config.padding, config.padding_length) = (fnet_encoder::Padding::Fixed, Some(6));
+    };
+    model.change_config(fixed).unwrap();
     let (mut batch, mut w) = (fnet_encoder::Batch::new(), fnet_encoder::Workspace::new());
     batch.push(&[2, 5, 3], &[]);
-    let message = model.forward(&batch, None, &mut w).unwrap_err().to_string();
+    let message = model.forward(&batch, Mode::Infer, &mut w).map(drop).unwrap_err().to_string();
     assert!(message.contains("padding is fixed: fill it up to 6"), "{message}");
     batch.clear();
     batch.push(&[2, 5, 3, 0, 0, 0], &[]);
-    model.forward(&batch, None, &mut w).unwrap();
+    model.forward(&batch, Mode::Infer, &mut w).unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use common::root;
-use fnet_encoder::{Batch, Workspace, pretrained};
+use fnet_encoder::{Batch, Mode, Workspace, pretrained};
 use fnet_train::tasks::classes::Classes;
 use fnet_train::tasks::rows::{self, Column, Columns};
 use fnet_train::tokenizer::Tokenizer;
@@ -98,8 +98,7 @@ fn model(path: &Path) -> Result<(), String> {
     let model = pretrained::open(path).map_err(|e| e.to_string())?;
     let (mut batch, mut w) = (Batch::new(), Workspace::new());
     batch.push(&[2, 1, 3], &[0, 0, 0]);
-    model.forward(&batch, None, &mut w).map_err(|e| e.to_string())?;
-    model.first_tokens(&batch, &mut w);
+    model.forward(&batch, Mode::Infer, &mut w).map_err(|e| e.to_string())?.first_tokens();
     pretrained::inspect(path).map(drop).map_err(|e| e.to_string())
 }
 

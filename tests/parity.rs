@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::mixers::{MixerKind, Reservoir, ReservoirConfig};
 use fnet_encoder::pretrained;
 use fnet_encoder::{AdamW, Moments, gradient_norm};
-use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Loss, MlmTargets, Model, Workspace};
+use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Loss, MlmTargets, Mode, Model, Targets, Workspace};
 use safetensors::{Dtype, SafeTensors};
 
 const NO_DROPOUT: Dropout = Dropout { rate: 0.0, key: 0 };
@@ -55,14 +55,14 @@ fn load(name: &str) -> (Model, Example) {
     (pretrained::open(&folder).unwrap(), example)
 }
 
-enum Targets {
+enum Labels {
     Mlm(MlmTargets),
     PreTraining(MlmTargets, Vec<u32>),
     Classes(Vec<u32>),
     Values(Vec<f32>),
 }
 
-fn targets(example: &Example, head: Head) -> Targets {
+fn targets(example: &Example, head: Head) -> Labels {
     let classes = |name| example.integers(name).iter().map(|l| *l as u32).collect();
     let masked = || {
         let labels = example.integers("labels");
@@ -71,34 +71,27 @@ fn targets(example: &Example, head: Head) -> Targets {
         MlmTargets { places, labels }
     };
     match head {
-        Head::MaskedLm => Targets::Mlm(masked()),
-        Head::PreTraining => Targets::PreTraining(masked(), classes("next_sentence_label")),
+        Head::MaskedLm => Labels::Mlm(masked()),
+        Head::PreTraining => Labels::PreTraining(masked(), classes("next_sentence_label")),
         Head::Encoder | Head::NextSentence => panic!("no example has this head"),
-        Head::Classification { .. } => Targets::Classes(classes("labels")),
-        Head::Regression => Targets::Values(example.floats("labels")),
+        Head::Classification { .. } => Labels::Classes(classes("labels")),
+        Head::Regression => Labels::Values(example.floats("labels")),
     }
 }
 
 /// Mean loss, with its gradient added to `gradients`.
-fn step(model: &Model, batch: &Batch, targets: &Targets, gradients: &mut [f32], w: &mut Workspace) -> f64 {
-    model.forward(batch, Some(NO_DROPOUT), w).unwrap();
+fn step(model: &Model, batch: &Batch, targets: &Labels, gradients: &mut [f32], w: &mut Workspace) -> f64 {
     let scale = |count: usize| 1.0 / count as f32;
-    let loss: Loss = match targets {
-        Targets::PreTraining(t, classes) => {
-            let (mlm, pairs) = ((t, scale(t.places.len())), (classes.as_slice(), scale(classes.len())));
-            let losses = model.pretraining_loss(batch, mlm, pairs, NO_DROPOUT, gradients, w).unwrap();
-            return losses[0].mean() + losses[1].mean();
-        }
-        Targets::Mlm(t) => model.mlm_loss(batch, t, scale(t.places.len()), NO_DROPOUT, gradients, w),
-        Targets::Classes(t) => {
-            model.class_loss(batch, ClassTargets::Classes(t), scale(t.len()), NO_DROPOUT, gradients, w)
-        }
-        Targets::Values(t) => {
-            model.class_loss(batch, ClassTargets::Values(t), scale(t.len()), NO_DROPOUT, gradients, w)
-        }
-    }
-    .unwrap();
-    loss.mean()
+    let both = match targets {
+        Labels::PreTraining(t, classes) => Targets::masked(t, scale(t.places.len()))
+            .and_examples(ClassTargets::Classes(classes), scale(classes.len())),
+        Labels::Mlm(t) => Targets::masked(t, scale(t.places.len())),
+        Labels::Classes(t) => Targets::examples(ClassTargets::Classes(t), scale(t.len())),
+        Labels::Values(t) => Targets::examples(ClassTargets::Values(t), scale(t.len())),
+    };
+    let mut forward = model.forward(batch, Mode::Train(NO_DROPOUT), w).unwrap();
+    let losses = forward.backward(both, gradients).unwrap();
+    [losses.masked, losses.examples].into_iter().filter(|loss| loss.count > 0).map(Loss::mean).sum()
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -110,19 +103,19 @@ fn check(name: &str) {
     let (mut model, example) = load(name);
     model.parameters_mut().freeze("*.alpha_*"); // xIELU's, as in the example
     let (batch, mut w) = (example.batch(), Workspace::new());
-    model.forward(&batch, None, &mut w).unwrap();
-    let difference = largest_difference(model.hidden(&batch, &mut w), &example.floats("hidden"));
+    let mut forward = model.forward(&batch, Mode::Infer, &mut w).unwrap();
+    let difference = largest_difference(forward.hidden(), &example.floats("hidden"));
     assert!(difference < 1e-4, "{name}: hidden states differ by {difference}");
 
     let all: Vec<u32> = (0..batch.tokens().len() as u32).collect();
     if model.head() == Head::PreTraining {
-        let logits = model.classify(&batch, None, &mut w);
+        let logits = forward.logits().unwrap();
         let difference = largest_difference(logits, &example.floats("next_sentence_logits"));
         assert!(difference < 1e-4, "{name}: logits of pairs differ by {difference}");
     }
     let logits = match model.head() {
-        Head::MaskedLm | Head::PreTraining => model.mlm_logits(&batch, &all, &mut w),
-        _ => model.classify(&batch, None, &mut w),
+        Head::MaskedLm | Head::PreTraining => forward.mlm_logits(&all).unwrap(),
+        _ => forward.logits().unwrap(),
     };
     let difference = largest_difference(logits, &example.floats("logits"));
     assert!(difference < 1e-4, "{name}: logits differ by {difference}");

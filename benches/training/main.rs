@@ -12,7 +12,7 @@ use criterion::{
 };
 use fnet_encoder::gemm::peak::flops_per_second;
 use fnet_encoder::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
-use fnet_encoder::{Head, Model, ModelConfig, Precision, Products, Workspace};
+use fnet_encoder::{Head, Mode, Model, ModelConfig, Precision, Products, Workspace};
 use fnet_train::speed::TimedStep;
 
 #[derive(Clone, Copy)]
@@ -115,8 +115,8 @@ fn model(c: &mut Criterion, precision: Precision, size: Size) {
     group.throughput(tokens);
     group.bench_function(BenchmarkId::from_parameter("inference"), |b| {
         b.iter(|| {
-            classifier.forward(&step.batch, None, &mut w).expect("the batch fits");
-            classifier.classify(&step.batch, None, &mut w)[0]
+            let mut forward = classifier.forward(&step.batch, Mode::Infer, &mut w).expect("the batch fits");
+            forward.logits().expect("there is a classifier")[0]
         });
     });
 }

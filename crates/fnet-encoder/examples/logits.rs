@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
 
-use fnet_encoder::{Batch, Workspace, pretrained};
+use fnet_encoder::{Batch, Mode, Workspace, pretrained};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,12 +21,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (tokens, segments) = (ids("tokens")?, ids("segments")?);
         batch.clear();
         batch.push(&tokens, &segments);
-        model.forward(&batch, None, &mut w)?;
+        let mut forward = model.forward(&batch, Mode::Infer, &mut w)?;
         let places: Vec<u32> = (0..tokens.len() as u32).collect();
         let answer = json!({
-            "hidden": model.hidden(&batch, &mut w),
-            "tokens": model.mlm_logits(&batch, &places, &mut w),
-            "classes": model.classify(&batch, None, &mut w),
+            "hidden": forward.hidden(),
+            "tokens": forward.mlm_logits(&places).unwrap_or_default(),
+            "classes": forward.logits().unwrap_or_default(),
         });
         println!("{answer}");
     }

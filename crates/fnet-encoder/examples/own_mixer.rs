@@ -5,8 +5,8 @@
 
 use fnet_encoder::mixers::Mixer;
 use fnet_encoder::{
-    Batch, Buffers, ClassTargets, Dropout, EncoderError, Gradients, Head, Model, ModelConfig, Pass, Scratch,
-    Workspace,
+    Batch, Buffers, ClassTargets, Dropout, EncoderError, Gradients, Head, Mode, Model, ModelConfig, Pass,
+    Scratch, Targets, Workspace,
 };
 
 /// `y` at a place is `x` at the next one, and zero at a sequence's last.
@@ -74,9 +74,9 @@ fn main() -> Result<(), EncoderError> {
     for step in 0..300 {
         let dropout = Dropout { rate: 0.0, key: step };
         let mut gradients = vec![0.0; model.parameters().len()];
-        model.forward(&batch, Some(dropout), &mut w)?;
-        let targets = ClassTargets::Classes(&classes);
-        let loss = model.class_loss(&batch, targets, 1.0 / 16.0, dropout, &mut gradients, &mut w)?;
+        let mut forward = model.forward(&batch, Mode::Train(dropout), &mut w)?;
+        let targets = Targets::examples(ClassTargets::Classes(&classes), 1.0 / 16.0);
+        let loss = forward.backward(targets, &mut gradients)?.examples;
         for (value, gradient) in model.parameters_mut().values_mut().iter_mut().zip(&gradients) {
             *value -= 0.1 * gradient;
         }

@@ -9,7 +9,7 @@
 //! threads. Nothing here reads text; that is `fnet-train`'s work.
 //!
 //! ```
-//! use fnet_encoder::{Batch, Head, Model, ModelConfig, Workspace};
+//! use fnet_encoder::{Batch, Head, Mode, Model, ModelConfig, Workspace};
 //!
 //! let config = ModelConfig { vocab_size: 100, ..ModelConfig::preset("tiny").unwrap() };
 //! let model = Model::new(config, Head::Classification { labels: 2 }, 42)?;
@@ -17,9 +17,8 @@
 //! batch.push(&[1, 7, 9, 2], &[0; 4]);
 //! batch.push(&[1, 8, 2], &[0; 3]);
 //! let mut workspace = Workspace::new();
-//! model.forward(&batch, None, &mut workspace)?;
-//! let logits = model.classify(&batch, None, &mut workspace);      // [sequences, labels]
-//! assert_eq!(logits.len(), 4);
+//! let mut forward = model.forward(&batch, Mode::Infer, &mut workspace)?;
+//! assert_eq!(forward.logits()?.len(), 4);     // [sequences, labels]
 //! # Ok::<(), fnet_encoder::EncoderError>(())
 //! ```
 
@@ -32,6 +31,7 @@ mod dropout_sites;
 mod embeddings;
 mod encoder;
 mod error;
+mod forward;
 pub mod gemm;
 mod heads;
 mod loss;
@@ -52,6 +52,7 @@ mod workspace;
 pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;
+pub use forward::{Forward, Losses, Mode, Targets};
 pub use gemm::{Level, Precision, Products};
 pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets};
 pub use loss::Loss;

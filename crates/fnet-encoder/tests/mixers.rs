@@ -2,8 +2,8 @@
 
 use fnet_encoder::mixers::{Mixer, MixerKind};
 use fnet_encoder::{
-    Batch, Buffers, Builder, Dropout, EncoderError, Gradients, Head, Init, MlmTargets, Model, ModelConfig,
-    Pass, Scratch, Tensor, Workspace, pretrained,
+    Batch, Buffers, Builder, Dropout, EncoderError, Gradients, Head, Init, MlmTargets, Mode, Model,
+    ModelConfig, Pass, Scratch, Targets, Tensor, Workspace, pretrained,
 };
 
 fn config(mixer: MixerKind) -> ModelConfig {
@@ -43,8 +43,7 @@ fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
 
 fn hidden(model: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let (batch, mut w) = (batch_of(sequences), Workspace::new());
-    model.forward(&batch, None, &mut w).unwrap();
-    let all = model.hidden(&batch, &mut w).to_vec();
+    let all = model.forward(&batch, Mode::Infer, &mut w).unwrap().hidden().to_vec();
     batch.ranges().map(|range| all[range.start * 18..range.end * 18].to_vec()).collect()
 }
 
@@ -54,8 +53,8 @@ fn step(model: &Model, batch: &Batch, w: &mut Workspace) -> (f64, Vec<f32>) {
     let targets = MlmTargets { labels: places.iter().map(|p| p % 50 + 5).collect(), places };
     let mut gradients = vec![0.0; model.parameters().len()];
     let dropout = Dropout { rate: 0.1, key: 9 };
-    model.forward(batch, Some(dropout), w).unwrap();
-    let loss = model.mlm_loss(batch, &targets, 1.0, dropout, &mut gradients, w).unwrap();
+    let mut forward = model.forward(batch, Mode::Train(dropout), w).unwrap();
+    let loss = forward.backward(Targets::masked(&targets, 1.0), &mut gradients).unwrap().masked;
     (loss.sum, gradients)
 }
 

@@ -2,8 +2,8 @@
 
 use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
 use fnet_encoder::{
-    Batch, ClassTargets, Dropout, EncoderError, Head, MlmTargets, Model, ModelConfig, Precision, Products,
-    Workspace,
+    Batch, ClassTargets, Dropout, EncoderError, Head, MlmTargets, Mode, Model, ModelConfig, Precision,
+    Products, Targets, Workspace,
 };
 
 fn config() -> ModelConfig {
@@ -38,13 +38,13 @@ fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
 /// Hidden states, logits and MLM logits of a batch, sequence by sequence.
 fn outputs(model: &Model, mlm: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let (batch, mut w) = (batch_of(sequences), Workspace::new());
-    model.forward(&batch, None, &mut w).unwrap();
-    let hidden = model.hidden(&batch, &mut w).to_vec();
-    let first_tokens = model.first_tokens(&batch, &mut w).to_vec();
-    let logits = model.classify(&batch, None, &mut w).to_vec();
-    mlm.forward(&batch, None, &mut w).unwrap();
+    let mut forward = model.forward(&batch, Mode::Infer, &mut w).unwrap();
+    let hidden = forward.hidden().to_vec();
+    let first_tokens = forward.first_tokens().to_vec();
+    let logits = forward.logits().unwrap().to_vec();
     let first: Vec<u32> = batch.ranges().map(|r| r.start as u32).collect();
-    let words = mlm.mlm_logits(&batch, &first, &mut w).to_vec();
+    let mut forward = mlm.forward(&batch, Mode::Infer, &mut w).unwrap();
+    let words = forward.mlm_logits(&first).unwrap().to_vec();
     batch
         .ranges()
         .enumerate()
@@ -86,8 +86,8 @@ fn gradients_do_not_depend_on_threads() {
         in_pool(threads, || {
             let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
             let dropout = Dropout { rate: 0.1, key: 9 };
-            model.forward(&batch, Some(dropout), &mut w).unwrap();
-            let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+            let mut forward = model.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
+            let loss = forward.backward(Targets::masked(&targets, 0.2), &mut gradients).unwrap().masked;
             (loss, gradients)
         })
     };
@@ -127,21 +127,21 @@ fn whole_model_gradients() {
     let mut model = Model::new(config.clone(), Head::MaskedLm, 5).unwrap();
     let targets = MlmTargets { places: vec![0, 6, 7, 20], labels: vec![8, 9, 10, 11] };
     check_gradient(&mut model, |m, gradients| {
-        m.forward(&batch, Some(dropout), &mut w).unwrap();
-        m.mlm_loss(&batch, &targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+        let mut forward = m.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
+        forward.backward(Targets::masked(&targets, 1.0), gradients).unwrap().masked.sum
     });
 
     let mut model = Model::new(config.clone(), Head::Classification { labels: 2 }, 5).unwrap();
     check_gradient(&mut model, |m, gradients| {
-        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        let mut forward = m.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
         let targets = ClassTargets::Classes(&[0, 1, 1]);
-        m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+        forward.backward(Targets::examples(targets, 1.0), gradients).unwrap().examples.sum
     });
     let classes = [0, 1, 1];
     let mut weighted = |m: &Model, weights: &[f32], gradients: &mut [f32]| {
-        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        let mut forward = m.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
         let targets = ClassTargets::Weighted(&classes, weights);
-        m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+        forward.backward(Targets::examples(targets, 1.0), gradients).unwrap().examples.sum
     };
     check_gradient(&mut model, |m, gradients| weighted(m, &[3.0, 0.5], gradients));
     let mut unused = vec![0.0; model.parameters().len()];
@@ -151,9 +151,9 @@ fn whole_model_gradients() {
 
     let mut model = Model::new(config, Head::Regression, 5).unwrap();
     check_gradient(&mut model, |m, gradients| {
-        m.forward(&batch, Some(dropout), &mut w).unwrap();
+        let mut forward = m.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
         let targets = ClassTargets::Values(&[0.5, -1.0, 2.0]);
-        m.class_loss(&batch, targets, 1.0, dropout, gradients, &mut w).unwrap().sum
+        forward.backward(Targets::examples(targets, 1.0), gradients).unwrap().examples.sum
     });
 }
 
@@ -168,8 +168,8 @@ fn gradients_of_weights_of_activations() {
         let mut model = Model::new(config, Head::MaskedLm, 5).unwrap();
         let mut w = Workspace::new();
         let mut run = |model: &Model, gradients: &mut [f32]| {
-            model.forward(&batch, Some(no_dropout), &mut w).unwrap();
-            model.mlm_loss(&batch, &targets, 1.0, no_dropout, gradients, &mut w).unwrap().sum
+            let mut forward = model.forward(&batch, Mode::Train(no_dropout), &mut w).unwrap();
+            forward.backward(Targets::masked(&targets, 1.0), gradients).unwrap().masked.sum
         };
         let mut gradients = vec![0.0; model.parameters().len()];
         run(&model, &mut gradients);
@@ -198,10 +198,8 @@ fn a_workspace_is_not_reallocated_once_it_has_seen_its_largest_batch() {
     let small = batch_of(&[sequence(3, 9)]);
     let dropout = Dropout { rate: 0.1, key: 1 };
     let mut w = Workspace::new();
-    let mut place = |batch: &Batch| {
-        model.forward(batch, Some(dropout), &mut w).unwrap();
-        model.hidden(batch, &mut w).as_ptr()
-    };
+    let mut place =
+        |batch: &Batch| model.forward(batch, Mode::Train(dropout), &mut w).unwrap().hidden().as_ptr();
     let first = place(&large);
     for batch in [&small, &large, &small, &large] {
         assert_eq!(place(batch), first);
@@ -216,7 +214,7 @@ fn bad_batches_are_refused() {
         let mut batch = Batch::new();
         batch.push(&[5, 6], &[]);
         batch.push(tokens, segments);
-        let error = model.forward(&batch, None, &mut w).unwrap_err().to_string();
+        let error = model.forward(&batch, Mode::Infer, &mut w).map(drop).unwrap_err().to_string();
         assert!(error.contains("sequence 1") && error.contains(says), "{error}");
     };
     refused(&[], &[], "no tokens");
@@ -227,14 +225,39 @@ fn bad_batches_are_refused() {
     let mut gradients = vec![0.0; model.parameters().len()];
     let batch = batch_of(&[sequence(1, 4)]);
     let none = Dropout { rate: 0.0, key: 0 };
-    model.forward(&batch, Some(none), &mut w).unwrap();
+    let mut forward = model.forward(&batch, Mode::Train(none), &mut w).unwrap();
     for targets in [ClassTargets::Classes(&[2]), ClassTargets::Classes(&[]), ClassTargets::Values(&[0.0])] {
-        let result = model.class_loss(&batch, targets, 1.0, none, &mut gradients, &mut w);
+        let result = forward.backward(Targets::examples(targets, 1.0), &mut gradients);
         assert!(matches!(result, Err(EncoderError::Batch(_))));
     }
-    let targets = ClassTargets::Classes(&[1]);
-    assert!(model.class_loss(&batch, targets, 1.0, none, &mut [0.0], &mut w).is_err());
-    model.forward(&Batch::new(), None, &mut w).unwrap();
+    let targets = Targets::examples(ClassTargets::Classes(&[1]), 1.0);
+    assert!(forward.backward(targets, &mut [0.0]).is_err());
+    let unweighted = ClassTargets::Weighted(&[1], &[1.0]);
+    assert!(forward.loss(Targets::examples(unweighted, 1.0)).is_err());
+    assert!(forward.mlm_logits(&[0]).is_err(), "there is no MLM head");
+    // A pass that keeps nothing has no backward pass.
+    let mut forward = model.forward(&batch, Mode::Infer, &mut w).unwrap();
+    assert!(forward.loss(targets).is_ok() && forward.backward(targets, &mut gradients).is_err());
+    for rate in [1.0, -0.1, f32::NAN] {
+        assert!(model.forward(&batch, Mode::Train(Dropout { rate, key: 0 }), &mut w).is_err());
+    }
+    let mlm = Model::new(config(), Head::MaskedLm, 1).unwrap();
+    let mut forward = mlm.forward(&batch, Mode::Infer, &mut w).unwrap();
+    assert!(
+        forward.mlm_logits(&[3]).is_ok() && forward.mlm_logits(&[4]).is_err() && forward.logits().is_err()
+    );
+    let outside = MlmTargets { places: vec![0], labels: vec![60] };
+    assert!(forward.loss(Targets::masked(&outside, 1.0)).is_err());
+    model.forward(&Batch::new(), Mode::Infer, &mut w).unwrap();
+}
+
+#[test]
+fn a_models_shape_stays() {
+    let mut model = Model::new(config(), Head::MaskedLm, 1).unwrap();
+    model.change_config(|config| config.hidden_dropout_prob = 0.5).unwrap();
+    assert!(model.change_config(|config| config.hidden_dropout_prob = 1.5).is_err());
+    assert!(model.change_config(|config| config.vocab_size = 1_000).is_err());
+    assert_eq!((model.config().hidden_dropout_prob, model.config().vocab_size), (0.5, 60));
 }
 
 #[test]
@@ -292,8 +315,8 @@ fn recomputing_gives_the_same_bits_and_the_memory_that_is_foretold() {
     let mut run = |recompute| {
         model.set_recompute(recompute);
         let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
-        model.forward(&batch, Some(dropout), &mut w).unwrap();
-        let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+        let mut forward = model.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
+        let loss = forward.backward(Targets::masked(&targets, 0.2), &mut gradients).unwrap().masked;
         let foretold = model.workspace_bytes(batch.tokens().len(), batch.len(), targets.places.len()) as f64;
         let ratio = w.bytes() as f64 / foretold;
         assert!((0.95..1.05).contains(&ratio), "{ratio} of what was foretold");
@@ -317,8 +340,8 @@ fn bfloat16_is_near_float32() {
             model.set_recompute(recompute);
             let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
             let dropout = Dropout { rate: 0.0, key: 0 };
-            model.forward(&batch, Some(dropout), &mut w).unwrap();
-            let loss = model.mlm_loss(&batch, &targets, 0.2, dropout, &mut gradients, &mut w).unwrap();
+            let mut forward = model.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
+            let loss = forward.backward(Targets::masked(&targets, 0.2), &mut gradients).unwrap().masked;
             (loss.mean(), gradients)
         };
         let (loss, gradients) = run(Products::new(Precision::F32), false);

@@ -1,7 +1,8 @@
 //! What heads read of texts: every readout, pairs in towers, windows, the second opinion of a bag of words.
 
 use fnet_encoder::{
-    Batch, ClassTargets, Dropout, Head, Model, ModelConfig, Pairs, Pooling, Workspace, pretrained,
+    Batch, ClassTargets, Dropout, Head, Mode, Model, ModelConfig, Pairs, Pooling, Targets, Workspace,
+    pretrained,
 };
 
 const HIDDEN: usize = 12;
@@ -63,8 +64,7 @@ fn every_model(mut check: impl FnMut(&str, Model)) {
 
 fn logits(model: &Model, batch: &Batch) -> Vec<f32> {
     let mut w = Workspace::new();
-    model.forward(batch, None, &mut w).unwrap();
-    model.classify(batch, None, &mut w).to_vec()
+    model.forward(batch, Mode::Infer, &mut w).unwrap().logits().unwrap().to_vec()
 }
 
 fn loss(model: &Model, batch: &Batch, gradients: &mut [f32], w: &mut Workspace) -> f64 {
@@ -76,8 +76,8 @@ fn loss(model: &Model, batch: &Batch, gradients: &mut [f32], w: &mut Workspace) 
         Head::Regression => ClassTargets::Values(&values),
         _ => ClassTargets::Classes(&classes),
     };
-    model.forward(batch, Some(dropout), w).unwrap();
-    model.class_loss(batch, targets, 1.0, dropout, gradients, w).unwrap().sum
+    let mut forward = model.forward(batch, Mode::Train(dropout), w).unwrap();
+    forward.backward(Targets::examples(targets, 1.0), gradients).unwrap().examples.sum
 }
 
 #[test]
@@ -155,9 +155,8 @@ fn pooled(pooling: &str, windows: &[&[u32]]) -> (Vec<f32>, Vec<f32>, Model) {
     let model = Model::new(config(pooling, Pairs::Together, false), Head::Encoder, 2).unwrap();
     let (mut batch, mut w) = (Batch::new(), Workspace::new());
     batch.push_windows(windows.iter().map(|tokens| (*tokens, &[][..])));
-    model.forward(&batch, None, &mut w).unwrap();
-    let read = model.pooled(&batch, &mut w).to_vec();
-    let hidden = model.hidden(&batch, &mut w).to_vec();
+    let mut forward = model.forward(&batch, Mode::Infer, &mut w).unwrap();
+    let (read, hidden) = (forward.pooled().to_vec(), forward.hidden().to_vec());
     (read, hidden, model)
 }
 
@@ -274,15 +273,15 @@ fn a_saved_readout_opens_again_and_a_new_one_starts_fresh() {
 fn a_text_without_its_partner_is_refused() {
     let model = Model::new(config("mean", Pairs::Towers, false), CLASSES, 1).unwrap();
     let (batch, mut w) = (batch_of(&texts()[..3]), Workspace::new());
-    model.forward(&batch, None, &mut w).unwrap();
-    assert!(model.classify(&batch, None, &mut w).is_empty());
     let dropout = Dropout { rate: 0.0, key: 0 };
     let mut gradients = vec![0.0; model.parameters().len()];
     let targets = ClassTargets::Classes(&[0, 1]);
-    assert!(model.class_loss(&batch, targets, 1.0, dropout, &mut gradients, &mut w).is_err());
+    let mut forward = model.forward(&batch, Mode::Train(dropout), &mut w).unwrap();
+    assert!(forward.logits().is_err());
+    assert!(forward.backward(Targets::examples(targets, 1.0), &mut gradients).is_err());
     let mut none = Batch::new();
     none.push_windows([]);
-    assert!(model.forward(&none, None, &mut w).is_err());
+    assert!(model.forward(&none, Mode::Infer, &mut w).is_err());
     none.push(&[5], &[]);
-    assert!(model.forward(&none, None, &mut w).is_err());
+    assert!(model.forward(&none, Mode::Infer, &mut w).is_err());
 }

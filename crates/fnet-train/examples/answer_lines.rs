@@ -8,7 +8,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use fnet_encoder::pretrained::{self, labels_of};
-use fnet_encoder::{Batch, Model, Workspace};
+use fnet_encoder::{Batch, Forward, Mode, Model, Workspace};
 use fnet_train::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
@@ -25,23 +25,24 @@ impl Program {
         Ok(Self { model, tokenizer, batch: Batch::new(), workspace: Workspace::new() })
     }
 
-    /// Runs the encoder on one text; returns its tokens.
-    fn run(&mut self, text: &str) -> Result<Vec<u32>, Box<dyn Error>> {
+    /// Runs the encoder on one text; its tokens are in the batch.
+    fn run(&mut self, text: &str) -> Result<Forward<'_>, Box<dyn Error>> {
         let (mut tokens, mut segments) = (Vec::new(), Vec::new());
         let longest = self.model.config().max_position_embeddings;
         self.tokenizer.assemble(&self.tokenizer.encode(text)?, None, longest, &mut tokens, &mut segments);
         self.batch.clear();
         self.batch.push(&tokens, &segments);
-        self.model.forward(&self.batch, None, &mut self.workspace)?;
-        Ok(tokens)
+        Ok(self.model.forward(&self.batch, Mode::Infer, &mut self.workspace)?)
     }
 
     /// The mean of the last layer over the text's tokens.
     fn embed(&mut self, text: &str) -> Result<Value, Box<dyn Error>> {
-        let tokens = self.run(text)?.len() as f32;
         let hidden = self.model.config().hidden_size;
         let mut mean = vec![0.0; hidden];
-        for row in self.model.hidden(&self.batch, &mut self.workspace).chunks_exact(hidden) {
+        let mut forward = self.run(text)?;
+        let rows = forward.hidden();
+        let tokens = (rows.len() / hidden) as f32;
+        for row in rows.chunks_exact(hidden) {
             mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += v / tokens);
         }
         Ok(json!({"vector": mean}))
@@ -49,20 +50,20 @@ impl Program {
 
     /// The likeliest token at each mask.
     fn fill_masks(&mut self, text: &str) -> Result<Value, Box<dyn Error>> {
-        let tokens = self.run(text)?;
-        let mask = self.tokenizer.special().mask;
+        let (mask, vocab_size) = (self.tokenizer.special().mask, self.model.config().vocab_size);
+        let mut forward = self.run(text)?;
+        let tokens = forward.batch().tokens();
         let places: Vec<u32> = (0..tokens.len() as u32).filter(|p| tokens[*p as usize] == mask).collect();
-        let vocab_size = self.model.config().vocab_size;
-        let logits = self.model.mlm_logits(&self.batch, &places, &mut self.workspace);
-        let best = logits.chunks_exact(vocab_size).map(|logits| self.tokenizer.token(largest(logits) as u32));
-        Ok(json!({"tokens": best.collect::<Vec<_>>()}))
+        let best = forward.mlm_logits(&places)?.chunks_exact(vocab_size).map(largest).collect::<Vec<_>>();
+        let tokens: Vec<String> = best.into_iter().map(|id| self.tokenizer.token(id as u32)).collect();
+        Ok(json!({"tokens": tokens}))
     }
 
     /// The class, or the number that a regression model gives.
     fn classify(&mut self, text: &str) -> Result<Value, Box<dyn Error>> {
-        self.run(text)?;
-        let outputs = self.model.classify(&self.batch, None, &mut self.workspace);
         let names = labels_of(self.model.config(), self.model.head()).unwrap_or_default();
+        let mut forward = self.run(text)?;
+        let outputs = forward.logits()?;
         Ok(match outputs {
             [number] => json!({"value": number}),
             _ => json!({"label": names.get(largest(outputs)), "logits": outputs}),

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 
 use fnet_encoder::pretrained::{self, set_labels};
-use fnet_encoder::{AdamW, Moments, gradient_norm};
+use fnet_encoder::{AdamW, Mode, Moments, Targets, gradient_norm};
 use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Workspace};
 use fnet_train::tokenizer::Tokenizer;
 
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = Tokenizer::of_folder(base)?;
     let (mut model, report) = pretrained::open_as(base, Head::Classification { labels: 2 }, 1)?;
     println!("fresh: {}", report.missing.join(", "));
-    set_labels(model.config_mut(), &["cold".into(), "warm".into()]);
+    model.change_config(|config| set_labels(config, &["cold".into(), "warm".into()]))?;
 
     let texts = ["a cold day", "the cold rain", "so cold", "a warm day", "the warm rain", "so warm"];
     let classes = [0, 0, 0, 1, 1, 1];
@@ -41,10 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut gradients = vec![0.0; model.parameters().len()];
     for step in 1..=STEPS {
         let dropout = Dropout { rate: 0.1, key: step };
-        model.forward(&batch, Some(dropout), &mut w)?;
-        let targets = ClassTargets::Classes(&classes);
-        let scale = 1.0 / texts.len() as f32;
-        let loss = model.class_loss(&batch, targets, scale, dropout, &mut gradients, &mut w)?;
+        let targets = Targets::examples(ClassTargets::Classes(&classes), 1.0 / texts.len() as f32);
+        let mut forward = model.forward(&batch, Mode::Train(dropout), &mut w)?;
+        let loss = forward.backward(targets, &mut gradients)?.examples;
         let clip = (1.0 / gradient_norm(model.parameters(), &gradients)).min(1.0) as f32;
         let rate = 1e-3 * (1.0 - step as f32 / STEPS as f32);
         // The optimiser leaves the gradients at zero for the next step.

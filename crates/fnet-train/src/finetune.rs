@@ -1,6 +1,6 @@
 //! Classification or regression of labelled examples, as an objective of the training loop.
 
-use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Model, Workspace};
+use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Mode, Model, Targets, Workspace};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -226,8 +226,8 @@ impl Objective for TaskObjective {
                 _ => ClassTargets::Weighted(&classes, &self.class_weights),
             };
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
-            model.forward(batch, Some(dropout), w)?;
-            outcome.loss.add(model.class_loss(batch, labels, scale, dropout, gradients, w)?);
+            let mut forward = model.forward(batch, Mode::Train(dropout), w)?;
+            outcome.loss.add(forward.backward(Targets::examples(labels, scale), gradients)?.examples);
             outcome.tokens += batch.tokens().len();
         }
         Ok(outcome)

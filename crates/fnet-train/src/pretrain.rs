@@ -1,6 +1,8 @@
 //! Masked language modelling on a corpus, as an objective of the training loop.
 
-use fnet_encoder::{Batch, Dropout, Head, IGNORED, Loss, MlmTargets, Model, Workspace};
+use fnet_encoder::{
+    Batch, ClassTargets, Dropout, Head, IGNORED, Loss, MlmTargets, Mode, Model, Targets, Workspace,
+};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -278,13 +280,12 @@ impl Objective for MlmObjective<'_> {
                 continue;
             }
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
-            model.forward(batch, Some(dropout), w)?;
-            outcome.loss.add(if self.settings.learns.pairs() {
-                let (mlm, pairs) = ((targets, scale), (classes.as_slice(), pair_scale));
-                model.pretraining_loss(batch, mlm, pairs, dropout, gradients, w)?[0]
-            } else {
-                model.mlm_loss(batch, targets, scale, dropout, gradients, w)?
-            });
+            let mut all = Targets::masked(targets, scale);
+            if self.settings.learns.pairs() {
+                all = all.and_examples(ClassTargets::Classes(classes), pair_scale);
+            }
+            let mut forward = model.forward(batch, Mode::Train(dropout), w)?;
+            outcome.loss.add(forward.backward(all, gradients)?.masked);
             outcome.tokens += batch.tokens().len();
         }
         self.micro = micro;
@@ -299,14 +300,13 @@ impl Objective for MlmObjective<'_> {
         let learns = self.settings.learns;
         let [mut loss, mut pairs] = [Loss::default(); 2];
         for Masked { batch, targets, classes } in &self.validation {
-            model.forward(batch, None, w)?;
+            let mut all = Targets::masked(targets, 1.0);
             if learns.pairs() {
-                let [masked, told_apart] = model.pretraining_evaluate(batch, targets, classes, w)?;
-                loss.add(masked);
-                pairs.add(told_apart);
-            } else {
-                loss.add(model.mlm_evaluate(batch, targets, w)?);
+                all = all.and_examples(ClassTargets::Classes(classes), 1.0);
             }
+            let losses = model.forward(batch, Mode::Infer, w)?.loss(all)?;
+            loss.add(losses.masked);
+            pairs.add(losses.examples);
         }
         if loss.count == 0 {
             return Ok(None);

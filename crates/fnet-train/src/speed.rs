@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fnet_encoder::gemm::{Tally, take_tally};
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Model, ModelConfig, Workspace};
+use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Mode, Model, ModelConfig, Targets, Workspace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -68,9 +68,9 @@ impl TimedStep {
         self.steps += 1;
         let dropout = Dropout { rate: 0.1, key: self.steps };
         let scale = 1.0 / self.targets.places.len().max(1) as f32;
-        self.model.forward(&self.batch, Some(dropout), &mut self.workspace)?;
-        let (gradients, w) = (&mut self.gradients, &mut self.workspace);
-        self.model.mlm_loss(&self.batch, &self.targets, scale, dropout, gradients, w)?;
+        let gradients = &mut self.gradients;
+        let mut forward = self.model.forward(&self.batch, Mode::Train(dropout), &mut self.workspace)?;
+        forward.backward(Targets::masked(&self.targets, scale), gradients)?;
         let clip = (1.0 / gradient_norm(self.model.parameters(), gradients)).min(1.0) as f32;
         let parameters = self.model.parameters_mut();
         AdamW::default().step(parameters, gradients, &mut self.moments, self.steps, 1e-4, clip);
@@ -102,8 +102,7 @@ impl TimedStep {
         let mut w = Workspace::new();
         while best == Duration::MAX || begun.elapsed().as_secs_f64() < seconds {
             let started = Instant::now();
-            self.model.forward(&self.batch, None, &mut w)?;
-            self.model.first_tokens(&self.batch, &mut w);
+            self.model.forward(&self.batch, Mode::Infer, &mut w)?.first_tokens();
             best = best.min(started.elapsed());
         }
         Ok(best)

@@ -47,8 +47,8 @@ pub fn start(model: &mut Model, examples: &[Example], w: &mut Workspace) -> Resu
 fn last_seen(model: &Model, examples: &[Example], w: &mut Workspace) -> Result<Vec<Vec<f64>>> {
     let count = if model.config().classifier_matching { 3 } else { 1 };
     let mut seen = vec![Vec::new(); examples.len()];
-    run_batches(model, examples, INFERENCE_TOKENS, w, |batch, numbers, w| {
-        let rows = model.seen_by_classifier(batch, w);
+    run_batches(model, examples, INFERENCE_TOKENS, w, |mut forward, numbers| {
+        let rows = forward.seen_by_classifier()?;
         let width = (rows.len() / numbers.len().max(1)).max(count);
         for (row, i) in rows.chunks_exact(width).zip(numbers) {
             seen[*i as usize] = row[width - count..].iter().map(|v| f64::from(*v)).collect();
@@ -90,8 +90,8 @@ fn start_matching(model: &mut Model, sample: &[Example]) {
 fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Result<()> {
     let (width, hidden) = (model.pooled_width(), model.config().hidden_size);
     let mut texts = Vec::new();
-    run_batches(model, sample, INFERENCE_TOKENS, w, |batch, _, w| {
-        texts.extend_from_slice(model.pooled(batch, w));
+    run_batches(model, sample, INFERENCE_TOKENS, w, |mut forward, _| {
+        texts.extend_from_slice(forward.pooled());
         Ok(())
     })?;
     let name = format!("{}.pooler.dense", model.config().model_type);

@@ -60,8 +60,8 @@ pub fn run(args: &Args) -> Result<()> {
         let examples: Vec<Example> = encoded.into_iter().map(|e| long.take(e)).collect();
         let mut rows = vec![0.0; examples.len() * width];
         let batch_tokens = args.out.inference.batch_tokens;
-        run_batches(&opened.model, &examples, batch_tokens, &mut w, |batch, numbers, w| {
-            for (row, i) in opened.model.pooled(batch, w).chunks_exact(width).zip(numbers) {
+        run_batches(&opened.model, &examples, batch_tokens, &mut w, |mut forward, numbers| {
+            for (row, i) in forward.pooled().chunks_exact(width).zip(numbers) {
                 rows[*i as usize * width..][..width].copy_from_slice(row);
             }
             Ok(())

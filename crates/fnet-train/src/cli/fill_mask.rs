@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use fnet_encoder::{Batch, Workspace};
+use fnet_encoder::{Batch, Mode, Workspace};
 use fnet_train::base_model::BaseModel;
 use fnet_train::{Error, Result};
 use serde_json::json;
@@ -77,9 +77,9 @@ pub fn fill(opened: &Opened, text: &str, top: usize) -> Result<Vec<Vec<Guess>>> 
     let mut batch = Batch::new();
     batch.push(&tokens, &segments);
     let mut w = Workspace::new();
-    opened.model.forward(&batch, None, &mut w)?;
     let vocabulary = opened.model.config().vocab_size;
-    let logits = opened.model.mlm_logits(&batch, &places, &mut w);
+    let mut forward = opened.model.forward(&batch, Mode::Infer, &mut w)?;
+    let logits = forward.mlm_logits(&places)?;
     let guesses = places.iter().zip(logits.chunks(vocabulary)).map(|(place, logits)| {
         let shares = softmax(logits);
         let mut order: Vec<u32> = (0..opened.tokenizer.vocab_size() as u32).collect();

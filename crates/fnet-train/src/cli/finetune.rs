@@ -444,16 +444,17 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
         model = Model::new(model.config().clone(), files.labels.head(), seed)?;
     }
     check_vocabulary(&base.name(), &tokenizer, &model)?;
-    let config = model.config_mut();
-    config.hidden_dropout_prob = settings.training.dropout.unwrap_or(0.1);
-    config.other.remove("problem_type"); // another head's
-    if let Labels::Classes(names) = &files.labels {
-        pretrained::set_labels(config, names);
-    }
-    if settings.pad_to.is_some() {
-        config.padding = Padding::Fixed;
-    }
-    check_segments(config, &files.train_columns)?;
+    model.change_config(|config| {
+        config.hidden_dropout_prob = settings.training.dropout.unwrap_or(0.1);
+        config.other.remove("problem_type"); // another head's
+        if let Labels::Classes(names) = &files.labels {
+            pretrained::set_labels(config, names);
+        }
+        if settings.pad_to.is_some() {
+            config.padding = Padding::Fixed;
+        }
+    })?;
+    check_segments(model.config(), &files.train_columns)?;
     settings.training.prepare(&mut model, quiet)?;
     let longest = model.config().max_position_embeddings;
     if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > longest) {
@@ -463,7 +464,7 @@ fn prepare(folder: &RunFolder, settings: &Settings, resume: bool, quiet: bool) -
     let longest = settings.max_length.unwrap_or(longest);
     if model.config().fixed_length().is_some() {
         tokenizer.check_padding()?;
-        model.config_mut().padding_length = Some(longest);
+        model.change_config(|config| config.padding_length = Some(longest))?;
     }
     let config = model.config();
     let (fixed_length, pairs) = (config.fixed_length(), config.classifier_pairs);

@@ -101,7 +101,7 @@ impl Opened {
         let longest = base.longest(model.config().max_position_embeddings);
         if model.config().fixed_length().is_some() {
             tokenizer.check_padding()?;
-            model.config_mut().padding_length = Some(longest);
+            model.change_config(|config| config.padding_length = Some(longest))?;
         }
         let config = model.config();
         let path = base.folder().map_or_else(|| base.name().into(), PathBuf::from);
@@ -132,8 +132,9 @@ impl Opened {
                 )));
             }
             self.tokenizer.check_padding()?;
-            let config = self.model.config_mut();
-            (config.padding, config.padding_length) = (Padding::Fixed, Some(tokens));
+            self.model.change_config(|config| {
+                (config.padding, config.padding_length) = (Padding::Fixed, Some(tokens));
+            })?;
             self.longest = tokens;
         }
         Ok(self)

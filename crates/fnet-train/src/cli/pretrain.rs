@@ -253,7 +253,8 @@ impl Settings {
         }
         say_unused(path, &report);
         check_vocabulary(path, tokenizer, &model)?;
-        model.config_mut().hidden_dropout_prob = self.training.dropout.unwrap_or_default();
+        let dropout = self.training.dropout.unwrap_or_default();
+        model.change_config(|config| config.hidden_dropout_prob = dropout)?;
         Ok(model)
     }
 
@@ -379,7 +380,7 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     };
     let source = if resume { Some(folder.path()) } else { settings.model.as_deref() };
     let mut model = settings.model(&tokenizer, source)?;
-    let config = model.config_mut();
+    let config = model.config();
     if let Some(tokens) = settings.seq_len.filter(|tokens| *tokens > config.max_position_embeddings) {
         let longest = config.max_position_embeddings;
         return Err(Error::usage(format!("--seq-len {tokens}: the model's longest sequence is {longest}")));
@@ -387,9 +388,9 @@ pub fn run_to_end(folder: &RunFolder, settings: &Settings, running: &Running) ->
     let longest = settings.longest(config);
     if config.fixed_length().is_some() {
         tokenizer.check_padding()?;
-        config.padding_length = Some(longest);
+        model.change_config(|config| config.padding_length = Some(longest))?;
     }
-    let fixed_length = config.fixed_length();
+    let fixed_length = model.config().fixed_length();
     let learns = settings.learns();
     let load = |files: &[PathBuf]| -> Result<Sequences> {
         let place = cache.join(shards::key(files, &tokenizer)?);

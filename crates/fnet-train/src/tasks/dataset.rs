@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fnet_encoder::{Batch, Head, Model, Workspace};
+use fnet_encoder::{Batch, Forward, Head, Mode, Model, Workspace};
 use serde::{Deserialize, Serialize};
 
 use super::classes::is_same_label;
@@ -170,8 +170,7 @@ pub fn batches_by_tokens(examples: &[Example], mut order: Vec<u32>, most: usize)
     batches
 }
 
-/// Runs the encoder over examples in batches of `batch_tokens` and hands each batch with its examples'
-/// numbers to `take`.
+/// Runs the encoder over examples in batches of `batch_tokens` and hands each pass with its examples' numbers to `take`.
 ///
 /// # Errors
 /// If an example does not fit the model, or what `take` returns.
@@ -180,7 +179,7 @@ pub fn run_batches(
     examples: &[Example],
     batch_tokens: usize,
     w: &mut Workspace,
-    mut take: impl FnMut(&Batch, &[u32], &mut Workspace) -> Result<()>,
+    mut take: impl FnMut(Forward, &[u32]) -> Result<()>,
 ) -> Result<()> {
     let mut batch = Batch::new();
     for numbers in batches_by_tokens(examples, (0..examples.len() as u32).collect(), batch_tokens) {
@@ -188,8 +187,7 @@ pub fn run_batches(
         for i in &numbers {
             examples[*i as usize].push_to(&mut batch);
         }
-        model.forward(&batch, None, w)?;
-        take(&batch, &numbers, w)?;
+        take(model.forward(&batch, Mode::Infer, w)?, &numbers)?;
     }
     Ok(())
 }
@@ -208,9 +206,8 @@ pub fn predict(
     let width = model.head().outputs();
     let mut outputs = vec![0.0; examples.len() * width];
     let mut finished = 0;
-    run_batches(model, examples, batch_tokens, w, |batch, numbers, w| {
-        let rows = model.classify(batch, None, w);
-        for (row, i) in rows.chunks_exact(width.max(1)).zip(numbers) {
+    run_batches(model, examples, batch_tokens, w, |mut forward, numbers| {
+        for (row, i) in forward.logits()?.chunks_exact(width.max(1)).zip(numbers) {
             outputs[*i as usize * width..][..width].copy_from_slice(row);
         }
         finished += numbers.len();
