@@ -1,6 +1,6 @@
 //! Mixing against other ways to do it, over sequence lengths: `cargo bench -p fnet-mixing`, on one thread.
 //!
-//! `cargo run --release -p fnet-mixing --example mixing_report` makes a table and a plot of the results.
+//! `cargo run --release -p xtask --bin mixing_report` makes a table and a plot of the results.
 
 #![allow(missing_docs)] // the macros below make public functions
 

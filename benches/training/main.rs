@@ -1,6 +1,6 @@
 //! Matrix products, training steps and inference: `cargo bench -p fnet-train`, on two threads.
 //!
-//! `cargo run --release -p fnet-train --example bench_table` prints all that the benches have measured.
+//! `cargo run --release -p xtask --bin bench_table` prints all that the benches have measured.
 
 #![allow(missing_docs)] // the macros below make public functions
 

@@ -32,13 +32,19 @@ mod embeddings;
 mod encoder;
 mod error;
 mod forward;
+#[cfg(feature = "internals")]
 pub mod gemm;
+#[cfg(not(feature = "internals"))]
+mod gemm;
 mod heads;
 mod loss;
 pub mod mixers;
 mod model;
 mod modules;
+#[cfg(feature = "internals")]
 pub mod ops;
+#[cfg(not(feature = "internals"))]
+mod ops;
 mod optimizer;
 mod parameters;
 mod pooling;
@@ -53,7 +59,7 @@ pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;
 pub use forward::{Forward, Losses, Mode, Targets};
-pub use gemm::{Level, Precision, Products};
+pub use gemm::{Level, Precision, Products, Tally, take_tally};
 pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets};
 pub use loss::Loss;
 pub use model::Model;
@@ -64,3 +70,7 @@ pub use optimizer::{AdamW, Moments, gradient_norm};
 pub use parameters::{Gradients, Init, Parameters, Tensor, TensorInfo};
 pub use pooling::{Pairs, Pool, Pooling};
 pub use workspace::{Buffers, Scratch, Workspace};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use fnet_encoder::gemm::{Tally, take_tally};
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::{Batch, Dropout, Head, MlmTargets, Mode, Model, ModelConfig, Targets, Workspace};
+use fnet_encoder::{
+    Batch, Dropout, Head, MlmTargets, Mode, Model, ModelConfig, Tally, Targets, Workspace, take_tally,
+};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,7 @@
 mod library;
 #[cfg(target_arch = "x86_64")]
 mod packed;
+#[cfg(feature = "internals")]
 pub mod peak;
 mod rounded;
 mod stored;

@@ -135,6 +135,7 @@ fn aligned(buffer: &mut Vec<u32>, len: usize) -> &mut [u32] {
 }
 
 /// Computes one tile over and over, from the first-level cache; returns its flops.
+#[cfg(feature = "internals")]
 pub fn repeat_tile<K: Kernel>(kernel: K) -> f64 {
     const DEPTH: usize = 64;
     const ROUNDS: usize = 4_000;

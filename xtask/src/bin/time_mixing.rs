@@ -1,5 +1,5 @@
 //! Times mixing out of place:
-//! `cargo run --release -p fnet-mixing --example time_mixing -- --shape 8,512,768 --threads 1 --json`.
+//! `cargo run --release -p xtask --bin time_mixing -- --shape 8,512,768 --threads 1 --json`.
 //! `--shape ragged` is 64 sequences of lengths 5 to 128, hidden 256, in one call.
 
 use std::time::{Duration, Instant};

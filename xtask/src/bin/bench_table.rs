@@ -1,5 +1,5 @@
 //! A table of everything that `cargo bench` has measured here, mixing and training:
-//! `cargo run --release -p fnet-train --example bench_table`.
+//! `cargo run --release -p xtask --bin bench_table`.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! Times softmax attention without its projections, forward, and forward with backward, for 4,096 tokens of 12 heads of 64:
-//! `cargo run --release -p fnet-encoder --example time_attention -- THREADS [SEQ_LEN ..]`. Prints one JSON object a length.
+//! `cargo run --release -p xtask --bin time_attention -- THREADS [SEQ_LEN ..]`. Prints one JSON object a length.
 
 use std::error::Error;
 use std::time::Instant;

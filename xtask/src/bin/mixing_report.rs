@@ -1,5 +1,5 @@
 //! A table and a plot of what `cargo bench -p fnet-mixing` has measured:
-//! `cargo run --release -p fnet-mixing --example mixing_report -- docs/mixing.svg`.
+//! `cargo run --release -p xtask --bin mixing_report -- docs/mixing.svg`.
 
 use std::error::Error;
 use std::path::Path;

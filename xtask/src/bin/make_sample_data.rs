@@ -1,5 +1,5 @@
 //! Writes the sample data that is shipped in `data/`:
-//! `cargo run --release -p fnet-train --example make_sample_data -- data`
+//! `cargo run --release -p xtask --bin make_sample_data -- data`
 
 use std::path::PathBuf;
 
