@@ -1,5 +1,5 @@
 //! Training FNet encoders: corpora, tokenizers, masked language modelling, fine-tuning, tasks, and
-//! the files of a run. The program `fnet` is a thin layer over this library.
+//! the files of a run. The program `fnet` is a crate of its own over this library.
 
 pub mod bag_of_words;
 pub mod bag_start;

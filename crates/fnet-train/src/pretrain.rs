@@ -16,7 +16,8 @@ use crate::tokenizer::Tokenizer;
 use crate::trainer::{Evaluation, Objective, StepOutcome};
 
 /// What is learnt beside the masked tokens, on pairs of neighbouring sequences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Learns {
     /// Nothing: masked tokens of single sequences.

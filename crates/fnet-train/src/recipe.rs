@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 
 /// A part of a model, by the names of its tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Word, position and segment embeddings, and their projection.
@@ -43,7 +44,8 @@ impl Part {
 }
 
 /// A named choice of what is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipe {
     /// Everything.

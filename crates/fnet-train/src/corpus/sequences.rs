@@ -6,7 +6,8 @@ use super::shards::Shards;
 use crate::random::{Fingerprint, generator};
 
 /// How units (sentences) become sequences. Sequences never cross documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// Full length, across paragraphs.

@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 
 /// What becomes of a text that is longer than the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Long {
     /// It is read in windows, and what is read of it is read of all of them
