@@ -1,18 +1,17 @@
 //! A run's folder: which files are in it, and how they are written so that a kill loses nothing.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE};
-use fnet_encoder::whole_file::{WholeFile, is_at, remove_parts, rename, try_lock, write_whole};
+use fnet_encoder::whole_file::{remove_parts, rename, write_whole};
 use fnet_encoder::{Model, Moments};
-use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::claim::Claim;
 use crate::error::{Error, Result};
 use crate::state::State;
 use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
@@ -26,7 +25,7 @@ pub const RESULTS_FILE: &str = "results.json";
 /// The page about the run.
 pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
-const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
+pub(crate) const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
 const RUN_FILES: [&str; 8] = [
     SETTINGS_FILE,
@@ -42,8 +41,6 @@ const RUN_FILES: [&str; 8] = [
 /// Where a new run is made ready, and where it stands when it is ready and not yet in its place.
 const STAGED: &str = ".new";
 const READY: &str = ".ready";
-/// Locked by the program that writes the folder.
-pub const LOCK_FILE: &str = ".lock";
 
 /// A run's folder.
 #[derive(Debug, Clone)]
@@ -51,60 +48,6 @@ pub struct RunFolder {
     path: PathBuf,
     /// Kept as long as this program may write the folder.
     _claim: Option<Arc<Claim>>,
-}
-
-/// A folder that is this program's to write, until this is dropped or the program ends, however it ends.
-#[derive(Debug)]
-pub struct Claim {
-    folder: PathBuf,
-    lock: PathBuf,
-    file: File,
-}
-
-impl Claim {
-    /// Claims a folder, which is made where there is none.
-    ///
-    /// # Errors
-    /// If another program has it, or it cannot be made.
-    pub fn of(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let lock = folder.join(LOCK_FILE);
-        let Some(mut file) = try_lock(&lock).map_err(Error::io(folder))? else {
-            let owner = std::fs::read_to_string(&lock).unwrap_or_default();
-            let owner =
-                owner.trim().parse::<u32>().map_or("another process".into(), |n| format!("process {n}"));
-            let message = format!("is in use by {owner}; wait for it, or choose another --out");
-            return Err(Error::file(folder, message));
-        };
-        let mut said = String::new();
-        let told = file.read_to_string(&mut said).and_then(|_| {
-            file.rewind()?;
-            file.set_len(0)?;
-            write!(file, "{}", std::process::id())
-        });
-        told.map_err(Error::io(&lock))?;
-        Ok(Self { folder: folder.into(), lock, file })
-    }
-}
-
-impl Claim {
-    /// Whether nothing is in the folder.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn is_empty(&self) -> Result<bool> {
-        let entries = self.folder.read_dir().map_err(Error::io(&self.folder))?;
-        Ok(!entries.flatten().any(|entry| entry.file_name() != LOCK_FILE))
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if is_at(&self.file, &self.lock) {
-            let _ = std::fs::remove_file(&self.lock);
-        }
-        let _ = std::fs::remove_dir(&self.folder); // if nothing came of it
-    }
 }
 
 impl RunFolder {
@@ -315,56 +258,6 @@ impl RunFolder {
         Ok(pretrained::save(model, &self.path)?)
     }
 
-    /// Writes everything that is needed to go on, in one file.
-    ///
-    /// # Errors
-    /// If the folder cannot be written; the earlier checkpoint is then still whole.
-    pub fn save_checkpoint(&self, model: &Model, moments: &Moments, state: &State) -> Result<()> {
-        let path = self.file(CHECKPOINT_FILE);
-        let tensors = [
-            ("weights", Floats::new(model.parameters().values())),
-            ("first_moment", Floats::new(&moments.first)),
-            ("second_moment", Floats::new(&moments.second)),
-        ];
-        let state = serde_json::to_string(state).unwrap_or_default();
-        let metadata = HashMap::from([("state".to_string(), state)]);
-        let written = WholeFile::create(&path).and_then(|file| {
-            safetensors::serialize_to_file(tensors, Some(metadata), file.aside())
-                .map_err(|e| io::Error::other(e.to_string()))?;
-            file.finish()
-        });
-        written.map_err(Error::io(&path))
-    }
-
-    /// Reads the checkpoint into the model and the moments.
-    ///
-    /// # Errors
-    /// If it is missing, broken, or of another model.
-    pub fn load_checkpoint(&self, model: &mut Model, moments: &mut Moments) -> Result<State> {
-        let path = self.file(CHECKPOINT_FILE);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        let broken = |e: String| Error::file(&path, format!("not a whole checkpoint: {e}"));
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
-        let state = metadata.metadata().as_ref().and_then(|m| m.get("state"));
-        let state = state.ok_or_else(|| broken("no state".into()))?;
-        let state: State = serde_json::from_str(state).map_err(|e| broken(e.to_string()))?;
-        let read = |name: &str, into: &mut [f32]| -> Result<()> {
-            let tensor = tensors.tensor(name).map_err(|e| broken(e.to_string()))?;
-            if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {
-                return Err(Error::file(&path, "is of another model than config.json"));
-            }
-            for (value, bytes) in into.iter_mut().zip(tensor.data().as_chunks::<4>().0) {
-                *value = f32::from_le_bytes(*bytes);
-            }
-            Ok(())
-        };
-        read("weights", model.parameters_mut().values_mut())?;
-        read("first_moment", &mut moments.first)?;
-        read("second_moment", &mut moments.second)?;
-        Ok(state)
-    }
-
     /// Opens `metrics.jsonl` to append to it, without the lines after `step`, which a killed run may
     /// have written after its last checkpoint.
     ///
@@ -446,35 +339,5 @@ impl MetricsLog {
     /// If the file cannot be written.
     pub fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(Error::io(&self.path))
-    }
-}
-
-/// A flat tensor of float32.
-struct Floats<'a> {
-    values: &'a [f32],
-    shape: [usize; 1],
-}
-
-impl<'a> Floats<'a> {
-    fn new(values: &'a [f32]) -> Self {
-        Self { values, shape: [values.len()] }
-    }
-}
-
-impl View for Floats<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        self.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.values.len()
     }
 }

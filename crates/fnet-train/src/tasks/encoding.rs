@@ -121,6 +121,12 @@ impl LongOnes {
         example
     }
 
+    /// Counts those of another part.
+    pub fn add(&mut self, other: Self) {
+        self.cut += other.cut;
+        self.windowed += other.windowed;
+    }
+
     /// What was done with them, of so many examples of a file; `None` where there were none.
     pub fn sentence(&self, file: &Path, all: usize, longest: usize) -> Option<String> {
         let file = file.display();

@@ -112,7 +112,7 @@ impl Opened {
 
     fn columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
         let columns = self.named_columns(flags, label, file)?;
-        check_segments(self.model.config(), &columns)?;
+        check_segments(self.predictor.model().config(), &columns)?;
         self.check_texts(columns.text.len().max(1))?;
         Ok(columns)
     }
@@ -141,14 +141,14 @@ impl Opened {
 
     /// Refuses one text for a model of pairs, and two for a model of single texts.
     fn check_texts(&self, given: usize) -> Result<()> {
-        if !matches!(self.model.head(), Head::Classification { .. } | Head::Regression) {
+        if !matches!(self.predictor.model().head(), Head::Classification { .. } | Head::Regression) {
             return Ok(());
         }
         let of_task = |t: &finetune::Settings| Some(find_task(t.task.as_deref()?).ok()?.text.len());
         let trained = self.trained.as_ref();
         let trained = trained.and_then(|t| of_task(t).or(Some(t.text.len()).filter(|n| *n > 0)));
         // A pair in one sequence counts as one text of the model.
-        let in_towers = self.model.config().classifier_pairs != Pairs::Together;
+        let in_towers = self.predictor.model().config().classifier_pairs != Pairs::Together;
         let wanted = if in_towers { Some(2) } else { trained };
         match wanted.filter(|wanted| *wanted != given) {
             Some(wanted) => {

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fnet_encoder::pretrained::{Report, folder_of, some_of};
+use fnet_encoder::pretrained::{Report, some_of};
 use fnet_encoder::{AdamW, Level, Model, Precision, Products};
 use fnet_train::folder::{RunFolder, SETTINGS_FILE, check_is_not_model};
 use fnet_train::recipe::{Part, Recipe, train_only};
 use fnet_train::schedule::{Decay, Schedule};
 use fnet_train::stop::Stop;
-use fnet_train::tokenizer::Tokenizer;
 use fnet_train::trainer::{Budget, LoopSettings};
 use fnet_train::{Error, Result, report};
 use serde::de::DeserializeOwned;
@@ -347,21 +346,6 @@ pub fn say(text: impl std::fmt::Display) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Refuses a tokenizer with ids that the model does not have.
-pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<()> {
-    if tokenizer.vocab_size() <= model.config().vocab_size {
-        return Ok(());
-    }
-    Err(Error::file(
-        &Tokenizer::file_of(folder_of(path)),
-        format!(
-            "has {} tokens, the model {}: they do not belong together",
-            tokenizer.vocab_size(),
-            model.config().vocab_size
-        ),
-    ))
 }
 
 /// Says which tensors of a weight file have no place in the model.

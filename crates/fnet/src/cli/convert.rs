@@ -6,8 +6,9 @@ use fnet_encoder::pretrained::{self, WeightType};
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
 use fnet_train::folder::{RunFolder, check_is_not_model};
+use fnet_train::predictor::check_vocabulary;
 
-use super::common::{check_vocabulary, say, say_unused};
+use super::common::{say, say_unused};
 
 /// Write a model as a folder of safetensors and tokenizer.json
 ///

@@ -1,14 +1,12 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::{Pooling, Workspace};
+use fnet_encoder::Pooling;
 use fnet_train::base_model::BaseModel;
 use fnet_train::progress::Progress;
-use fnet_train::tasks::dataset::run_batches;
-use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
+use fnet_train::tasks::encoding::LongOnes;
 use fnet_train::tasks::rows::{self, Row};
 use fnet_train::text::is_standard_stream;
 use fnet_train::{Error, Result};
-use rayon::prelude::*;
 use serde_json::json;
 
 use super::columns::ColumnFlags;
@@ -48,30 +46,20 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::file(&args.output, "--output: expected .npy"));
     }
     let base = BaseModel::named(args.model.as_deref())?;
-    let opened = Opened::open_to_read(&base, args.pooling.clone(), &args.out.inference)?;
-    let width = opened.model.pooled_width();
+    let mut opened = Opened::open_to_read(&base, args.pooling.clone(), &args.out.inference)?;
+    let width = opened.predictor.model().pooled_width();
     let mut writer = NpyWriter::create(&args.output, width)?;
     let mut progress = Progress::new("embedding", args.out.quiet);
-    let (mut w, mut block, mut long) = (Workspace::new(), Vec::new(), LongOnes::default());
+    let columns = opened.text_columns(&args.columns, &args.input)?;
+    let (mut block, mut long) = (Vec::<Row>::new(), LongOnes::default());
     let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
-        let encoding = opened.encoding();
-        let encoded: Vec<Encoded> =
-            block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
-        let examples: Vec<Example> = encoded.into_iter().map(|e| long.take(e)).collect();
-        let mut rows = vec![0.0; examples.len() * width];
-        let batch_tokens = args.out.inference.batch_tokens;
-        run_batches(&opened.model, &examples, batch_tokens, &mut w, |mut forward, numbers| {
-            for (row, i) in forward.pooled().chunks_exact(width).zip(numbers) {
-                rows[*i as usize * width..][..width].copy_from_slice(row);
-            }
-            Ok(())
-        })?;
-        rows.chunks_exact(width).try_for_each(|row| writer.row(row))?;
+        let (vectors, longer) = opened.predictor.vectors(block)?;
+        long.add(longer);
+        vectors.chunks_exact(width).try_for_each(|row| writer.row(row))?;
         block.clear();
         progress.update(None, &format!("{} texts", writer.rows));
         Ok(())
     };
-    let columns = opened.text_columns(&args.columns, &args.input)?;
     rows::read(&args.input, &columns, false, |row| {
         block.push(row);
         if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }

@@ -43,7 +43,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     let opened = Opened::open_for(&args.model, &args.inference)?;
-    let labels = opened.labels()?;
+    let labels = opened.predictor.labels()?;
     let task = opened.task(&args.columns).map(find_task).transpose()?;
     if args.data.is_some() && task.is_none() {
         return Err(Error::usage(
@@ -74,12 +74,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut all = Map::new();
     for file in &files {
         let columns = opened.labelled_columns(&args.columns, args.label.as_deref(), file)?;
-        let data = Dataset::read(file, &columns, &labels, &opened.encoding(), false)?;
+        let data = Dataset::read(file, &columns, &labels, &opened.predictor.encoding(), false)?;
         let mut progress = Progress::new("evaluating", false);
         let message = format!("{} rows of {}", data.examples.len(), file.display());
-        let outputs = predict(&opened.model, &data.examples, args.inference.batch_tokens, &mut w, |done| {
-            progress.update(Some(done), &message);
-        })?;
+        let outputs =
+            predict(opened.predictor.model(), &data.examples, args.inference.batch_tokens, &mut w, |done| {
+                progress.update(Some(done), &message);
+            })?;
         drop(progress);
         let mut values = Map::new();
         rows.push(("file".to_string(), file.display().to_string()));

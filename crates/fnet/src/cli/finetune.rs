@@ -7,6 +7,7 @@ use fnet_train::base_model::BaseModel;
 use fnet_train::comparison::mean;
 use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
 use fnet_train::folder::{METRICS_FILE, RunFolder};
+use fnet_train::predictor::check_vocabulary;
 use fnet_train::tasks::classes::Classes;
 use fnet_train::tasks::dataset::{Dataset, Labels, score_of};
 use fnet_train::tasks::encoding::{Encoding, Long};
@@ -21,9 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::columns::{check_segments, column_names, own_columns};
-use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, in_range, parse_name, say_unused,
-};
+use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, absolute, in_range, parse_name, say_unused};
 use super::task::{find_task, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows

@@ -1,14 +1,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use fnet_encoder::Workspace;
+use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
-use fnet_train::tasks::dataset::{Labels, predict};
-use fnet_train::tasks::encoding::{Encoded, Example, LongOnes};
+use fnet_train::tasks::dataset::Labels;
+use fnet_train::tasks::encoding::LongOnes;
 use fnet_train::tasks::rows::{self, Row};
 use fnet_train::text::is_standard_stream;
 use fnet_train::{Error, Result};
-use rayon::prelude::*;
 use serde_json::json;
 
 use super::columns::ColumnFlags;
@@ -64,22 +63,17 @@ const BLOCK: usize = 4_096;
 pub fn run(args: &Args) -> Result<()> {
     args.out.start(&args.output, &[&args.input])?;
     let format = args.output_format.map_or_else(|| OutputFormat::of(&args.output), Ok)?;
-    let opened = Opened::open_for(&args.model, &args.out.inference)?;
-    let labels = opened.labels()?;
+    let mut opened = Opened::open_for(&args.model, &args.out.inference)?;
+    let labels = opened.predictor.labels()?;
     let columns = opened.text_columns(&args.columns, &args.input)?;
     let mut writer = Writer::create(&args.output, format, &labels)?;
     let mut progress = Progress::new("predicting", args.out.quiet);
-    let mut block: Vec<Row> = Vec::new();
-    let (mut w, mut long) = (Workspace::new(), LongOnes::default());
+    let (mut block, mut long) = (Vec::<Row>::new(), LongOnes::default());
+    let width = opened.predictor.model().head().outputs();
     let mut flush = |block: &mut Vec<Row>, writer: &mut Writer| -> Result<()> {
-        let encoding = opened.encoding();
-        let encoded: Vec<Encoded> =
-            block.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
-        let examples: Vec<Example> = encoded.into_iter().map(|e| long.take(e)).collect();
-        let outputs = predict(&opened.model, &examples, args.out.inference.batch_tokens, &mut w, |_| {})?;
-        for output in outputs.chunks(opened.model.head().outputs()) {
-            writer.write(&labels, output)?;
-        }
+        let (outputs, longer) = opened.predictor.outputs(block)?;
+        long.add(longer);
+        outputs.chunks(width).try_for_each(|output| writer.write(&labels, output))?;
         block.clear();
         progress.update(None, &format!("{} rows", writer.rows));
         Ok(())
@@ -160,13 +154,4 @@ fn quoted(field: &str) -> String {
     } else {
         field.to_string()
     }
-}
-
-/// Probabilities of logits.
-pub fn softmax(logits: &[f32]) -> Vec<f32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut shares: Vec<f32> = logits.iter().map(|l| (l - largest).exp()).collect();
-    let sum: f32 = shares.iter().sum();
-    shares.iter_mut().for_each(|s| *s /= sum);
-    shares
 }

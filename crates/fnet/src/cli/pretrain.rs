@@ -7,6 +7,7 @@ use fnet_train::corpus::sequences::{Layout, SHORTEST, Sequences};
 use fnet_train::corpus::shards::{self, Shards};
 use fnet_train::folder::RunFolder;
 use fnet_train::mlm::Masking;
+use fnet_train::predictor::check_vocabulary;
 use fnet_train::pretrain::{Learns, MlmObjective, MlmSettings, Pair};
 use fnet_train::progress::Progress;
 use fnet_train::random::fingerprint;
@@ -17,8 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, check_vocabulary, existing_files, in_range, say,
-    say_unused,
+    LoopDefaults, LoopFlags, RunFlags, Running, absolute, existing_files, in_range, say, say_unused,
 };
 
 /// Pretrain an encoder by masked language modelling on text

@@ -3,8 +3,11 @@ use std::time::Instant;
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::base_model::BaseModel;
+use fnet_train::claim::Claim;
 use fnet_train::corpus::sequences::Layout;
-use fnet_train::folder::{Claim, RunFolder};
+use fnet_train::fill_mask::Guess;
+use fnet_train::folder::RunFolder;
+use fnet_train::predictor::Predictor;
 use fnet_train::progress::duration;
 use fnet_train::sample;
 use fnet_train::stop::Stop;
@@ -13,9 +16,7 @@ use fnet_train::{Error, Result, report};
 use serde_json::{Value, json};
 
 use super::common::{LoopFlags, Running, absolute, say, set_threads};
-use super::fill_mask::Guess;
-use super::opened::Opened;
-use super::{fill_mask, finetune, pretrain};
+use super::{finetune, pretrain};
 
 /// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on
 /// four tasks with and without pretraining, fill a mask
@@ -93,9 +94,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         sections.push((format!("{name}, {column}"), report::section(&folder, &results)?));
     }
-    let opened = Opened::open(&BaseModel::at(&pretrained))?;
+    let mut predictor = Predictor::open(&BaseModel::at(&pretrained))?;
     let text = "A wren is a [MASK].";
-    let guesses = fill_mask::fill(&opened, text, 3)?;
+    let guesses = predictor.fill_masks(text, 3)?.masks;
     let page = out.join(report::REPORT_FILE);
     write_whole(&page, page_of(&table, text, &guesses, &sections).as_bytes())?;
     if args.json {

@@ -3,8 +3,8 @@ use std::time::Instant;
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Head, Model, Pairs, Pool, Pooling};
+use fnet_train::claim::{Claim, LOCK_FILE};
 use fnet_train::comparison::Comparison;
-use fnet_train::folder::{Claim, LOCK_FILE};
 use fnet_train::progress::{Progress, duration};
 use fnet_train::recipe::Recipe;
 use fnet_train::speed::{LENGTHS, Speed};

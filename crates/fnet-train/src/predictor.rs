@@ -1,0 +1,339 @@
+//! A model opened for use: texts in, labels, numbers or vectors out, in batches by itself.
+
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::pretrained::{self, MULTI_LABEL, Report, labels_of};
+use fnet_encoder::{Head, Model, Padding, Pairs, Pool, Pooling, Workspace};
+use rayon::prelude::*;
+
+use crate::base_model::BaseModel;
+use crate::error::{Error, Result};
+use crate::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, run_batches};
+use crate::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
+use crate::tasks::rows::Row;
+use crate::tokenizer::Tokenizer;
+
+/// A model with its tokenizer, and how long texts are read.
+///
+/// ```no_run
+/// use fnet_train::base_model::BaseModel;
+/// use fnet_train::predictor::{Prediction, Predictor};
+///
+/// let mut reviews = Predictor::open(&BaseModel::at("reviews".as_ref()))?;
+/// for prediction in reviews.predict(&["a calm and clever play", "it never ends"])? {
+///     match prediction {
+///         Prediction::Class { label, probabilities } => println!("{label} {probabilities:?}"),
+///         Prediction::Number(value) => println!("{value}"),
+///     }
+/// }
+/// # Ok::<(), fnet_train::Error>(())
+/// ```
+pub struct Predictor {
+    path: PathBuf,
+    model: Model,
+    tokenizer: Tokenizer,
+    longest: usize,
+    long: Long,
+    batch_tokens: usize,
+    workspace: Workspace,
+}
+
+/// What is predicted of an example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prediction {
+    /// A class.
+    Class {
+        /// The likeliest label.
+        label: String,
+        /// The probability of each label, in the order of [`Predictor::labels`].
+        probabilities: Vec<f32>,
+    },
+    /// A number.
+    Number(f32),
+}
+
+impl Predictor {
+    /// Opens a model with the head that it was saved with.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or tokenizer and model do not belong together.
+    pub fn open(base: &BaseModel) -> Result<Self> {
+        Ok(Self::open_reported(base)?.0)
+    }
+
+    /// As [`open`](Self::open), with the tensors that have no place in the model.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_reported(base: &BaseModel) -> Result<(Self, Report)> {
+        let (model, report) = pretrained::open_reported(base.source())?;
+        Ok((Self::of(base, model)?, report))
+    }
+
+    /// Opens a model without its head, to read vectors of texts: those of `pooling`, or what a fine-tuned model reads, or
+    /// else the mean.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); if the model lacks weights that the readout needs.
+    pub fn open_to_read(base: &BaseModel, pooling: Option<Pooling>) -> Result<Self> {
+        let (model, report) = pretrained::open_with(base.source(), Head::Encoder, 0, |config| {
+            config.classifier_pairs = Pairs::Together;
+            let own = Some(config.classifier_pooling.clone()).filter(|own| !own.is_first());
+            let mean = || Pooling::new(vec![Pool::Mean]).unwrap_or_default();
+            config.classifier_pooling = pooling.or(own).unwrap_or_else(mean);
+        })?;
+        if let [missing, ..] = report.missing.as_slice() {
+            return Err(Error::file(&base.name(), format!("lacks {missing}: choose another pooling")));
+        }
+        Self::of(base, model)
+    }
+
+    fn of(base: &BaseModel, mut model: Model) -> Result<Self> {
+        let tokenizer = base.tokenizer()?;
+        check_vocabulary(&base.name(), &tokenizer, &model)?;
+        let longest = base.longest(model.config().max_position_embeddings);
+        if model.config().fixed_length().is_some() {
+            tokenizer.check_padding()?;
+            model.change_config(|config| config.padding_length = Some(longest))?;
+        }
+        let path = base.folder().map_or_else(|| base.name().into(), PathBuf::from);
+        let long = Long::usual(model.config());
+        let (batch_tokens, workspace) = (INFERENCE_TOKENS, Workspace::new());
+        Ok(Self { path, model, tokenizer, longest, long, batch_tokens, workspace })
+    }
+
+    /// Fills every text up to so many tokens and mixes the padding in, as some checkpoints were trained.
+    ///
+    /// # Errors
+    /// If the model is shorter, or its tokenizer pads on the left.
+    pub fn pad_to(&mut self, tokens: usize) -> Result<()> {
+        let longest = self.model.config().max_position_embeddings;
+        if !(3..=longest).contains(&tokens) {
+            return Err(Error::usage(format!("--pad-to {tokens}: must be from 3 to the model's {longest}")));
+        }
+        self.tokenizer.check_padding()?;
+        self.model.change_config(|config| {
+            (config.padding, config.padding_length) = (Padding::Fixed, Some(tokens));
+        })?;
+        self.longest = tokens;
+        Ok(())
+    }
+
+    /// Sets what becomes of texts that are longer than the model.
+    pub fn set_long(&mut self, long: Long) {
+        self.long = long;
+    }
+
+    /// Sets how many tokens are run at once.
+    pub fn set_batch_tokens(&mut self, tokens: usize) {
+        self.batch_tokens = tokens.max(1);
+    }
+
+    /// The folder that it was opened from, or what the shipped model is called.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The model, to set how it computes.
+    pub fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Longest sequence in tokens.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// How texts become tokens.
+    pub fn encoding(&self) -> Encoding<'_> {
+        encoding(&self.model, &self.tokenizer, self.longest, self.long)
+    }
+
+    /// What running it takes, side by side.
+    pub(crate) fn parts(&mut self) -> (&Model, &Tokenizer, Encoding<'_>, &mut Workspace) {
+        let encoding = encoding(&self.model, &self.tokenizer, self.longest, self.long);
+        (&self.model, &self.tokenizer, encoding, &mut self.workspace)
+    }
+
+    /// What the model predicts.
+    ///
+    /// # Errors
+    /// If it has no classifier, one of several labels an example, or labels without names.
+    pub fn labels(&self) -> Result<Labels> {
+        let config = || self.path.join(pretrained::CONFIG_FILE);
+        if self.model.config().problem_type() == Some(MULTI_LABEL) {
+            let message = format!("problem_type is {MULTI_LABEL}; one class or one number is predicted here");
+            return Err(Error::file(&config(), message));
+        }
+        match self.model.head() {
+            Head::Regression => Ok(Labels::Number),
+            Head::Classification { .. } => {
+                let names = labels_of(self.model.config(), self.model.head());
+                let names = names.map(Labels::Classes);
+                names.ok_or_else(|| Error::file(&config(), "id2label does not name every class"))
+            }
+            Head::NextSentence => Ok(Labels::Classes(["is_next", "not_next"].map(String::from).to_vec())),
+            Head::Encoder | Head::MaskedLm | Head::PreTraining => Err(Error::file(
+                &self.path,
+                "is a pretrained model without a classifier; run `fnet finetune` first",
+            )),
+        }
+    }
+
+    /// Predicts the label or number of each text.
+    ///
+    /// # Errors
+    /// If the model predicts neither, or reads pairs in towers.
+    pub fn predict(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Prediction>> {
+        self.predict_rows(&rows(texts.iter().map(|text| (text.as_ref(), None))))
+    }
+
+    /// Predicts the label or number of each pair of texts.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict), if the model reads no pairs.
+    pub fn predict_pairs(&mut self, pairs: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Vec<Prediction>> {
+        self.predict_rows(&rows(pairs.iter().map(|(first, second)| (first.as_ref(), Some(second.as_ref())))))
+    }
+
+    fn predict_rows(&mut self, rows: &[Row]) -> Result<Vec<Prediction>> {
+        let labels = self.labels()?;
+        let (outputs, _) = self.outputs(rows)?;
+        let prediction = |output: &[f32]| match &labels {
+            Labels::Number => Prediction::Number(output.first().copied().unwrap_or(f32::NAN)),
+            Labels::Classes(names) => Prediction::Class {
+                label: names.get(likeliest(output) as usize).cloned().unwrap_or_default(),
+                probabilities: softmax(output),
+            },
+        };
+        Ok(outputs.chunks(self.model.head().outputs().max(1)).map(prediction).collect())
+    }
+
+    /// A vector for each text: what is read of it.
+    ///
+    /// # Errors
+    /// If a text cannot be written in the vocabulary.
+    pub fn embed(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
+        let (vectors, _) = self.vectors(&rows(texts.iter().map(|text| (text.as_ref(), None))))?;
+        Ok(vectors.chunks(self.model.pooled_width().max(1)).map(<[f32]>::to_vec).collect())
+    }
+
+    /// The classifier's outputs, `[rows, outputs]`, and how many rows were longer than the model.
+    ///
+    /// # Errors
+    /// If a row does not fit the model.
+    pub fn outputs(&mut self, rows: &[Row]) -> Result<(Vec<f32>, LongOnes)> {
+        let (examples, long) = self.encode(rows)?;
+        let outputs = predict(&self.model, &examples, self.batch_tokens, &mut self.workspace, |_| {})?;
+        Ok((outputs, long))
+    }
+
+    /// What is read of each row, `[rows, pooled_width]`, and how many rows were longer than the model.
+    ///
+    /// # Errors
+    /// If a row does not fit the model.
+    pub fn vectors(&mut self, rows: &[Row]) -> Result<(Vec<f32>, LongOnes)> {
+        let (examples, long) = self.encode(rows)?;
+        let width = self.model.pooled_width();
+        let mut vectors = vec![0.0; rows.len() * width];
+        run_batches(
+            &self.model,
+            &examples,
+            self.batch_tokens,
+            &mut self.workspace,
+            |mut forward, numbers| {
+                for (row, i) in forward.pooled().chunks_exact(width).zip(numbers) {
+                    vectors[*i as usize * width..][..width].copy_from_slice(row);
+                }
+                Ok(())
+            },
+        )?;
+        Ok((vectors, long))
+    }
+
+    fn encode(&self, rows: &[Row]) -> Result<(Vec<Example>, LongOnes)> {
+        let encoding = self.encoding();
+        let encoded: Vec<Encoded> =
+            rows.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
+        let mut long = LongOnes::default();
+        let examples = encoded.into_iter().map(|encoded| long.take(encoded)).collect();
+        Ok((examples, long))
+    }
+}
+
+fn encoding<'a>(model: &Model, tokenizer: &'a Tokenizer, longest: usize, long: Long) -> Encoding<'a> {
+    let config = model.config();
+    Encoding { tokenizer, longest, fixed_length: config.fixed_length(), pairs: config.classifier_pairs, long }
+}
+
+fn rows<'a>(texts: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Vec<Row> {
+    texts
+        .enumerate()
+        .map(|(i, (first, second))| Row {
+            line: i + 1,
+            first: first.into(),
+            second: second.map(String::from),
+            label: None,
+        })
+        .collect()
+}
+
+/// Probabilities of logits.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut shares: Vec<f32> = logits.iter().map(|l| (l - largest).exp()).collect();
+    let sum: f32 = shares.iter().sum();
+    shares.iter_mut().for_each(|s| *s /= sum);
+    shares
+}
+
+/// Refuses a tokenizer with ids that the model does not have; `path` is the model's folder, or a file in it.
+///
+/// # Errors
+/// Names the tokenizer's file.
+pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<()> {
+    if tokenizer.vocab_size() <= model.config().vocab_size {
+        return Ok(());
+    }
+    let (tokens, rows) = (tokenizer.vocab_size(), model.config().vocab_size);
+    Err(Error::file(
+        &Tokenizer::file_of(pretrained::folder_of(path)),
+        format!("has {tokens} tokens, the model {rows}: they do not belong together"),
+    ))
+}
+
+#[cfg(all(test, feature = "shipped-model"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_of_texts_do_not_depend_on_their_company() {
+        let mut shipped = Predictor::open_to_read(&BaseModel::shipped().unwrap(), None).unwrap();
+        let texts = ["She closed the door.", "", "a dog"];
+        let together = shipped.embed(&texts).unwrap();
+        shipped.set_batch_tokens(1);
+        for (text, vector) in texts.iter().zip(&together) {
+            assert_eq!(shipped.embed(&[text]).unwrap().first(), Some(vector));
+        }
+        assert!(together[0] != together[2] && together[0].len() == shipped.model().pooled_width());
+        let mut shipped = Predictor::open(&BaseModel::shipped().unwrap()).unwrap();
+        let message = shipped.predict(&texts).unwrap_err().to_string();
+        assert!(message.contains("without a classifier"), "{message}");
+        assert!(shipped.pad_to(1_000).is_err());
+        let filled = shipped.fill_masks("the [MASK] saw the [MASK]", 3).unwrap();
+        assert!(
+            filled.masks.len() == 2 && filled.masks.iter().all(|guesses| guesses.len() == 3) && !filled.cut
+        );
+        assert!(shipped.fill_masks("no mask", 3).unwrap().masks.is_empty());
+    }
+}
