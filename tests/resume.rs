@@ -18,18 +18,29 @@ fn metrics(folder: &Path, name: &str) -> Vec<(u64, f64)> {
     rows.filter_map(|m| Some((m["step"].as_u64()?, m["loss"].as_f64()?))).collect()
 }
 
-/// Starts `fnet`, lets it run for a while, and ends it by a signal; says whether it was still running.
-fn interrupt(folder: &Path, arguments: &str, after: Duration, signal: &str) -> bool {
+fn lines(folder: &Path, name: &str) -> usize {
+    std::fs::read_to_string(folder.join(name).join("metrics.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+/// Starts `fnet`, and ends it by a signal when the run's log has grown by some steps. Whether it was still running.
+fn interrupt(folder: &Path, arguments: &str, name: &str, steps: usize, signal: &str) -> bool {
+    let before = lines(folder, name);
     let mut child = fnet(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(after);
-    let running = child.try_wait().unwrap().is_none();
-    if running {
-        let sent =
-            std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+    let has_ended = loop {
+        if child.try_wait().unwrap().is_some() {
+            break true;
+        }
+        if lines(folder, name) >= before + steps {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    if !has_ended {
+        // It may have ended meanwhile.
+        let _ = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
     }
     child.wait().unwrap();
-    running
+    !has_ended
 }
 
 #[test]
@@ -49,10 +60,9 @@ fn pretraining_is_the_same_at_any_threads_and_after_kills() {
 
     // Killed again and again, at whatever step that is; checkpoints after every step.
     let start = format!("{settings} --checkpoint-minutes 0 --out killed");
-    interrupt(folder, &start, Duration::from_millis(700), "-KILL");
-    for wait in [300, 500, 400] {
-        assert!(folder.join("killed/training.toml").exists());
-        interrupt(folder, "pretrain --resume killed --quiet", Duration::from_millis(wait), "-KILL");
+    assert!(interrupt(folder, &start, "killed", 3, "-KILL"));
+    for steps in [1, 9, 4] {
+        assert!(interrupt(folder, "pretrain --resume killed --quiet", "killed", steps, "-KILL"));
     }
     run(folder, "pretrain --resume killed --threads 2 --quiet");
     assert!(weights(folder, "killed") == expected, "kills change the weights");
@@ -83,7 +93,7 @@ fn ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() {
     let steps = metrics(folder, "run").len();
     assert!(steps > 0);
     // It goes on from that very step.
-    interrupt(folder, "pretrain --resume run --quiet", Duration::from_millis(700), "-INT");
+    interrupt(folder, "pretrain --resume run --quiet", "run", 1, "-INT");
     let found: Vec<u64> = metrics(folder, "run").iter().map(|m| m.0).collect();
     assert!(found.len() > steps);
     assert!(found.iter().enumerate().all(|(i, step)| *step == i as u64 + 1));
@@ -99,12 +109,8 @@ fn fine_tuning_is_the_same_after_a_kill() {
         sample("acceptability").display()
     );
     run(folder, &format!("{settings} --threads 1 --out whole"));
-    interrupt(folder, &format!("{settings} --out killed"), Duration::from_millis(900), "-KILL");
-    if folder.join("killed/training.toml").exists() {
-        run(folder, "finetune --resume killed --threads 2 --quiet");
-    } else {
-        run(folder, &format!("{settings} --out killed"));
-    }
+    assert!(interrupt(folder, &format!("{settings} --out killed"), "killed", 5, "-KILL"));
+    run(folder, "finetune --resume killed --threads 2 --quiet");
     assert!(weights(folder, "killed") == weights(folder, "whole"));
 }
 
@@ -123,9 +129,7 @@ fn bfloat16_is_the_same_at_any_threads_after_a_kill_and_recomputed() {
     run(folder, &format!("{settings} --threads 2 --recompute --out again"));
     assert!(weights(folder, "again") == expected, "recomputing or threads change the weights");
     let start = format!("{settings} --checkpoint-minutes 0 --out killed");
-    interrupt(folder, &start, Duration::from_millis(600), "-KILL");
-    if folder.join("killed/training.toml").exists() {
-        run(folder, "pretrain --resume killed --quiet");
-        assert!(weights(folder, "killed") == expected, "a kill changes the weights");
-    }
+    assert!(interrupt(folder, &start, "killed", 4, "-KILL"));
+    run(folder, "pretrain --resume killed --quiet");
+    assert!(weights(folder, "killed") == expected, "a kill changes the weights");
 }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::{Matrix, Out};
+use super::matrix::{Matrix, Out};
 
 /// Longest inner axis given to the library at once; it never cuts one of at most this length.
 const DEPTH: usize = if cfg!(feature = "matrixmultiply") { 256 } else { 512 };

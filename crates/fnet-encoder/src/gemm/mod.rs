@@ -6,246 +6,29 @@
 //!
 //! All matrices are row-major. Lengths are checked by assertions: callers own their buffers.
 
+mod level;
 mod library;
+mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod packed;
 #[cfg(feature = "internals")]
 pub mod peak;
 mod rounded;
 mod stored;
+mod tally;
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+pub use level::{Level, Precision, Products};
+pub use matrix::{Matrix, Out};
 pub(crate) use stored::BLOCK;
 pub use stored::Stored;
+pub use tally::{Tally, take_tally};
 
 /// Products with fewer columns than this are computed by plain loops, whatever their rows.
 const NARROW: usize = 16;
 /// Products with an inner axis of at most this length are, too.
 const SHALLOW: usize = 2;
-
-/// What the operands of products are; sums, weights and everything else are float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// float32
-    #[default]
-    F32,
-    /// Rounded to bfloat16 (to nearest, ties to even) and summed in float32.
-    Bf16,
-}
-
-/// What computes products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Intel's tile registers, `tdpbf16ps`. For bfloat16.
-    Amx,
-    /// AVX-512's `vdpbf16ps`, by default on AMD's CPUs alone: Intel's run it slower than `vfmadd`.
-    /// For bfloat16.
-    Avx512Bf16,
-    /// Kernels of our own with AVX-512. For float32.
-    Avx512,
-    /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded before, which is
-    /// right, since a product of two such values is exact in float32, and no faster than float32.
-    Library,
-}
-
-impl Precision {
-    /// Its name in the log, in a run's folder and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-impl Level {
-    /// From fast to slow.
-    pub const ALL: [Self; 4] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Library];
-
-    /// Its name in the log, in a run's folder and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Amx => "amx",
-            Self::Avx512Bf16 => "avx512-bf16",
-            Self::Avx512 => "avx512",
-            Self::Library => "library",
-        }
-    }
-
-    /// Whether this CPU, and for tiles this operating system, can run it.
-    pub fn is_available(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Amx => packed::has_avx512_bf16() && packed::amx::is_available(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16 => packed::has_avx512_bf16(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => packed::has_avx512(),
-            Self::Library => true,
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-
-    /// Whether it computes products of this precision.
-    pub fn can(self, precision: Precision) -> bool {
-        match self {
-            Self::Amx | Self::Avx512Bf16 => precision == Precision::Bf16,
-            Self::Avx512 => precision == Precision::F32,
-            Self::Library => true,
-        }
-    }
-
-    /// Whether an available level is faster than those after it.
-    fn is_worth_it(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if self == Self::Avx512Bf16 {
-            return packed::is_dot_fast();
-        }
-        // Whoever asks for matrixmultiply shall have it.
-        self != Self::Avx512 || cfg!(not(feature = "matrixmultiply"))
-    }
-}
-
-/// How a model's products are computed: in which precision, and by what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Products {
-    precision: Precision,
-    level: Level,
-}
-
-impl Products {
-    /// The fastest way of this machine.
-    pub fn new(precision: Precision) -> Self {
-        let fastest = Self::all(precision).find(|products| products.level.is_worth_it());
-        fastest.unwrap_or(Self { precision, level: Level::Library })
-    }
-
-    /// Products by one level; `None` where this machine or this precision does not have it.
-    pub fn with_level(precision: Precision, level: Level) -> Option<Self> {
-        (level.is_available() && level.can(precision)).then_some(Self { precision, level })
-    }
-
-    /// Every way of this machine.
-    pub fn all(precision: Precision) -> impl Iterator<Item = Self> {
-        Level::ALL.into_iter().filter_map(move |level| Self::with_level(precision, level))
-    }
-
-    /// What the operands are.
-    pub fn precision(self) -> Precision {
-        self.precision
-    }
-
-    /// What computes.
-    pub fn level(self) -> Level {
-        self.level
-    }
-
-    /// How an operand that nothing else reads is stored.
-    pub(crate) fn stored(self) -> Stored {
-        match self.precision {
-            Precision::F32 => Stored::Floats,
-            Precision::Bf16 => Stored::Halves,
-        }
-    }
-}
-
-/// Whether a product replaces what the output holds or is added to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Out {
-    /// `y = product`
-    Set,
-    /// `y += product`
-    Add,
-}
-
-/// What the products of a thread came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Tally {
-    /// Floating-point operations: two for each product of two numbers.
-    pub flops: u64,
-    /// How long they took.
-    pub time: Duration,
-}
-
-thread_local! {
-    static TALLY: Cell<Tally> = const { Cell::new(Tally { flops: 0, time: Duration::ZERO }) };
-}
-
-/// All products that this thread has asked for since it last asked this, on however many threads they
-/// ran.
-pub fn take_tally() -> Tally {
-    TALLY.take()
-}
-
-/// An operand: its values and the distance between rows and between columns.
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    buffer: &'a [f32],
-    stored: Stored,
-    /// Where the first value is and how far the next ones are, in values.
-    first: usize,
-    row: usize,
-    column: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// Rows that begin every `stride` values.
-    pub fn new(values: &'a [f32], stride: usize) -> Self {
-        Self::stored(Stored::Floats, values, stride)
-    }
-
-    /// Rows that begin every `stride` places of the buffer.
-    pub fn stored(stored: Stored, buffer: &'a [f32], stride: usize) -> Self {
-        Self { buffer, stored, first: 0, row: stride.saturating_mul(stored.of_place()), column: 1 }
-    }
-
-    /// How many rows a buffer of rows holds.
-    pub(crate) fn rows(self) -> usize {
-        (self.buffer.len() * self.stored.of_place()).checked_div(self.row).unwrap_or(0)
-    }
-
-    /// The same matrix with rows for columns.
-    pub fn transposed(self) -> Self {
-        Self { row: self.column, column: self.row, ..self }
-    }
-
-    fn skip_rows(self, rows: usize) -> Self {
-        Self { first: self.first + rows * self.row, ..self }
-    }
-
-    fn skip_columns(self, columns: usize) -> Self {
-        Self { first: self.first + columns * self.column, ..self }
-    }
-
-    /// Values from the first to the last element; `None` where no memory holds so many.
-    fn reach(self, rows: usize, columns: usize) -> Option<usize> {
-        let (Some(below), Some(beside)) = (rows.checked_sub(1), columns.checked_sub(1)) else {
-            return Some(0);
-        };
-        let (below, beside) = (below.checked_mul(self.row)?, beside.checked_mul(self.column)?);
-        below.checked_add(beside)?.checked_add(1)
-    }
-
-    fn reaches(self, rows: usize, columns: usize) -> bool {
-        let held = self.buffer.len() * self.stored.of_place();
-        let end = self
-            .reach(rows, columns)
-            .and_then(|reach| if reach == 0 { Some(0) } else { self.first.checked_add(reach) });
-        end.is_some_and(|end| end <= held)
-    }
-
-    /// The values from the first one on, of a matrix of float32.
-    fn floats(self) -> &'a [f32] {
-        assert_eq!(self.stored, Stored::Floats);
-        &self.buffer[self.first.min(self.buffer.len())..]
-    }
-}
 
 /// `y[m, n] = x[m, k] w[n, k]ᵀ`: the forward pass of a linear layer.
 pub fn matmul_nt(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y: &mut [f32], out: Out) {
@@ -273,14 +56,14 @@ pub fn multiply(
 ) {
     assert_eq!(Some(y.len()), m.checked_mul(n));
     assert!(x.reaches(m, k) && w.reaches(k, n));
-    assert!(products.precision == Precision::Bf16 || [x, w].iter().all(|x| x.stored == Stored::Floats));
+    assert!(products.precision() == Precision::Bf16 || [x, w].iter().all(|x| x.stored == Stored::Floats));
     if m == 0 || n == 0 {
         return;
     }
     let begun = Instant::now();
     let is_small = is_small(n, k);
     let float_product = if is_small { plain } else { library::product };
-    match (products.precision, products.level) {
+    match (products.precision(), products.level()) {
         #[cfg(target_arch = "x86_64")]
         (Precision::F32, Level::Avx512) if !is_small => packed::product(packed::Float, shape, x, w, y, out),
         (Precision::F32, _) => float_product(shape, x, w, y, out),
@@ -294,9 +77,7 @@ pub fn multiply(
         }
         (Precision::Bf16, _) => rounded::product(float_product, shape, x, w, y, out),
     }
-    let before = TALLY.get();
-    let flops = before.flops + 2 * (m * n * k) as u64;
-    TALLY.set(Tally { flops, time: before.time + begun.elapsed() });
+    tally::count(2 * (m * n * k) as u64, begun);
 }
 
 /// `y = x w` in float32, for work that is split over threads already.
@@ -383,7 +164,7 @@ mod tests {
 
     fn check(ways: Products, run: impl Fn(&str, Product, [usize; 3], &[f32], &[f32], &mut [f32], Out)) {
         for shape @ [m, n, k] in SHAPES {
-            let [x, w] = operands(ways.precision, shape);
+            let [x, w] = operands(ways.precision(), shape);
             for (kind, product) in PRODUCTS {
                 let exact = exact(shape, &x, &w, kind);
                 let mut y = vec![f32::NAN; m * n];
@@ -395,21 +176,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    /// Strides near the largest number must not come around and pass for small ones.
-    #[test]
-    fn strides_that_no_memory_holds_are_refused() {
-        let values = [1.0; 8];
-        for stride in [usize::MAX, usize::MAX / 2, 1 << 62] {
-            for matrix in [Matrix::new(&values, stride), Matrix::stored(Stored::Halves, &values, stride)] {
-                assert!(!matrix.reaches(2, 1) && !matrix.reaches(3, 2), "{stride}");
-                assert!(!matrix.transposed().reaches(1, 2), "{stride}");
-                assert!(matrix.reaches(1, 4) && matrix.reaches(0, usize::MAX), "{stride}");
-            }
-        }
-        assert!(!Matrix::new(&values, 4).reaches(usize::MAX, 2));
-        assert!(Matrix::new(&values, 4).reaches(2, 4) && !Matrix::new(&values, 4).reaches(2, 5));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Level, Products};
+use super::level::{Level, Products};
 use crate::arch::multiversion;
 
 /// Independent sums: enough for two multiply-adds a cycle at a latency of five in any register width.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::{Matrix, Out};
+use super::matrix::{Matrix, Out};
 use crate::arch::multiversion;
 
 /// Values that a task rounds.

@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::columns::{check_segments, column_names, own_columns};
-use super::common::{LoopDefaults, LoopFlags, RunFlags, Running, absolute, in_range, parse_name, say_unused};
+use super::common::{absolute, in_range, parse_name, say_unused};
+use super::loop_flags::{LoopDefaults, LoopFlags};
+use super::run_flags::{RunFlags, Running};
 use super::task::{find_task, task_labels};
 
 /// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows

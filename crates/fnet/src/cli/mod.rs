@@ -3,17 +3,21 @@
 mod columns;
 mod common;
 mod compare;
+mod config_file;
 mod convert;
 mod embed;
 mod evaluate;
 mod fill_mask;
 mod finetune;
 mod inspect;
+mod loop_flags;
 mod opened;
 mod output;
 mod predict;
 mod pretrain;
+mod product_flags;
 mod quickstart;
+mod run_flags;
 mod task;
 mod tokenizer;
 

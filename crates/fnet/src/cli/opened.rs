@@ -11,8 +11,9 @@ use fnet_train::predictor::Predictor;
 use fnet_train::tasks::dataset::INFERENCE_TOKENS;
 use fnet_train::tasks::encoding::{Long, LongOnes};
 
-use super::common::{ProductFlags, in_range, say_unused};
+use super::common::{in_range, say_unused};
 use super::finetune;
+use super::product_flags::ProductFlags;
 
 /// How a model is run.
 #[derive(Args)]

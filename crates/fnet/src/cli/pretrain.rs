@@ -17,9 +17,9 @@ use fnet_train::{Error, Result, card, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::common::{
-    LoopDefaults, LoopFlags, RunFlags, Running, absolute, existing_files, in_range, say, say_unused,
-};
+use super::common::{absolute, existing_files, in_range, say, say_unused};
+use super::loop_flags::{LoopDefaults, LoopFlags};
+use super::run_flags::{RunFlags, Running};
 
 /// Pretrain an encoder by masked language modelling on text
 #[derive(clap::Args)]

@@ -15,7 +15,9 @@ use fnet_train::tasks::dataset::Score;
 use fnet_train::{Error, Result, report};
 use serde_json::{Value, json};
 
-use super::common::{LoopFlags, Running, absolute, say, set_threads};
+use super::common::{absolute, say, set_threads};
+use super::loop_flags::LoopFlags;
+use super::run_flags::Running;
 use super::{finetune, pretrain};
 
 /// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on

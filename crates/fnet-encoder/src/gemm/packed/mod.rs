@@ -20,7 +20,7 @@ pub use pack::halve;
 use pack::{BLOCK, Layout, Values, pack};
 use rayon::prelude::*;
 
-use super::{Matrix, Out};
+use super::matrix::{Matrix, Out};
 
 /// Columns of a tile and of a panel of w.
 const COLUMNS: usize = 32;

@@ -12,9 +12,10 @@ use fnet_train::stop::Stop;
 use fnet_train::{Error, Result, sample};
 use serde::{Deserialize, Serialize};
 
-use super::common::{
-    LoopFlags, ProductFlags, absolute, existing_files, in_range, over_config, say, set_threads,
-};
+use super::common::{absolute, existing_files, in_range, say, set_threads};
+use super::config_file::over_config;
+use super::loop_flags::LoopFlags;
+use super::product_flags::ProductFlags;
 use super::task::find_task;
 use super::{finetune, pretrain};
 use runs::Runs;

@@ -14,7 +14,8 @@ use transpose::{join, transpose};
 pub use word::halve;
 use word::{Float, Halves, Pair, Word};
 
-use crate::gemm::{Matrix, Stored};
+use crate::gemm::Stored;
+use crate::gemm::matrix::Matrix;
 
 /// Words of a line: packed parts are a multiple of it deep.
 pub const BLOCK: usize = 16;

@@ -1,0 +1,136 @@
+//! How products are computed: in which precision, and by which of the machine's levels.
+
+use serde::{Deserialize, Serialize};
+
+use super::Stored;
+#[cfg(target_arch = "x86_64")]
+use super::packed;
+
+/// What the operands of products are; sums, weights and everything else are float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32
+    #[default]
+    F32,
+    /// Rounded to bfloat16 (to nearest, ties to even) and summed in float32.
+    Bf16,
+}
+
+/// What computes products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Intel's tile registers, `tdpbf16ps`. For bfloat16.
+    Amx,
+    /// AVX-512's `vdpbf16ps`, by default on AMD's CPUs alone: Intel's run it slower than `vfmadd`.
+    /// For bfloat16.
+    Avx512Bf16,
+    /// Kernels of our own with AVX-512. For float32.
+    Avx512,
+    /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded before, which is
+    /// right, since a product of two such values is exact in float32, and no faster than float32.
+    Library,
+}
+
+impl Precision {
+    /// Its name in the log, in a run's folder and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl Level {
+    /// From fast to slow.
+    pub const ALL: [Self; 4] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Library];
+
+    /// Its name in the log, in a run's folder and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amx => "amx",
+            Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512 => "avx512",
+            Self::Library => "library",
+        }
+    }
+
+    /// Whether this CPU, and for tiles this operating system, can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => packed::has_avx512_bf16() && packed::amx::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => packed::has_avx512_bf16(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => packed::has_avx512(),
+            Self::Library => true,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// Whether it computes products of this precision.
+    pub fn can(self, precision: Precision) -> bool {
+        match self {
+            Self::Amx | Self::Avx512Bf16 => precision == Precision::Bf16,
+            Self::Avx512 => precision == Precision::F32,
+            Self::Library => true,
+        }
+    }
+
+    /// Whether an available level is faster than those after it.
+    fn is_worth_it(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512Bf16 {
+            return packed::is_dot_fast();
+        }
+        // Whoever asks for matrixmultiply shall have it.
+        self != Self::Avx512 || cfg!(not(feature = "matrixmultiply"))
+    }
+}
+
+/// How a model's products are computed: in which precision, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Products {
+    precision: Precision,
+    level: Level,
+}
+
+impl Products {
+    /// The fastest way of this machine.
+    pub fn new(precision: Precision) -> Self {
+        let fastest = Self::all(precision).find(|products| products.level.is_worth_it());
+        fastest.unwrap_or(Self { precision, level: Level::Library })
+    }
+
+    /// Products by one level; `None` where this machine or this precision does not have it.
+    pub fn with_level(precision: Precision, level: Level) -> Option<Self> {
+        (level.is_available() && level.can(precision)).then_some(Self { precision, level })
+    }
+
+    /// Every way of this machine.
+    pub fn all(precision: Precision) -> impl Iterator<Item = Self> {
+        Level::ALL.into_iter().filter_map(move |level| Self::with_level(precision, level))
+    }
+
+    /// What the operands are.
+    pub fn precision(self) -> Precision {
+        self.precision
+    }
+
+    /// What computes.
+    pub fn level(self) -> Level {
+        self.level
+    }
+
+    /// How an operand that nothing else reads is stored.
+    pub(crate) fn stored(self) -> Stored {
+        match self.precision {
+            Precision::F32 => Stored::Floats,
+            Precision::Bf16 => Stored::Halves,
+        }
+    }
+}
