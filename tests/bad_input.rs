@@ -249,5 +249,5 @@ fn a_full_disk_keeps_what_was_there() {
     assert!(std::fs::read(folder.join("again/model.safetensors")).unwrap() == before);
     let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(!folder.join("e.npy").exists() && !folder.join("e.npy.part").exists());
+    assert!(!folder.join("e.npy").exists() && !folder.join("e.npy.fnet-part").exists());
 }

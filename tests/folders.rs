@@ -27,7 +27,7 @@ fn left_overs(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in folder.read_dir().unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".part") || [".new", ".ready", ".lock"].contains(&name.as_str()) {
+        if name.ends_with("part") || [".fnet-new", ".fnet-ready", ".fnet-lock"].contains(&name.as_str()) {
             found.push(name);
         } else if entry.path().is_dir() {
             found.extend(left_overs(&entry.path()));
@@ -50,7 +50,7 @@ fn a_folder_is_of_one_run_at_a_time() {
     fails(folder, "convert --out run --overwrite", &says);
     first.kill().unwrap();
     first.wait().unwrap();
-    assert!(folder.join("run/.lock").exists(), "of a run that was killed");
+    assert!(folder.join("run/.fnet-lock").exists(), "of a run that was killed");
     run(folder, &format!("{usual} --steps 2 --out run --overwrite"));
     assert!(left_overs(folder).is_empty(), "{:?}", left_overs(folder));
 }
@@ -63,16 +63,20 @@ fn what_a_kill_left_is_removed_or_finished() {
     run(folder, &format!("{usual} --steps 4 --out old"));
     run(folder, &format!("{usual} --steps 6 --out new"));
     // Killed while checkpoints and models were written.
-    for name in ["model.safetensors.part", "config.json.part", "state/checkpoint.safetensors.part"] {
+    for name in
+        ["model.safetensors.fnet-part", "config.json.fnet-part", "state/checkpoint.safetensors.fnet-part"]
+    {
         std::fs::write(folder.join("old").join(name), "half").unwrap();
     }
-    std::fs::create_dir(folder.join("old/.new")).unwrap();
+    std::fs::create_dir(folder.join("old/.fnet-new")).unwrap();
+    std::fs::write(folder.join("old/mine.part"), "of another program").unwrap();
     run(folder, "pretrain --resume old");
+    std::fs::remove_file(folder.join("old/mine.part")).unwrap();
     assert!(left_overs(folder).is_empty(), "{:?}", left_overs(folder));
 
     // Killed while a new run took the place of an old one: everything is ready, some of it in its place.
     let read = |run: &str, file: &str| std::fs::read(folder.join(run).join(file)).unwrap();
-    std::fs::create_dir_all(folder.join("old/.ready/state")).unwrap();
+    std::fs::create_dir_all(folder.join("old/.fnet-ready/state")).unwrap();
     for file in [
         "state/checkpoint.safetensors",
         "tokenizer.json",
@@ -80,9 +84,10 @@ fn what_a_kill_left_is_removed_or_finished() {
         "model.safetensors",
         "training.toml",
     ] {
-        std::fs::copy(folder.join("new").join(file), folder.join("old/.ready").join(file)).unwrap();
+        std::fs::copy(folder.join("new").join(file), folder.join("old/.fnet-ready").join(file)).unwrap();
     }
-    std::fs::rename(folder.join("old/.ready/tokenizer.json"), folder.join("old/tokenizer.json")).unwrap();
+    std::fs::rename(folder.join("old/.fnet-ready/tokenizer.json"), folder.join("old/tokenizer.json"))
+        .unwrap();
     std::fs::remove_file(folder.join("old/training.toml")).unwrap();
     run(folder, "pretrain --resume old");
     for file in ["model.safetensors", "training.toml"] {

@@ -183,11 +183,19 @@ fn long_texts_lose_the_side_that_the_folder_names() {
     let place = tempfile::tempdir().unwrap();
     write(place.path(), &stored["examples"][0]["files"]);
     std::fs::write(place.path().join("tokenizer_config.json"), r#"{"truncation_side": "left"}"#).unwrap();
-    let tokenizer = Tokenizer::of_folder(place.path()).unwrap();
-    let (mut tokens, mut segments) = (Vec::new(), Vec::new());
-    let cut = tokenizer.assemble(&[10, 11, 12, 13], Some(&[20, 21, 22]), 7, &mut tokens, &mut segments);
-    assert!(cut);
-    assert_eq!(tokens, [2, 12, 13, 3, 21, 22, 3]);
+    let by_settings = Tokenizer::of_folder(place.path()).unwrap();
+    // Or as `tokenizer.json` has it, where the settings say nothing.
+    let json = stored["examples"][2]["files"]["tokenizer.json"].as_str().unwrap();
+    let mut json: Value = serde_json::from_str(json).unwrap();
+    json["truncation"] =
+        serde_json::json!({"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0});
+    let by_file = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
+    for tokenizer in [by_settings, by_file] {
+        let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+        let cut = tokenizer.assemble(&[10, 11, 12, 13], Some(&[20, 21, 22]), 7, &mut tokens, &mut segments);
+        assert!(cut);
+        assert_eq!(tokens, [2, 12, 13, 3, 21, 22, 3]);
+    }
 }
 
 #[test]

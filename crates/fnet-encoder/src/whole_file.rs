@@ -1,6 +1,6 @@
 //! Files that are whole or not there: written aside, synced with their folder, renamed. The one place that does it.
 //!
-//! What is written stands in `NAME.part` until it is whole, under a lock. A program that is killed loses its lock; the
+//! What is written stands in `NAME.fnet-part` until it is whole, under a lock. A program that is killed loses its lock; the
 //! next write of the same file takes its place, so a kill never leaves more than one part a file.
 
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::EncoderError;
 
 /// What the name of a file that is not whole ends with.
-const PART: &str = ".part";
+const PART: &str = ".fnet-part";
 
 /// A file in the making. Dropped before [`finish`](Self::finish), it was never there.
 pub struct WholeFile {
@@ -182,7 +182,7 @@ mod tests {
         let path = folder.path().join("file");
         let names =
             || -> Vec<_> { folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect() };
-        std::fs::write(folder.path().join("file.part"), "of a program that was killed").unwrap();
+        std::fs::write(folder.path().join("file.fnet-part"), "of a program that was killed").unwrap();
         write_whole(&path, b"one").unwrap();
         assert_eq!((std::fs::read(&path).unwrap(), names().len()), (b"one".to_vec(), 1));
 

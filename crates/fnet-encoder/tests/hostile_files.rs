@@ -155,7 +155,7 @@ fn a_failed_write_leaves_the_old_file() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("file");
     write_whole(&path, b"old").unwrap();
-    std::fs::create_dir(place.path().join("file.part")).unwrap();
+    std::fs::create_dir(place.path().join("file.fnet-part")).unwrap();
     assert!(write_whole(&path, b"new").is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 }

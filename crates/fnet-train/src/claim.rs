@@ -9,7 +9,7 @@ use fnet_encoder::whole_file::{is_at, try_lock};
 use crate::error::{Error, Result};
 
 /// Locked by the program that writes the folder.
-pub const LOCK_FILE: &str = ".lock";
+pub const LOCK_FILE: &str = ".fnet-lock";
 
 /// A folder that is this program's to write, until this is dropped or the program ends, however it ends.
 #[derive(Debug)]

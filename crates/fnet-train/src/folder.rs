@@ -39,8 +39,8 @@ const RUN_FILES: [&str; 8] = [
 ];
 
 /// Where a new run is made ready, and where it stands when it is ready and not yet in its place.
-const STAGED: &str = ".new";
-const READY: &str = ".ready";
+const STAGED: &str = ".fnet-new";
+const READY: &str = ".fnet-ready";
 
 /// A run's folder.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ pub struct Position {
 /// Where a run stands: everything beside weights and moments that going on needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// What the training data is, so that a run is not gone on with on other data.
+    /// A fingerprint of the data: a run is not resumed on other data.
     pub data: u64,
     /// Finished steps.
     pub step: u64,

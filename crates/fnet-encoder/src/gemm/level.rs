@@ -87,7 +87,7 @@ impl Level {
         if self == Self::Avx512Bf16 {
             return packed::is_dot_fast();
         }
-        // Whoever asks for matrixmultiply shall have it.
+        // The feature asks for matrixmultiply.
         self != Self::Avx512 || cfg!(not(feature = "matrixmultiply"))
     }
 }

@@ -223,19 +223,20 @@ impl FolderSettings {
         named.chain(listed).collect()
     }
 
-    /// Whether texts that are too long lose their beginnings.
-    pub fn truncates_left(&self) -> std::result::Result<bool, String> {
+    /// Whether texts that are too long lose their beginnings, where the settings say.
+    pub fn truncates_left(&self) -> std::result::Result<Option<bool>, String> {
         match self.config.get("truncation_side").and_then(Value::as_str) {
-            None | Some("right") => Ok(false),
-            Some("left") => Ok(true),
+            None => Ok(None),
+            Some("right") => Ok(Some(false)),
+            Some("left") => Ok(Some(true)),
             Some(side) => {
                 Err(format!("{TOKENIZER_CONFIG_FILE}: truncation_side is `{side}`; it is left or right"))
             }
         }
     }
 
-    /// Whether padding comes before the text.
-    pub fn pads_left(&self) -> bool {
-        self.config.get("padding_side").and_then(Value::as_str) == Some("left")
+    /// Whether padding comes before the text, where the settings say.
+    pub fn pads_left(&self) -> Option<bool> {
+        Some(self.config.get("padding_side")?.as_str()? == "left")
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::whole_file::write_whole;
 use serde_json::{Value, json};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, Tokenizer as Inner};
+use tokenizers::{AddedToken, PaddingDirection, Tokenizer as Inner, TruncationDirection};
 
 use crate::error::{Error, Result};
 
@@ -205,6 +205,13 @@ impl Tokenizer {
     }
 
     fn from_inner(mut inner: Inner, settings: &FolderSettings) -> std::result::Result<Self, String> {
+        let truncates_left = match inner.get_truncation().map(|truncation| truncation.direction) {
+            Some(TruncationDirection::Left) => settings.truncates_left()?.unwrap_or(true),
+            _ => settings.truncates_left()?.unwrap_or(false),
+        };
+        let pads_left = settings.pads_left().unwrap_or_else(|| {
+            inner.get_padding().is_some_and(|padding| matches!(padding.direction, PaddingDirection::Left))
+        });
         // Lengths are ours to choose: a tokenizer that pads or truncates would hide them.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
@@ -229,7 +236,6 @@ impl Tokenizer {
         let no_pairs = frame::check(&inner, special)?;
         let vocab = inner.get_vocab(true);
         let vocab_size = vocab.values().max().map_or(0, |id| *id as usize + 1);
-        let (truncates_left, pads_left) = (settings.truncates_left()?, settings.pads_left());
         Ok(Self { inner, special, vocab_size, truncates_left, pads_left, no_pairs })
     }
 

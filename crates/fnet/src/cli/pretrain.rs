@@ -240,7 +240,7 @@ impl Settings {
         self.training.batch_size.unwrap_or(1) * longest
     }
 
-    /// A model with fresh weights, or with those of `--model` or of the run that is gone on with.
+    /// A model with fresh weights, or with those of `--model` or of the run that is resumed.
     fn model(&self, tokenizer: &Tokenizer, open: Option<&Path>) -> Result<Model> {
         let (seed, head) = (self.training.seed.unwrap_or(1), self.learns().head());
         let Some(path) = open else { return Ok(Model::new(self.config(tokenizer)?, head, seed)?) };
@@ -248,7 +248,7 @@ impl Settings {
         // What tells pairs apart may start fresh on a model of masked tokens alone.
         let fresh = |name: &&String| name.starts_with("cls.seq_relationship.") || name.contains(".pooler.");
         if let Some(name) = report.missing.iter().find(|name| !fresh(name)) {
-            let message = format!("{name} is missing: only a pretrained model can be gone on with");
+            let message = format!("{name} is missing: pretraining goes on from a pretrained model only");
             return Err(Error::file(path, message));
         }
         say_unused(path, &report);

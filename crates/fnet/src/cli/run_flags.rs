@@ -1,4 +1,4 @@
-//! Where a run is written, and how it is started or gone on with.
+//! Where a run is written, and how it is started or resumed.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ pub struct Running {
 }
 
 impl RunFlags {
-    /// The folder and the resolved settings of a run, new or to be gone on with; `model` is what a new one starts from.
+    /// The folder and the resolved settings of a run, new or resumed; `model` is what a new one starts from.
     pub fn start<S: Serialize + DeserializeOwned + Default + PartialEq>(
         &self,
         command: &str,

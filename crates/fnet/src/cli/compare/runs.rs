@@ -136,7 +136,7 @@ impl<'a> Runs<'a> {
         Ok(())
     }
 
-    /// Results of a run: found, gone on with, or made now. The inner error is the run's last line.
+    /// Results of a run: found, resumed, or made now. The inner error is the run's last line.
     fn run(
         &mut self,
         command: &str,
