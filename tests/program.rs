@@ -296,23 +296,30 @@ fn tokenizers_of_both_kinds() {
 #[test]
 fn the_simd_level_can_be_chosen() {
     let place = tempfile::tempdir().unwrap();
-    let loss = |level: &str| -> Result<f64, String> {
-        let arguments = format!("{} --mixer fourier --steps 2 --out {level} --json", tiny_pretraining());
+    let loss = |mixer: &str, level: &str| -> Result<f64, String> {
+        let out = format!("{mixer}-{level}");
+        let arguments = format!("{} --mixer {mixer} --steps 2 --out {out} --json", tiny_pretraining());
         let output = fnet(place.path(), &arguments).env("FNET_SIMD", level).output().unwrap();
         if output.status.success() {
             return Ok(json(&output)["values"]["validation_loss"].as_f64().unwrap());
         }
         Err(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_string())
     };
-    let portable = loss("portable").unwrap();
-    for level in ["avx2", "avx512"] {
-        match loss(level) {
-            Ok(loss) => assert!((loss - portable).abs() <= 1e-4, "{level}: {loss}, portable {portable}"),
-            Err(line) => assert!(line.contains("does not have the SIMD level"), "{line}"),
+    // Mixing, operations and products follow it.
+    let written =
+        |level: &str| std::fs::read_to_string(place.path().join(format!("shift-{level}/training.toml")));
+    for mixer in ["fourier", "shift"] {
+        let portable = loss(mixer, "portable").unwrap();
+        for level in ["avx2", "avx512"] {
+            match loss(mixer, level) {
+                Ok(loss) => assert!((loss - portable).abs() <= 1e-4, "{level}: {loss}, portable {portable}"),
+                Err(line) => assert!(line.contains("does not have the SIMD level"), "{line}"),
+            }
         }
+        let line = loss(mixer, "sse9").unwrap_err();
+        assert!(line.starts_with("error: ") && line.contains("FNET_SIMD=sse9"), "{line}");
     }
-    let line = loss("sse9").unwrap_err();
-    assert!(line.starts_with("error: ") && line.contains("FNET_SIMD=sse9"), "{line}");
+    assert!(written("portable").unwrap().contains("products = \"library\""));
 }
 
 #[test]

@@ -3,6 +3,10 @@
 //! The loops are plain Rust that the compiler vectorises; no sum is reordered and no product is
 //! fused with an addition, so every level gives the same bits.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use fnet_mixing::Simd;
+
 /// Declares a function whose body is compiled for baseline x86-64, AVX2 and AVX-512.
 macro_rules! multiversion {
     (
@@ -29,12 +33,12 @@ macro_rules! multiversion {
                     portable($($arg),*)
                 }
                 match $crate::arch::level() {
-                    // SAFETY: `level` has asked the CPU for the features of both. Every test of `ops`
-                    // runs through here.
-                    $crate::arch::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: `level` has asked the CPU for the features of both. Every test of `ops` runs
+                    // through here, and `every_level_gives_the_same_bits` through all of them.
+                    fnet_mixing::Simd::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::arch::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::arch::Level::Portable => {}
+                    fnet_mixing::Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                    _ => {}
                 }
             }
             portable($($arg),*)
@@ -43,29 +47,27 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// What a [`multiversion`] function runs as.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Level {
-    Avx512,
-    Avx2,
-    Portable,
+/// The level in use: 0 before it is known, else one more than its place in [`Simd::ALL`].
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// The level that [`multiversion`] functions run as: what `FNET_SIMD` names, or the best of this CPU. A name that is none
+/// is refused where a model is built.
+#[inline]
+pub(crate) fn level() -> Simd {
+    match LEVEL.load(Ordering::Relaxed) {
+        0 => {
+            let level = Simd::default_level().unwrap_or(Simd::Portable);
+            set_level(level);
+            level
+        }
+        place => Simd::ALL[usize::from(place) - 1],
+    }
 }
 
-/// The best level of this CPU.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-pub(crate) fn level() -> Level {
-    macro_rules! has {
-        ($($feature:tt),*) => { $(is_x86_feature_detected!($feature))&&* };
-    }
-    if has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma") {
-        Level::Avx512
-    } else if has!("avx2", "fma") {
-        Level::Avx2
-    } else {
-        Level::Portable
-    }
+/// Has all that follows run at a level which the CPU must have.
+fn set_level(level: Simd) {
+    let place = Simd::ALL.into_iter().position(|l| l == level).unwrap_or(0);
+    LEVEL.store(place as u8 + 1, Ordering::Relaxed);
 }
 
 /// Independent partial sums: enough for two AVX-512 registers' worth of additions in flight.
@@ -239,5 +241,50 @@ mod tests {
         for len in 0..100 {
             assert_eq!(sum_by(len, |i| i as f32), (len * len.saturating_sub(1) / 2) as f32);
         }
+    }
+
+    /// A training step of a model that has every operation, at each level of this machine. Other tests may run meanwhile
+    /// at any of them: the bits are the same.
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        use crate::mixers::MixerKind::{Attention, Linear, Mlp, Reservoir, Shift};
+        use crate::{
+            Batch, ClassTargets, Dropout, Head, Mode, Model, ModelConfig, Moments, Targets, Workspace,
+        };
+        let usual = level();
+        let run = |level| {
+            set_level(level);
+            let config = ModelConfig {
+                vocab_size: 50,
+                hidden_size: 36,
+                intermediate_size: 70,
+                num_hidden_layers: 5,
+                max_position_embeddings: 40,
+                num_attention_heads: Some(3),
+                mixers: vec![Attention, Linear, Mlp, Reservoir, Shift],
+                reservoir: Some(Default::default()),
+                classifier_pooling: "mean+max+query+embeddings".parse().unwrap(),
+                ..ModelConfig::default()
+            };
+            let mut model = Model::new(config, Head::Classification { labels: 3 }, 1).unwrap();
+            let mut batch = Batch::new();
+            for len in [37, 1, 12] {
+                batch.push(&(0..len).map(|i| i * 7 % 46 + 4).collect::<Vec<u32>>(), &[]);
+            }
+            let (mut w, mut gradients) = (Workspace::new(), vec![0.0; model.parameters().len()]);
+            let mode = Mode::Train(Dropout { rate: 0.1, key: 5 });
+            let targets = Targets::examples(ClassTargets::Classes(&[0, 2, 1]), 1.0);
+            model.forward(&batch, mode, &mut w).unwrap().backward(targets, &mut gradients).unwrap();
+            let mut moments = Moments::new(model.parameters());
+            let stepped = gradients.clone();
+            crate::AdamW::default().step(model.parameters_mut(), &mut gradients, &mut moments, 1, 0.01, 1.0);
+            (stepped, model.parameters().values().to_vec())
+        };
+        let expected = run(Simd::Portable);
+        assert!(expected.0.iter().any(|g| *g != 0.0));
+        for level in Simd::ALL.into_iter().filter(|level| level.is_available()) {
+            assert!(run(level) == expected, "{level}");
+        }
+        set_level(usual);
     }
 }

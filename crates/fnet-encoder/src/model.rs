@@ -67,6 +67,7 @@ impl Model {
         make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
     ) -> Result<Self, EncoderError> {
         config.check()?;
+        fnet_mixing::Simd::default_level()?; // what `FNET_SIMD` names
         if head == (Head::Classification { labels: 0 }) {
             return Err(EncoderError::Config("a classifier needs at least one label".into()));
         }

@@ -16,6 +16,7 @@ mod pack;
 use std::cell::Cell;
 
 pub use avx512::{Dot, Float, is_dot_fast};
+use fnet_mixing::Simd;
 pub use pack::halve;
 use pack::{BLOCK, Layout, Values, pack};
 use rayon::prelude::*;
@@ -60,9 +61,9 @@ pub trait Kernel: Copy + Send + Sync {
     unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool);
 }
 
-/// Whether the CPU has what [`Float`] and its packing need.
+/// Whether the CPU has what [`Float`] and its packing need, and `FNET_SIMD` allows it.
 pub fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
+    Simd::default_level() == Ok(Simd::Avx512)
 }
 
 /// Whether the CPU has what [`Dot`] and its packing need.
