@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{fails, fnet, json, root, run, sample, tiny_pretraining};
 use fnet_encoder::{Mode, Model, pretrained};
-use fnet_train::tokenizer::Tokenizer;
+use fnet_train::data::tokenizer::Tokenizer;
 use serde_json::Value;
 
 fn files() -> std::path::PathBuf {

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use common::root;
 use fnet_encoder::{Batch, Mode, Workspace, pretrained};
-use fnet_train::tasks::classes::Classes;
-use fnet_train::tasks::rows::{self, Column, Columns};
-use fnet_train::tokenizer::Tokenizer;
+use fnet_train::data::tasks::classes::Classes;
+use fnet_train::data::tasks::rows::{self, Column, Columns};
+use fnet_train::data::tokenizer::Tokenizer;
 use peak_alloc::PeakAlloc;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};

@@ -324,8 +324,8 @@ fn the_simd_level_can_be_chosen() {
 
 #[test]
 fn the_shipped_sample_is_what_its_generator_makes() {
-    for file in fnet_train::sample::FILES {
-        let made = fnet_train::sample::text(file, fnet_train::sample::SEED).unwrap();
+    for file in fnet_train::data::sample::FILES {
+        let made = fnet_train::data::sample::text(file, fnet_train::data::sample::SEED).unwrap();
         let shipped = std::fs::read_to_string(root().join("data").join(file)).unwrap();
         assert!(made == shipped, "{file} differs: see data/README.md for how to make it again");
     }

@@ -4,9 +4,9 @@ mod common;
 
 use std::path::PathBuf;
 
-use fnet_train::corpus::documents::{Documents, Piece};
-use fnet_train::tasks::glue::GlueTask;
-use fnet_train::tasks::rows;
+use fnet_train::data::corpus::documents::{Documents, Piece};
+use fnet_train::data::tasks::glue::GlueTask;
+use fnet_train::data::tasks::rows;
 
 fn shared(path: &str) -> Option<PathBuf> {
     let path = common::root().join("../shared/data").join(path);

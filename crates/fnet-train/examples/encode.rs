@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 
-use fnet_train::tokenizer::Tokenizer;
+use fnet_train::data::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use fnet_encoder::pretrained::{self, set_labels};
 use fnet_encoder::{AdamW, Mode, Moments, Targets, gradient_norm};
 use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Workspace};
-use fnet_train::tokenizer::Tokenizer;
+use fnet_train::data::tokenizer::Tokenizer;
 
 const STEPS: u64 = 60;
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained::{self, Source};
 
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
 
 /// A pretrained model of preset mini, which a program carries: `models/mini` of the repository, in bfloat16.
 #[cfg(feature = "shipped-model")]

@@ -7,11 +7,11 @@ use fnet_encoder::{Head, Model, Padding, Pairs, Pool, Pooling, Workspace};
 use rayon::prelude::*;
 
 use crate::base_model::BaseModel;
+use crate::data::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, run_batches};
+use crate::data::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
+use crate::data::tasks::rows::Row;
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, run_batches};
-use crate::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
-use crate::tasks::rows::Row;
-use crate::tokenizer::Tokenizer;
 
 /// A model with its tokenizer, and how long texts are read.
 ///

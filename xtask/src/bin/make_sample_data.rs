@@ -5,6 +5,6 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).map_or_else(|| PathBuf::from("data"), PathBuf::from);
-    fnet_train::sample::write(&folder, fnet_train::sample::SEED)?;
+    fnet_train::data::sample::write(&folder, fnet_train::data::sample::SEED)?;
     Ok(())
 }

@@ -2,16 +2,16 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::Pooling;
 use fnet_train::base_model::BaseModel;
+use fnet_train::data::tasks::encoding::LongOnes;
+use fnet_train::data::tasks::rows::{self, Row};
+use fnet_train::data::text::is_standard_stream;
 use fnet_train::progress::Progress;
-use fnet_train::tasks::encoding::LongOnes;
-use fnet_train::tasks::rows::{self, Row};
-use fnet_train::text::is_standard_stream;
 use fnet_train::{Error, Result};
 use serde_json::json;
 
-use super::columns::ColumnFlags;
 use super::common::say;
 use super::opened::Opened;
+use super::opened_columns::ColumnFlags;
 use super::output::{Output, OutputFlags, say_done};
 
 /// Write a vector for every text of a file

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
 use fnet_encoder::Workspace;
+use fnet_train::data::tasks::dataset::{Dataset, predict, score};
 use fnet_train::progress::Progress;
-use fnet_train::report::table;
-use fnet_train::tasks::dataset::{Dataset, predict, score};
+use fnet_train::runs::report::table;
 use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
-use super::columns::ColumnFlags;
 use super::common::{say, set_threads};
 use super::opened::{InferenceFlags, Opened};
+use super::opened_columns::ColumnFlags;
 use super::task::find_task;
 
 /// Measure a fine-tuned model on labelled rows

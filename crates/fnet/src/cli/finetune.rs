@@ -4,20 +4,22 @@ use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, Report, WEIGHTS
 use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Model, Padding, Pairs, Pool, Pooling, Workspace};
 use fnet_train::base_model::BaseModel;
-use fnet_train::comparison::mean;
-use fnet_train::finetune::{BatchSize, TaskObjective, Variation};
-use fnet_train::folder::{METRICS_FILE, RunFolder};
+use fnet_train::data::tasks::classes::Classes;
+use fnet_train::data::tasks::dataset::{Dataset, Labels, score_of};
+use fnet_train::data::tasks::encoding::{Encoding, Long};
+use fnet_train::data::tasks::files::TaskFiles;
+use fnet_train::data::tasks::glue::GlueTask;
+use fnet_train::data::tasks::rows::Columns;
+use fnet_train::data::text::STANDARD_STREAM;
+use fnet_train::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use fnet_train::predictor::check_vocabulary;
-use fnet_train::tasks::classes::Classes;
-use fnet_train::tasks::dataset::{Dataset, Labels, score_of};
-use fnet_train::tasks::encoding::{Encoding, Long};
-use fnet_train::tasks::files::TaskFiles;
-use fnet_train::tasks::glue::GlueTask;
-use fnet_train::tasks::rows::Columns;
-use fnet_train::text::STANDARD_STREAM;
-use fnet_train::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
-use fnet_train::trainer::{Objective, Trainer};
-use fnet_train::{Error, Result, bag_of_words, bag_start, card, report, whitening};
+use fnet_train::runs::comparison::mean;
+use fnet_train::runs::folder::{METRICS_FILE, RunFolder};
+use fnet_train::train::finetune::{BatchSize, TaskObjective, Variation};
+use fnet_train::train::trainer::{Objective, Trainer};
+use fnet_train::{
+    Error, Result, runs::card, runs::report, train::bag_of_words, train::bag_start, train::whitening,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

@@ -5,8 +5,8 @@ use fnet_encoder::pretrained::{self, labels_of};
 use fnet_encoder::{Head, TensorInfo};
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
-use fnet_train::folder::RunFolder;
-use fnet_train::report::table;
+use fnet_train::runs::folder::RunFolder;
+use fnet_train::runs::report::table;
 use serde_json::{Value, json};
 
 use super::common::say;
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
         .map(|(key, v)| (key.replace('_', " "), plain(v)))
         .collect();
     if let Some(results) = &results {
-        rows.extend(fnet_train::report::rows(results).into_iter().skip(1));
+        rows.extend(fnet_train::runs::report::rows(results).into_iter().skip(1));
     }
     if args.tensors {
         let shape = |t: &Value| (t["name"].as_str().unwrap_or("").into(), t["shape"].to_string());

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use fnet_encoder::{AdamW, Model};
-use fnet_train::recipe::{Part, Recipe, train_only};
-use fnet_train::schedule::{Decay, Schedule};
-use fnet_train::trainer::{Budget, LoopSettings};
+use fnet_train::train::recipe::{Part, Recipe, train_only};
+use fnet_train::train::schedule::{Decay, Schedule};
+use fnet_train::train::trainer::{Budget, LoopSettings};
 use fnet_train::{Error, Result};
 use serde::{Deserialize, Serialize};
 

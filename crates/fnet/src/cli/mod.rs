@@ -12,6 +12,7 @@ mod finetune;
 mod inspect;
 mod loop_flags;
 mod opened;
+mod opened_columns;
 mod output;
 mod predict;
 mod pretrain;

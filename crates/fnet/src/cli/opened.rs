@@ -6,10 +6,10 @@ use clap::Args;
 use fnet_encoder::Pooling;
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
-use fnet_train::folder::RunFolder;
+use fnet_train::data::tasks::dataset::INFERENCE_TOKENS;
+use fnet_train::data::tasks::encoding::{Long, LongOnes};
 use fnet_train::predictor::Predictor;
-use fnet_train::tasks::dataset::INFERENCE_TOKENS;
-use fnet_train::tasks::encoding::{Long, LongOnes};
+use fnet_train::runs::folder::RunFolder;
 
 use super::common::{in_range, say_unused};
 use super::finetune;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fnet_encoder::whole_file::WholeFile;
-use fnet_train::text::{STANDARD_STREAM, is_standard_stream};
+use fnet_train::data::text::{STANDARD_STREAM, is_standard_stream};
 use fnet_train::{Error, Result};
 
 use super::common::{check_not_an_input, set_threads};

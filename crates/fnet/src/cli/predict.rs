@@ -1,18 +1,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use fnet_train::data::tasks::dataset::Labels;
+use fnet_train::data::tasks::encoding::LongOnes;
+use fnet_train::data::tasks::rows::{self, Row};
+use fnet_train::data::text::is_standard_stream;
 use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
-use fnet_train::tasks::dataset::Labels;
-use fnet_train::tasks::encoding::LongOnes;
-use fnet_train::tasks::rows::{self, Row};
-use fnet_train::text::is_standard_stream;
 use fnet_train::{Error, Result};
 use serde_json::json;
 
-use super::columns::ColumnFlags;
 use super::common::say;
 use super::opened::Opened;
+use super::opened_columns::ColumnFlags;
 use super::output::{Output, OutputFlags, say_done};
 
 /// Predict the label of every row of a file

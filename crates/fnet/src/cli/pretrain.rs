@@ -2,18 +2,18 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
 use fnet_encoder::{Model, ModelConfig, PRESETS, Padding, TokenIds, pretrained};
-use fnet_train::corpus::documents::paragraphs;
-use fnet_train::corpus::sequences::{Layout, SHORTEST, Sequences};
-use fnet_train::corpus::shards::{self, Shards};
-use fnet_train::folder::RunFolder;
-use fnet_train::mlm::Masking;
+use fnet_train::data::corpus::documents::paragraphs;
+use fnet_train::data::corpus::sequences::{Layout, SHORTEST, Sequences};
+use fnet_train::data::corpus::shards::{self, Shards};
+use fnet_train::data::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
 use fnet_train::predictor::check_vocabulary;
-use fnet_train::pretrain::{Learns, MlmObjective, MlmSettings, Pair};
 use fnet_train::progress::Progress;
 use fnet_train::random::fingerprint;
-use fnet_train::tokenizer::{Kind, TOKENIZER_FILE, Tokenizer};
-use fnet_train::trainer::{Objective, Trainer};
-use fnet_train::{Error, Result, card, report};
+use fnet_train::runs::folder::RunFolder;
+use fnet_train::train::mlm::Masking;
+use fnet_train::train::pretrain::{Learns, MlmObjective, MlmSettings, Pair};
+use fnet_train::train::trainer::{Objective, Trainer};
+use fnet_train::{Error, Result, runs::card, runs::report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

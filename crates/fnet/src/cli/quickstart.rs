@@ -3,16 +3,16 @@ use std::time::Instant;
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::base_model::BaseModel;
-use fnet_train::claim::Claim;
-use fnet_train::corpus::sequences::Layout;
+use fnet_train::data::corpus::sequences::Layout;
+use fnet_train::data::sample;
+use fnet_train::data::tasks::dataset::Score;
 use fnet_train::fill_mask::Guess;
-use fnet_train::folder::RunFolder;
 use fnet_train::predictor::Predictor;
 use fnet_train::progress::duration;
-use fnet_train::sample;
-use fnet_train::stop::Stop;
-use fnet_train::tasks::dataset::Score;
-use fnet_train::{Error, Result, report};
+use fnet_train::runs::claim::Claim;
+use fnet_train::runs::folder::RunFolder;
+use fnet_train::train::stop::Stop;
+use fnet_train::{Error, Result, runs::report};
 use serde_json::{Value, json};
 
 use super::common::{absolute, say, set_threads};

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fnet_train::folder::{RunFolder, SETTINGS_FILE, check_is_not_model};
-use fnet_train::stop::Stop;
-use fnet_train::{Error, Result, report};
+use fnet_train::runs::folder::{RunFolder, SETTINGS_FILE, check_is_not_model};
+use fnet_train::train::stop::Stop;
+use fnet_train::{Error, Result, runs::report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -1,7 +1,7 @@
 //! What a task's name stands for.
 
-use fnet_train::tasks::dataset::Labels;
-use fnet_train::tasks::glue::{GlueTask, TASKS};
+use fnet_train::data::tasks::dataset::Labels;
+use fnet_train::data::tasks::glue::{GlueTask, TASKS};
 use fnet_train::{Error, Result};
 
 /// A GLUE task by name.

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::Result;
-use fnet_train::tokenizer::Kind;
+use fnet_train::data::tokenizer::Kind;
 
 use super::common::{check_not_an_input, existing_files, say};
 use super::output::check_replaceable;

@@ -3,13 +3,13 @@ use std::time::Instant;
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Head, Model, Pairs, Pool, Pooling};
-use fnet_train::claim::{Claim, LOCK_FILE};
-use fnet_train::comparison::Comparison;
 use fnet_train::progress::{Progress, duration};
-use fnet_train::recipe::Recipe;
+use fnet_train::runs::claim::{Claim, LOCK_FILE};
+use fnet_train::runs::comparison::Comparison;
 use fnet_train::speed::{LENGTHS, Speed};
-use fnet_train::stop::Stop;
-use fnet_train::{Error, Result, sample};
+use fnet_train::train::recipe::Recipe;
+use fnet_train::train::stop::Stop;
+use fnet_train::{Error, Result, data::sample};
 use serde::{Deserialize, Serialize};
 
 use super::common::{absolute, existing_files, in_range, say, set_threads};

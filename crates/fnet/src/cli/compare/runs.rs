@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fnet_encoder::whole_file::write_whole;
-use fnet_train::comparison::{Entry, Point};
-use fnet_train::folder::{RunFolder, SETTINGS_FILE};
-use fnet_train::recipe::Recipe;
-use fnet_train::stop::Stop;
+use fnet_train::runs::comparison::{Entry, Point};
+use fnet_train::runs::folder::{RunFolder, SETTINGS_FILE};
+use fnet_train::train::recipe::Recipe;
+use fnet_train::train::stop::Stop;
 use fnet_train::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;

@@ -11,10 +11,10 @@ use fnet_encoder::{Model, Moments};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::claim::Claim;
+use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use crate::error::{Error, Result};
-use crate::state::State;
-use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
+use crate::runs::claim::Claim;
+use crate::runs::state::State;
 
 /// Every setting of the run, resolved.
 pub const SETTINGS_FILE: &str = "training.toml";

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use super::places::Places;
 use super::{Columns, Each};
+use crate::data::text;
 use crate::error::{Error, Result};
-use crate::text;
 
 pub(super) fn read(
     path: &Path,

@@ -9,10 +9,10 @@
 
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 
-use crate::dense::{self, Weighted};
+use crate::data::tasks::dataset::{INFERENCE_TOKENS, run_batches};
+use crate::data::tasks::encoding::Example;
 use crate::error::Result;
-use crate::tasks::dataset::{INFERENCE_TOKENS, run_batches};
-use crate::tasks::encoding::Example;
+use crate::train::dense::{self, Weighted};
 
 /// Examples that the covariance is taken of.
 const MOST_EXAMPLES: usize = 4_000;

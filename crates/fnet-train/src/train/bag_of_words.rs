@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use rand::seq::SliceRandom;
 
+use crate::data::tasks::dataset::{Labels, Score, score_named};
+use crate::data::tasks::files::TaskFiles;
+use crate::data::tasks::rows::Row;
 use crate::error::Result;
 use crate::random::{fingerprint, generator};
-use crate::tasks::dataset::{Labels, Score, score_named};
-use crate::tasks::files::TaskFiles;
-use crate::tasks::rows::Row;
 
 const BUCKETS: usize = 1 << 16;
 const PASSES: u64 = 20;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Column, Columns};
+use crate::data::text::{format_ending, is_standard_stream};
 use crate::error::{Error, Result};
-use crate::text::{format_ending, is_standard_stream};
 
 /// A format of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

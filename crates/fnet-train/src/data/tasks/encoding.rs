@@ -6,8 +6,8 @@ use fnet_encoder::{Batch, ModelConfig, Pairs, Pool};
 use serde::{Deserialize, Serialize};
 
 use super::rows::Row;
+use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::tokenizer::Tokenizer;
 
 /// What becomes of a text that is longer than the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::plot::{self, Axis, Series};
-use crate::report::{escape, html_page};
+use crate::runs::plot::{self, Axis, Series};
+use crate::runs::report::{escape, html_page};
 use crate::speed::Speed;
 
 /// One mixer under one recipe, over all seeds.

@@ -5,16 +5,16 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::error::Result;
-use crate::random::{Fingerprint, generator};
-use crate::state::Position;
-use crate::tasks::classes::Classes;
-use crate::tasks::dataset::{
+use crate::data::tasks::classes::Classes;
+use crate::data::tasks::dataset::{
     Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named, score_of,
 };
-use crate::tasks::encoding::{Example, Text};
-use crate::tasks::metrics::Metric;
-use crate::trainer::{Evaluation, Objective, StepOutcome};
+use crate::data::tasks::encoding::{Example, Text};
+use crate::data::tasks::metrics::Metric;
+use crate::error::Result;
+use crate::random::{Fingerprint, generator};
+use crate::runs::state::Position;
+use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// How training examples are varied, drawn anew each time.
 pub struct Variation {

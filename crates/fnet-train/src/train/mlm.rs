@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::tokenizer::Tokenizer;
+use crate::data::tokenizer::Tokenizer;
 
 /// What is masked, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -104,8 +104,8 @@ impl Masker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::tokenizer::Kind;
     use crate::random::generator;
-    use crate::tokenizer::Kind;
 
     fn tokenizer() -> Tokenizer {
         let text = ["unhappiness happiness happy un ness the and of"; 3].map(String::from);

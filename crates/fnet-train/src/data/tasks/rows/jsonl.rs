@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::places::quoted_names;
 use super::{Column, Columns, Each, Row};
+use crate::data::text::Lines;
 use crate::error::{Error, Result};
-use crate::text::Lines;
 
 pub(super) fn read(
     path: &Path,

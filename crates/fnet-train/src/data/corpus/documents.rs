@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
+use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::text::{self, Lines};
 
 /// One piece of a corpus.
 #[derive(Debug, Clone, PartialEq)]

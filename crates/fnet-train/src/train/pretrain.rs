@@ -7,13 +7,13 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::sequences::Sequences;
+use crate::data::corpus::sequences::Sequences;
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::mlm::{Masker, Masking};
 use crate::random::generator;
-use crate::state::Position;
-use crate::tokenizer::Tokenizer;
-use crate::trainer::{Evaluation, Objective, StepOutcome};
+use crate::runs::state::Position;
+use crate::train::mlm::{Masker, Masking};
+use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// What is learnt beside the masked tokens, on pairs of neighbouring sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

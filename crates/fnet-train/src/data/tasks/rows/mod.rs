@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
-use crate::text::{self, Lines};
 pub use format::Format;
 pub use only_text::only_text_column;
 pub(crate) use places::quoted_names;

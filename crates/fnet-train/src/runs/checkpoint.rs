@@ -8,8 +8,8 @@ use fnet_encoder::{Model, Moments};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::error::{Error, Result};
-use crate::folder::{CHECKPOINT_FILE, RunFolder};
-use crate::state::State;
+use crate::runs::folder::{CHECKPOINT_FILE, RunFolder};
+use crate::runs::state::State;
 
 impl RunFolder {
     /// Writes everything that is needed to go on, in one file.

@@ -4,7 +4,7 @@
 
 use fnet_encoder::{BAG_WORDS, Model};
 
-use crate::tasks::encoding::Example;
+use crate::data::tasks::encoding::Example;
 
 /// Takes the mean over the examples' tokens from the word vectors of a model's bag; a model without one stays as it is.
 pub fn centre(model: &mut Model, examples: &[Example]) {
@@ -27,7 +27,7 @@ mod tests {
     use fnet_encoder::{Head, ModelConfig};
 
     use super::*;
-    use crate::tasks::encoding::Text;
+    use crate::data::tasks::encoding::Text;
 
     #[test]
     fn the_training_texts_come_to_zero() {

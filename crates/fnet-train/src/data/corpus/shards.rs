@@ -22,10 +22,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Documents, Piece, sentences};
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::random::fingerprint;
-use crate::tokenizer::Tokenizer;
 
 const MAGIC: &[u8; 8] = b"FNETTOK1";
 const HEADER: usize = 24;
@@ -290,7 +290,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::Kind;
+    use crate::data::tokenizer::Kind;
 
     #[test]
     fn round_trip() {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::places::Places;
 use super::{Columns, Each};
+use crate::data::text::Lines;
 use crate::error::{Error, Result};
-use crate::text::Lines;
 
 pub(super) fn read(
     path: &Path,

@@ -198,7 +198,7 @@ impl Sequences {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::{Kind, Tokenizer};
+    use crate::data::tokenizer::{Kind, Tokenizer};
 
     #[test]
     fn pairs_are_neighbours_of_one_document() {

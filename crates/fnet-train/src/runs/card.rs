@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::base_model;
 use crate::error::{Error, Result};
-use crate::folder::{RunFolder, SETTINGS_FILE};
-use crate::report;
+use crate::runs::folder::{RunFolder, SETTINGS_FILE};
+use crate::runs::report;
 
 /// The card in a model folder.
 pub const CARD_FILE: &str = "README.md";

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::places::quoted_names;
 use super::{Columns, Format};
+use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
-use crate::text::{self, Lines};
 
 /// Rows that are looked at.
 const ROWS: usize = 20;

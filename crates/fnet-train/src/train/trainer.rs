@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::folder::{MetricsLog, RunFolder};
 use crate::progress::Progress;
 use crate::random::generator;
-use crate::schedule::Schedule;
-use crate::state::{Position, State};
-use crate::stop::Stop;
+use crate::runs::folder::{MetricsLog, RunFolder};
+use crate::runs::state::{Position, State};
+use crate::train::schedule::Schedule;
+use crate::train::stop::Stop;
 
 /// How long a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
