@@ -61,7 +61,7 @@ pub struct ModelConfig {
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
     /// Activation of the feed-forward layer, by its name in Transformers: `gelu_new`, `gelu`, `relu`, `silu` and
-    /// more; see [`Activation`].
+    /// more.
     pub hidden_act: String,
     /// Dropout rate in training.
     pub hidden_dropout_prob: f32,
@@ -257,7 +257,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// If `hidden_act` names none that is known.
-    pub fn activation(&self) -> Result<Activation, EncoderError> {
+    pub(crate) fn activation(&self) -> Result<Activation, EncoderError> {
         Activation::from_name(&self.hidden_act).ok_or_else(|| {
             let known = Activation::names().collect::<Vec<_>>().join(", ");
             EncoderError::Config(format!("hidden_act is `{}`; known are {known}", self.hidden_act))
