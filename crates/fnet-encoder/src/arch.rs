@@ -3,7 +3,7 @@
 //! The loops are plain Rust that the compiler vectorises; no sum is reordered and no product is
 //! fused with an addition, so every level gives the same bits.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::OnceLock;
 
 use fnet_mixing::Simd;
 
@@ -47,28 +47,28 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// The level in use: 0 before it is known, else one more than its place in [`Simd::ALL`].
-static LEVEL: AtomicU8 = AtomicU8::new(0);
+/// What `FNET_SIMD` names, or the best level of this CPU. A name that is none is refused where a model is built.
+#[inline]
+pub(crate) fn chosen_level() -> Simd {
+    static CHOSEN: OnceLock<Simd> = OnceLock::new();
+    *CHOSEN.get_or_init(|| Simd::default_level().unwrap_or(Simd::Portable))
+}
 
-/// The level that [`multiversion`] functions run as: what `FNET_SIMD` names, or the best of this CPU. A name that is none
-/// is refused where a model is built.
+/// The level that [`multiversion`] functions run as.
+#[cfg(not(test))]
 #[inline]
 pub(crate) fn level() -> Simd {
-    match LEVEL.load(Ordering::Relaxed) {
-        0 => {
-            let level = Simd::default_level().unwrap_or(Simd::Portable);
-            set_level(level);
-            level
-        }
-        place => Simd::ALL[usize::from(place) - 1],
-    }
+    chosen_level()
 }
 
-/// Has all that follows run at a level which the CPU must have.
-fn set_level(level: Simd) {
-    let place = Simd::ALL.into_iter().position(|l| l == level).unwrap_or(0);
-    LEVEL.store(place as u8 + 1, Ordering::Relaxed);
+/// As outside of tests, unless a test has set another.
+#[cfg(test)]
+pub(crate) fn level() -> Simd {
+    SET_LEVEL.read().unwrap().unwrap_or_else(chosen_level)
 }
+
+#[cfg(test)]
+static SET_LEVEL: std::sync::RwLock<Option<Simd>> = std::sync::RwLock::new(None);
 
 /// Independent partial sums: enough for two AVX-512 registers' worth of additions in flight.
 const LANES: usize = 32;
@@ -251,9 +251,8 @@ mod tests {
         use crate::{
             Batch, ClassTargets, Dropout, Head, Mode, Model, ModelConfig, Moments, Targets, Workspace,
         };
-        let usual = level();
         let run = |level| {
-            set_level(level);
+            *SET_LEVEL.write().unwrap() = Some(level);
             let config = ModelConfig {
                 vocab_size: 50,
                 hidden_size: 36,
@@ -285,6 +284,6 @@ mod tests {
         for level in Simd::ALL.into_iter().filter(|level| level.is_available()) {
             assert!(run(level) == expected, "{level}");
         }
-        set_level(usual);
+        *SET_LEVEL.write().unwrap() = None;
     }
 }

@@ -1,7 +1,7 @@
 //! Folders of one program at a time.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::whole_file::{is_at, try_lock};
@@ -36,12 +36,7 @@ impl Claim {
             let message = format!("is in use by {owner}; wait for it, or choose another --out");
             return Err(Error::file(folder, message));
         };
-        let mut said = String::new();
-        let told = file.read_to_string(&mut said).and_then(|_| {
-            file.rewind()?;
-            file.set_len(0)?;
-            write!(file, "{}", std::process::id())
-        });
+        let told = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         told.map_err(Error::io(&lock))?;
         Ok(Self { folder: folder.into(), lock, file, is_new })
     }

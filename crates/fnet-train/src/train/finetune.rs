@@ -85,6 +85,8 @@ pub struct TaskObjective {
     seed: u64,
     /// How much an example of each class counts in the loss; empty where all count the same.
     class_weights: Vec<f32>,
+    /// Of all examples, to learn from and to judge by.
+    fingerprint: u64,
     /// Batches of the epoch `ordered`, one after another, and where each ends.
     order: Vec<u32>,
     ends: Vec<usize>,
@@ -116,6 +118,7 @@ impl TaskObjective {
     ) -> Self {
         let (accumulate, order, ends, ordered) = (accumulate.max(1), Vec::new(), Vec::new(), None);
         let class_weights = Vec::new();
+        let fingerprint = fingerprint(std::iter::once(&train).chain(dev.iter().map(|dev| &dev.1)));
         Self {
             train,
             dev,
@@ -126,6 +129,7 @@ impl TaskObjective {
             variation,
             seed,
             class_weights,
+            fingerprint,
             order,
             ends,
             ordered,
@@ -200,6 +204,22 @@ impl TaskObjective {
     }
 }
 
+/// A fingerprint of labels and tokens.
+fn fingerprint<'a>(all: impl Iterator<Item = &'a Dataset>) -> u64 {
+    let mut fingerprint = Fingerprint::default();
+    for data in all {
+        fingerprint.add(data.examples.len() as u64);
+        for example in &data.examples {
+            fingerprint.add(u64::from(example.label.to_bits()));
+            for text in &example.texts {
+                fingerprint.add(text.tokens.len() as u64);
+                text.tokens.iter().for_each(|id| fingerprint.add(u64::from(*id)));
+            }
+        }
+    }
+    fingerprint.value()
+}
+
 impl Objective for TaskObjective {
     fn step(
         &mut self,
@@ -248,18 +268,7 @@ impl Objective for TaskObjective {
     }
 
     fn data(&self) -> u64 {
-        let mut fingerprint = Fingerprint::default();
-        for data in std::iter::once(&self.train).chain(self.dev.iter().map(|dev| &dev.1)) {
-            fingerprint.add(data.examples.len() as u64);
-            for example in &data.examples {
-                fingerprint.add(u64::from(example.label.to_bits()));
-                for text in &example.texts {
-                    fingerprint.add(text.tokens.len() as u64);
-                    text.tokens.iter().for_each(|id| fingerprint.add(u64::from(*id)));
-                }
-            }
-        }
-        fingerprint.value()
+        self.fingerprint
     }
 
     fn keeps_best(&self) -> bool {

@@ -117,6 +117,8 @@ pub struct MlmObjective<'a> {
     sequences: Sequences,
     validation: Vec<Masked>,
     micro: Vec<Masked>,
+    /// Of all tokens, to learn from and to validate on.
+    fingerprint: u64,
     pair: Pair,
     tokens: Vec<u32>,
     segments: Vec<u32>,
@@ -166,6 +168,7 @@ impl<'a> MlmObjective<'a> {
             sequences,
             validation: Vec::new(),
             micro: Vec::new(),
+            fingerprint: 0,
             pair: Pair::default(),
             tokens: Vec::new(),
             segments: Vec::new(),
@@ -186,6 +189,11 @@ impl<'a> MlmObjective<'a> {
             objective.validation.push(masked);
         }
         objective.masker = Masker::new(settings.masking, tokenizer);
+        let mut fingerprint = objective.sequences.fingerprint();
+        for batch in objective.validation.iter().map(|masked| &masked.batch) {
+            batch.tokens().iter().for_each(|id| fingerprint.add(u64::from(*id)));
+        }
+        objective.fingerprint = fingerprint.value();
         objective
     }
 
@@ -321,11 +329,7 @@ impl Objective for MlmObjective<'_> {
     }
 
     fn data(&self) -> u64 {
-        let mut fingerprint = self.sequences.fingerprint();
-        for batch in self.validation.iter().map(|masked| &masked.batch) {
-            batch.tokens().iter().for_each(|id| fingerprint.add(u64::from(*id)));
-        }
-        fingerprint.value()
+        self.fingerprint
     }
 
     fn keeps_best(&self) -> bool {

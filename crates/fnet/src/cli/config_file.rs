@@ -44,8 +44,7 @@ pub fn over_config<T: Serialize + DeserializeOwned>(
     if is_given(&given, "precision") {
         table.remove("products");
     }
-    let known = |key: &String| given_or_known::<T>(key, &text);
-    if let Some(key) = table.keys().find(|key| !known(key)) {
+    if let Some(key) = unknown_setting::<T>(&table, &text) {
         return Err(Error::file(path, format!("unknown setting `{key}`")));
     }
     let keys: Vec<String> = given.keys().filter(|key| is_given(&given, key)).cloned().collect();
@@ -57,8 +56,16 @@ pub fn over_config<T: Serialize + DeserializeOwned>(
     table.try_into().map_err(|e: toml::de::Error| Error::file(path, e.message()))
 }
 
+/// The first setting of a file that means nothing to `T`.
+pub fn unknown_setting<'a, T: Serialize + DeserializeOwned>(
+    table: &'a toml::Table,
+    text: &str,
+) -> Option<&'a String> {
+    table.keys().find(|key| !given_or_known::<T>(key, text))
+}
+
 /// Whether a lone `key` of the file means something to `T`: it is read and written back.
-pub fn given_or_known<T: Serialize + DeserializeOwned>(key: &str, text: &str) -> bool {
+fn given_or_known<T: Serialize + DeserializeOwned>(key: &str, text: &str) -> bool {
     let Ok(table) = toml::from_str::<toml::Table>(text) else { return false };
     let Some(value) = table.get(key) else { return false };
     let lone = toml::Table::from_iter([(key.to_string(), value.clone())]);

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::Pooling;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::encoding::LongOnes;
-use fnet_train::data::tasks::rows::{self, Row};
+use fnet_train::data::tasks::rows;
 use fnet_train::data::text::is_standard_stream;
 use fnet_train::progress::Progress;
 use fnet_train::{Error, Result};
@@ -51,20 +51,14 @@ pub fn run(args: &Args) -> Result<()> {
     let mut writer = NpyWriter::create(&args.output, width)?;
     let mut progress = Progress::new("embedding", args.out.quiet);
     let columns = opened.text_columns(&args.columns, &args.input)?;
-    let (mut block, mut long) = (Vec::<Row>::new(), LongOnes::default());
-    let mut flush = |block: &mut Vec<Row>, writer: &mut NpyWriter| -> Result<()> {
+    let mut long = LongOnes::default();
+    rows::read_blocks(&args.input, &columns, BLOCK, |block| {
         let (vectors, longer) = opened.predictor.vectors(block)?;
         long.add(longer);
         vectors.chunks_exact(width).try_for_each(|row| writer.row(row))?;
-        block.clear();
         progress.update(None, &format!("{} texts", writer.rows));
         Ok(())
-    };
-    rows::read(&args.input, &columns, false, |row| {
-        block.push(row);
-        if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
     })?;
-    flush(&mut block, &mut writer)?;
     let rows = writer.finish()?;
     opened.say_long(long, &args.input, rows);
     if args.out.json {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::LongOnes;
-use fnet_train::data::tasks::rows::{self, Row};
+use fnet_train::data::tasks::rows;
 use fnet_train::data::text::is_standard_stream;
 use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
@@ -68,21 +68,15 @@ pub fn run(args: &Args) -> Result<()> {
     let columns = opened.text_columns(&args.columns, &args.input)?;
     let mut writer = Writer::create(&args.output, format, &labels)?;
     let mut progress = Progress::new("predicting", args.out.quiet);
-    let (mut block, mut long) = (Vec::<Row>::new(), LongOnes::default());
+    let mut long = LongOnes::default();
     let width = opened.predictor.model().head().outputs();
-    let mut flush = |block: &mut Vec<Row>, writer: &mut Writer| -> Result<()> {
+    rows::read_blocks(&args.input, &columns, BLOCK, |block| {
         let (outputs, longer) = opened.predictor.outputs(block)?;
         long.add(longer);
         outputs.chunks(width).try_for_each(|output| writer.write(&labels, output))?;
-        block.clear();
         progress.update(None, &format!("{} rows", writer.rows));
         Ok(())
-    };
-    rows::read(&args.input, &columns, false, |row| {
-        block.push(row);
-        if block.len() == BLOCK { flush(&mut block, &mut writer) } else { Ok(()) }
     })?;
-    flush(&mut block, &mut writer)?;
     let rows = writer.finish()?;
     opened.say_long(long, &args.input, rows);
     if args.out.json {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::common::{say, set_threads};
-use super::config_file::{RIVALS, given_or_known, over_config};
+use super::config_file::{RIVALS, over_config, unknown_setting};
 
 /// Where a run is written and how it is started, the same for every kind of training.
 #[derive(Args)]
@@ -77,10 +77,8 @@ impl RunFlags {
             }
             let folder = RunFolder::existing(path)?;
             let text = folder.settings_text()?;
-            let is_unknown = |key: &&String| !given_or_known::<S>(key, &text);
-            if let Some(key) =
-                toml::from_str::<toml::Table>(&text).ok().as_ref().and_then(|t| t.keys().find(is_unknown))
-            {
+            let table = toml::from_str::<toml::Table>(&text).unwrap_or_default(); // what is broken is said below
+            if let Some(key) = unknown_setting::<S>(&table, &text) {
                 let message =
                     format!("is no run of `fnet {command}`: unknown setting `{key}` in its {SETTINGS_FILE}");
                 return Err(Error::file(path, message));

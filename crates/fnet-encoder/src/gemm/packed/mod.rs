@@ -22,6 +22,7 @@ use pack::{BLOCK, Layout, Values, pack};
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, Out};
+use crate::arch::chosen_level;
 
 /// Columns of a tile and of a panel of w.
 const COLUMNS: usize = 32;
@@ -63,7 +64,7 @@ pub trait Kernel: Copy + Send + Sync {
 
 /// Whether the CPU has what [`Float`] and its packing need, and `FNET_SIMD` allows it.
 pub fn has_avx512() -> bool {
-    Simd::default_level() == Ok(Simd::Avx512)
+    chosen_level() == Simd::Avx512
 }
 
 /// Whether the CPU has what [`Dot`] and its packing need.

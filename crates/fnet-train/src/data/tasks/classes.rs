@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::rows::{self, Columns};
+use super::rows::{self, Columns, shortened};
 use crate::error::{Error, Result};
 
 /// The classes of a file, in the order of their ids, with the number of rows of each.
@@ -97,13 +97,6 @@ impl Classes {
         let weight = |count: &usize| rows as f32 / (present * (*count).max(1)) as f32;
         counts.iter().map(weight).collect()
     }
-}
-
-fn shortened(name: &str) -> String {
-    const LONGEST: usize = 40;
-    let cut: String = name.chars().take(LONGEST).collect();
-    let dots = if cut.len() < name.len() { ".." } else { "" };
-    format!("{}{dots}", cut.escape_debug())
 }
 
 fn warnings(classes: &[(String, usize)], rows: usize) -> Vec<String> {

@@ -9,7 +9,8 @@ use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::{
-    SENTENCEPIECE_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCAB_FILE, read_config, token_named,
+    SENTENCEPIECE_FILE, SPECIAL_KEYS, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCAB_FILE, read_config,
+    token_named,
 };
 use crate::error::{Error, Result};
 
@@ -42,9 +43,7 @@ const OF_THEIR_OWN: [&str; 6] = [
     "ByT5Tokenizer",
     "TapasTokenizer",
 ];
-/// Names of special tokens in settings.
-const NAMES: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
-/// Lists of more of them.
+/// Lists of further special tokens in settings.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// The settings of a folder.
@@ -217,7 +216,7 @@ impl FolderSettings {
 
     /// The special tokens that are named for a purpose or stand in `lists`.
     fn special_tokens(&self, lists: &[&str]) -> Vec<&str> {
-        let named = NAMES.iter().filter_map(|key| self.name(key));
+        let named = SPECIAL_KEYS.iter().filter_map(|key| self.name(key));
         let lists = lists.iter().filter_map(|key| self.config.get(*key)?.as_array()).flatten();
         let listed = lists.filter_map(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
         named.chain(listed).collect()

@@ -100,6 +100,8 @@ fn template(cls: &str, sep: &str, inner: &Inner) -> std::result::Result<Template
         .map_err(|e| e.to_string())
 }
 
+/// What settings call the special tokens, in the order of their usual names.
+const SPECIAL_KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 impl Tokenizer {

@@ -60,12 +60,14 @@ pub(super) fn word_counts(
     const BLOCK_BYTES: usize = 1 << 22;
     let mut counts: AHashMap<CompactString, u64> = AHashMap::new();
     loop {
-        let mut bytes = 0;
-        let has_room = |line: &String| {
+        let (mut block, mut bytes) = (Vec::new(), 0);
+        while block.len() < BLOCK
+            && bytes < BLOCK_BYTES
+            && let Some(line) = lines.next()
+        {
             bytes += line.len();
-            bytes < BLOCK_BYTES
-        };
-        let block: Vec<String> = take_through(&mut lines, has_room).take(BLOCK).collect();
+            block.push(line);
+        }
         if block.is_empty() {
             break;
         }
@@ -84,19 +86,6 @@ pub(super) fn word_counts(
     let kept: BTreeSet<char> = letters.into_iter().take(alphabet).map(|l| l.0).collect();
     counts.retain(|word, _| word.chars().all(|c| kept.contains(&c)));
     Ok(counts)
-}
-
-/// Items up to and with the first that `goes_on` is false for.
-fn take_through<T>(
-    items: &mut impl Iterator<Item = T>,
-    mut goes_on: impl FnMut(&T) -> bool,
-) -> impl Iterator<Item = T> {
-    let mut ended = false;
-    std::iter::from_fn(move || {
-        let item = if ended { None } else { items.next() }?;
-        ended = !goes_on(&item);
-        Some(item)
-    })
 }
 
 fn split(tokenizer: &Inner, line: &str) -> std::result::Result<Vec<CompactString>, tokenizers::Error> {

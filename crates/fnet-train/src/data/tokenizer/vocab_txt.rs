@@ -7,14 +7,7 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer as Inner, decoders};
 
-/// The special tokens: what settings call them, and their usual names.
-const SPECIAL_TOKENS: [(&str, &str); 5] = [
-    ("pad_token", "[PAD]"),
-    ("unk_token", "[UNK]"),
-    ("cls_token", "[CLS]"),
-    ("sep_token", "[SEP]"),
-    ("mask_token", "[MASK]"),
-];
+use super::{SPECIAL_KEYS, SPECIAL_TOKENS, token_named};
 
 /// Reads a vocabulary, with the settings in `tokenizer_config.json`.
 pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
@@ -22,7 +15,8 @@ pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
         std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
     let vocab: AHashMap<String, u32> =
         text.lines().enumerate().map(|(id, token)| (token.to_string(), id as u32)).collect();
-    let names = SPECIAL_TOKENS.map(|(key, usual)| super::token_named(config, key).unwrap_or(usual));
+    let names: [&str; 5] =
+        std::array::from_fn(|i| token_named(config, SPECIAL_KEYS[i]).unwrap_or(SPECIAL_TOKENS[i]));
     let model = WordPiece::builder().vocab(vocab).unk_token(names[1].into()).build();
     let mut inner = Inner::new(model.map_err(|e| e.to_string())?);
     let flag = |key: &str| config.get(key).and_then(Value::as_bool);

@@ -9,6 +9,20 @@ use super::{Column, Columns, Each, Row};
 use crate::data::text::Lines;
 use crate::error::{Error, Result};
 
+/// The next line's object, with the line's number; blank lines are passed over.
+pub(super) fn next_object(lines: &mut Lines) -> Result<Option<(usize, Map<String, Value>)>> {
+    while let Some((number, line)) = lines.next_line()? {
+        if line.trim().is_empty() {
+            continue;
+        }
+        return match serde_json::from_str(line) {
+            Ok(object) => Ok(Some((number, object))),
+            Err(e) => Err(lines.no_object("", &e)),
+        };
+    }
+    Ok(None)
+}
+
 pub(super) fn read(
     path: &Path,
     mut lines: Lines,
@@ -16,14 +30,7 @@ pub(super) fn read(
     needs_label: bool,
     each: Each,
 ) -> Result<()> {
-    while let Some((number, line)) = lines.next_line()? {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let object: Map<String, Value> = match serde_json::from_str(line) {
-            Ok(object) => object,
-            Err(e) => return Err(lines.no_object("", &e)),
-        };
+    while let Some((number, object)) = next_object(&mut lines)? {
         let field = |column: &Column| -> Result<Option<String>> {
             let Column::Name(name) = column else {
                 return Err(Error::file(path, "a JSONL file's columns are named, not numbered"));

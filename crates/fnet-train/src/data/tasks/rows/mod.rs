@@ -9,7 +9,7 @@ use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
 pub use format::Format;
 pub use only_text::only_text_column;
-pub(crate) use places::quoted_names;
+pub(crate) use places::{quoted_names, shortened};
 
 mod csv;
 mod format;
@@ -100,6 +100,31 @@ pub fn read(
     }
     if count == 0 {
         return Err(Error::file(path, "holds no rows"));
+    }
+    Ok(count)
+}
+
+/// As [`read`] without labels, in blocks of at most `size` rows.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_blocks(
+    path: &Path,
+    columns: &Columns,
+    size: usize,
+    mut each: impl FnMut(&[Row]) -> Result<()>,
+) -> Result<usize> {
+    let mut block = Vec::new();
+    let count = read(path, columns, false, |row| {
+        block.push(row);
+        if block.len() >= size {
+            each(&block)?;
+            block.clear();
+        }
+        Ok(())
+    })?;
+    if !block.is_empty() {
+        each(&block)?;
     }
     Ok(count)
 }

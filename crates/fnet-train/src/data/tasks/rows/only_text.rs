@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::jsonl::next_object;
 use super::places::quoted_names;
 use super::{Columns, Format};
 use crate::data::text::{self, Lines};
@@ -72,15 +73,8 @@ fn of_jsonl(mut lines: Lines) -> Result<Beginning> {
     let mut header: Vec<String> = Vec::new();
     let mut objects: Vec<Map<String, Value>> = Vec::new();
     while objects.len() < ROWS
-        && let Some((_, line)) = lines.next_line()?
+        && let Some((_, object)) = next_object(&mut lines)?
     {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let object: Map<String, Value> = match serde_json::from_str(line) {
-            Ok(object) => object,
-            Err(e) => return Err(lines.no_object("", &e)),
-        };
         header.extend(object.keys().filter(|key| !header.contains(key)).cloned().collect::<Vec<_>>());
         objects.push(object);
     }

@@ -17,15 +17,17 @@ pub(super) struct Places {
 const MOST_NAMES: usize = 20;
 const LONGEST_NAME: usize = 40;
 
+/// A name as a message shows it: what cannot be seen is made visible, and what is long is cut.
+pub(crate) fn shortened(name: &str) -> String {
+    let cut: String = name.chars().take(LONGEST_NAME).collect();
+    let dots = if cut.len() < name.len() { ".." } else { "" };
+    format!("{}{dots}", cut.escape_debug())
+}
+
 /// Names as a message lists them: what cannot be seen is made visible, and what is long is cut.
 pub(crate) fn quoted_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = names.len().saturating_sub(MOST_NAMES);
-    let quoted = |name: &str| {
-        let cut: String = name.chars().take(LONGEST_NAME).collect();
-        let dots = if cut.len() < name.len() { ".." } else { "" };
-        format!("`{}{dots}`", cut.escape_debug())
-    };
-    let shown: Vec<String> = names.take(MOST_NAMES).map(quoted).collect();
+    let shown: Vec<String> = names.take(MOST_NAMES).map(|name| format!("`{}`", shortened(name))).collect();
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
