@@ -77,13 +77,15 @@ fn what_a_kill_left_is_removed_or_finished() {
     // Killed while a new run took the place of an old one: everything is ready, some of it in its place.
     let read = |run: &str, file: &str| std::fs::read(folder.join(run).join(file)).unwrap();
     std::fs::create_dir_all(folder.join("old/.fnet-ready/state")).unwrap();
-    for file in [
+    let files = [
         "state/checkpoint.safetensors",
         "tokenizer.json",
         "config.json",
         "model.safetensors",
         "training.toml",
-    ] {
+    ];
+    std::fs::write(folder.join("old/.fnet-ready/files"), files.join("\n")).unwrap();
+    for file in files {
         std::fs::copy(folder.join("new").join(file), folder.join("old/.fnet-ready").join(file)).unwrap();
     }
     std::fs::rename(folder.join("old/.fnet-ready/tokenizer.json"), folder.join("old/tokenizer.json"))
@@ -94,6 +96,27 @@ fn what_a_kill_left_is_removed_or_finished() {
         assert!(read("old", file) == read("new", file), "{file}");
     }
     assert!(left_overs(folder).is_empty(), "{:?}", left_overs(folder));
+}
+
+#[test]
+fn what_a_new_model_lacks_is_removed_with_the_old_one() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    run(folder, &format!("{} --steps 2 --mixer shift --out run", tiny_pretraining()));
+    run(folder, &format!("{} --steps 2 --mixer fourier --out plain", tiny_pretraining()));
+    let code = folder.join("run/modeling_fnet_mixing.py");
+    assert!(code.exists() && !folder.join("plain/modeling_fnet_mixing.py").exists());
+    run(folder, "convert --model plain --out run --overwrite");
+    for name in ["modeling_fnet_mixing.py", "training.toml", "metrics.jsonl", "state/checkpoint.safetensors"]
+    {
+        assert!(!folder.join("run").join(name).exists(), "{name}");
+    }
+    let read = |run: &str| std::fs::read(folder.join(run).join("model.safetensors")).unwrap();
+    assert!(read("run") == read("plain") && left_overs(folder).is_empty());
+    // A model that cannot be opened replaces nothing.
+    std::fs::write(folder.join("plain/tokenizer.json"), "{}").unwrap();
+    fails(folder, "convert --model plain --out run --overwrite", "tokenizer.json");
+    run(folder, "fill-mask --model run the[MASK]");
 }
 
 #[test]

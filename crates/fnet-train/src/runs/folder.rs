@@ -38,6 +38,19 @@ const RUN_FILES: [&str; 8] = [
     MODELING_FILE,
 ];
 
+/// The files that a new run or model begins with, in the order in which they are put in place: the settings come last,
+/// for with them the folder is a run that can be resumed.
+const IN_ORDER: [&str; 7] = [
+    CHECKPOINT_FILE,
+    TOKENIZER_FILE,
+    TOKENIZER_CONFIG_FILE,
+    MODELING_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    SETTINGS_FILE,
+];
+/// Which of them there are, a name a line.
+const LIST: &str = "files";
 /// Where a new run is made ready, and where it stands when it is ready and not yet in its place.
 const STAGED: &str = ".fnet-new";
 const READY: &str = ".fnet-ready";
@@ -133,9 +146,7 @@ impl RunFolder {
         model: &Model,
         data: u64,
     ) -> Result<()> {
-        let staged = Self::at(&self.file(STAGED));
-        self.remove_folder(STAGED)?;
-        let fill = || -> Result<()> {
+        self.replace(|staged| {
             let state = staged.file(STATE_FOLDER);
             std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
             staged.save_settings(settings)?;
@@ -143,42 +154,52 @@ impl RunFolder {
             staged.save_model(model)?;
             let moments = Moments::new(model.parameters());
             staged.save_checkpoint(model, &moments, &State { data, ..State::default() })
+        })
+    }
+
+    /// Has `fill` write into a folder aside, and only when all of it is there puts it in the place of an earlier run or
+    /// model. What the new one lacks is removed.
+    ///
+    /// # Errors
+    /// If the folder cannot be written; what was there is then still whole.
+    pub fn replace(&self, fill: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let staged = Self::at(&self.file(STAGED));
+        self.remove_folder(STAGED)?;
+        let write = || -> Result<()> {
+            std::fs::create_dir_all(&staged.path).map_err(Error::io(&staged.path))?;
+            fill(&staged)?;
+            let names: Vec<&str> = IN_ORDER.into_iter().filter(|name| staged.file(name).exists()).collect();
+            Ok(write_whole(&staged.file(LIST), names.join("\n").as_bytes())?)
         };
-        if let Err(error) = fill() {
+        if let Err(error) = write() {
             let _ = std::fs::remove_dir_all(&staged.path);
             return Err(error);
         }
-        // From here on the new run is the one that a kill leaves.
+        // From here on the new one is what a kill leaves.
         let ready = self.file(READY);
         rename(&staged.path, &ready).map_err(Error::io(&ready))?;
         self.put_in_place()
     }
 
-    /// Puts a run that is ready in the place of an earlier one. Killed half-way, it is done again when the folder is next
+    /// Puts what is ready in the place of what was there. Killed half-way, it is done again when the folder is next
     /// claimed.
     fn put_in_place(&self) -> Result<()> {
         let ready = Self::at(&self.file(READY));
-        // The settings go first and come last: with them the folder is a run that can be resumed.
-        let names = [
-            CHECKPOINT_FILE,
-            TOKENIZER_FILE,
-            TOKENIZER_CONFIG_FILE,
-            MODELING_FILE,
-            CONFIG_FILE,
-            WEIGHTS_FILE,
-            SETTINGS_FILE,
-        ];
-        for name in RUN_FILES.iter().filter(|name| !names.contains(name) || ready.file(name).exists()) {
+        let list = ready.file(LIST);
+        let list = match std::fs::read_to_string(&list) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return self.remove_folder(READY), // all was moved
+            list => list.map_err(Error::io(&ready.path))?,
+        };
+        let is_new = |name: &str| list.lines().any(|line| line == name);
+        // What was moved before is kept.
+        for name in RUN_FILES.iter().filter(|name| !is_new(name) || ready.file(name).exists()) {
             remove(&self.file(name))?;
         }
-        let state = self.file(STATE_FOLDER);
-        std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
-        for name in names {
+        for name in IN_ORDER.into_iter().filter(|name| ready.file(name).exists()) {
             let to = self.file(name);
-            match rename(&ready.file(name), &to) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&to)(e)),
-                _ => {} // moved before, or Transformers opens this model by itself
-            }
+            let parent = to.parent().unwrap_or(&self.path);
+            std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+            rename(&ready.file(name), &to).map_err(Error::io(&to))?;
         }
         self.remove_folder(READY)
     }

@@ -80,12 +80,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let tokenizer = base.tokenizer()?;
     check_vocabulary(&base.name(), &tokenizer, &model)?;
-    folder.clear()?; // of a run, whose state and settings would be another model's
-    tokenizer.save(folder.path(), base.longest(model.config().max_position_embeddings))?;
     let stored = match args.dtype {
         Dtype::Float32 => WeightType::Float32,
         Dtype::Bfloat16 => WeightType::Bfloat16,
     };
-    pretrained::save_as(&model, folder.path(), stored)?;
+    folder.replace(|staged| {
+        tokenizer.save(staged.path(), base.longest(model.config().max_position_embeddings))?;
+        Ok(pretrained::save_as(&model, staged.path(), stored)?)
+    })?;
     say(format!("wrote {} weights to {}", model.parameters().len(), args.out.display()))
 }
