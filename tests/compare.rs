@@ -85,9 +85,10 @@ fn stopped_it_writes_a_checkpoint_and_goes_on() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
     let command = command("").replace("--steps 6", "--steps 3000").replace("fourier,none", "fourier");
-    let child = fnet(folder, &command).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = fnet(folder, &command).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let run_folder = folder.join("compared/runs/fourier/seed-1/pretrained");
     while !run_folder.join("metrics.jsonl").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it trained");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     std::thread::sleep(std::time::Duration::from_millis(300));

@@ -27,7 +27,7 @@ fn glue_files_have_the_rows_they_should() {
         ("rte", "RTE", [2_490, 277, 3_000]),
     ] {
         let Some(folder) = shared(&format!("glue/{folder}")) else { return };
-        let task = GlueTask::find(task).unwrap();
+        let task = GlueTask::named(task).unwrap();
         for (file, expected, labelled) in
             [("train.tsv", train, true), ("dev.tsv", dev, true), ("test.tsv", test, false)]
         {

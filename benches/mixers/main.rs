@@ -7,7 +7,7 @@
 use std::error::Error;
 
 use fnet_encoder::ModelConfig;
-use fnet_train::runs::comparison::speed_plots;
+use fnet_train::runs::compare::speed_plots;
 use fnet_train::speed::{LENGTHS, Speed};
 
 const MIXERS: [&str; 5] = ["fourier", "attention", "linear", "mlp", "none"];

@@ -20,6 +20,12 @@ impl Model {
         size_of::<f32>() * (self.parameters().len() + 3 * self.parameters().trainable_len())
     }
 
+    /// Bytes of mixing plans, at most, for sequences up to the model's length.
+    pub fn plan_bytes(&self) -> usize {
+        let longest = self.config().max_position_embeddings;
+        self.mixers().map(|mixer| mixer.plan_bytes(longest)).max().unwrap_or(0)
+    }
+
     /// Bytes of activations and passing values in training steps of `tokens` tokens in `sequences`, of
     /// which `masked` are predicted: what a [`Workspace`](crate::Workspace) grows to.
     pub fn workspace_bytes(&self, tokens: usize, sequences: usize, masked: usize) -> usize {

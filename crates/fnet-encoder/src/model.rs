@@ -76,7 +76,8 @@ impl Model {
             return Err(EncoderError::Config(message));
         }
         let mut parameters = Parameters::default();
-        let mut b = Builder { parameters: &mut parameters, config: &config };
+        let mut b =
+            Builder { parameters: &mut parameters, config: &config, plans: mixers::SharedPlans::default() };
         let embeddings = Embeddings::new(&mut b);
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,7 @@
 //! What layers are built from: named tensors, linear layers, layer norms, and what a pass reads.
 
 use crate::gemm::{Matrix, Out, Products};
+use crate::mixers::SharedPlans;
 use crate::ops::dropout::Dropout;
 use crate::ops::layer_norm::{self, Scale};
 use crate::ops::linear;
@@ -12,6 +13,8 @@ use crate::{Batch, ModelConfig};
 pub struct Builder<'a> {
     pub(crate) parameters: &'a mut Parameters,
     pub(crate) config: &'a ModelConfig,
+    /// What layers share beside weights.
+    pub(crate) plans: SharedPlans,
 }
 
 impl Builder<'_> {

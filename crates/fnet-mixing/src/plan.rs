@@ -1,5 +1,7 @@
 //! What a `(seq_len, hidden)` pair needs: two FFTs, and how its rows and columns are cut into strips.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::MixError;
 use crate::arch::Simd;
 use crate::fft::Fft;
@@ -25,8 +27,8 @@ pub(crate) struct Plan {
     pub simd: Simd,
     pub seq_len: usize,
     pub hidden: usize,
-    /// FFT along the hidden axis.
-    pub row_fft: Fft,
+    /// FFT along the hidden axis, which plans of other lengths may share.
+    pub row_fft: Arc<Fft>,
     /// FFT along the sequence axis.
     pub column_fft: Fft,
     /// Strips of rows `0..=seq_len / 2`.
@@ -37,6 +39,16 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub fn new(seq_len: usize, hidden: usize, simd: Simd) -> Result<Self, MixError> {
+        Self::sharing(&OnceLock::new(), seq_len, hidden, simd)
+    }
+
+    /// As [`new`](Self::new), with the hidden axis' FFT in common with other plans of this level.
+    pub fn sharing(
+        row_fft: &OnceLock<Arc<Fft>>,
+        seq_len: usize,
+        hidden: usize,
+        simd: Simd,
+    ) -> Result<Self, MixError> {
         if seq_len == 0 || hidden == 0 {
             return Err(MixError::EmptyShape { seq_len, hidden });
         }
@@ -50,11 +62,17 @@ impl Plan {
             simd,
             seq_len,
             hidden,
-            row_fft: Fft::new(hidden, largest_power),
+            row_fft: row_fft.get_or_init(|| Arc::new(Fft::new(hidden, largest_power))).clone(),
             column_fft: Fft::new(seq_len, largest_power),
             row_strips: strips(seq_len / 2 + 1, simd.lanes()),
             column_strips: strips(hidden / 2 + 1, simd.lanes()),
         })
+    }
+
+    /// Bytes on the heap, without the hidden axis' FFT.
+    pub fn own_bytes(&self) -> usize {
+        let strips = self.row_strips.len() + self.column_strips.len();
+        size_of::<Self>() + self.column_fft.bytes() + strips * size_of::<Strip>()
     }
 
     pub fn sample_len(&self) -> usize {

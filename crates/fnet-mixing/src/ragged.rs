@@ -1,15 +1,17 @@
 //! Mixing of sequences with lengths of their own, packed one after another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use crate::fft::Fft;
 use crate::fold::Write;
+use crate::plan::Plan;
 use crate::{FourierMixer, MixError, Simd};
 
 /// Mixes sequences of any lengths that lie one after another without padding, `[tokens, hidden]`.
 ///
-/// Each sequence is mixed at its own length, by a plan that is made when a length is first seen and kept.
-/// Cheap to clone; clones share the plans. `offsets` says where each sequence begins, in tokens, and where the
+/// Each sequence is mixed at its own length, by a plan that is made when a length is first seen. All plans share the
+/// hidden axis' part, and are kept up to [`MOST_PLAN_BYTES`](Self::MOST_PLAN_BYTES). Cheap to clone; clones share the plans. `offsets` says where each sequence begins, in tokens, and where the
 /// last one ends: `[0, 3, 5]` are sequences of 3 and 2 tokens.
 ///
 /// ```
@@ -22,14 +24,32 @@ use crate::{FourierMixer, MixError, Simd};
 /// assert!((y[0] - 12.0).abs() < 1e-4 && (y[3 * 4] - 8.0).abs() < 1e-4);
 /// # Ok::<(), fnet_mixing::MixError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RaggedMixer {
     hidden: usize,
     simd: Option<Simd>,
-    plans: Arc<RwLock<HashMap<usize, FourierMixer>>>,
+    plans: Arc<Plans>,
+}
+
+/// The plans that are kept.
+#[derive(Default)]
+struct Plans {
+    /// The part that depends on the hidden size alone.
+    row_fft: OnceLock<Arc<Fft>>,
+    by_length: RwLock<ByLength>,
+}
+
+#[derive(Default)]
+struct ByLength {
+    plans: HashMap<usize, FourierMixer>,
+    bytes: usize,
 }
 
 impl RaggedMixer {
+    /// Plans are kept up to this many bytes, beside the hidden axis' part. It is room for all lengths up to about 1,000;
+    /// beyond it, all are dropped and made anew as they are needed.
+    pub const MOST_PLAN_BYTES: usize = 16 << 20;
+
     /// Mixing for tokens of `hidden` values, at [`Simd::default_level`]. Whatever cannot be planned is an error of
     /// the calls that need it.
     pub fn new(hidden: usize) -> Self {
@@ -109,15 +129,46 @@ impl RaggedMixer {
         }
     }
 
+    /// Bytes of the plans that are kept now.
+    pub fn plan_bytes(&self) -> usize {
+        let row_fft = self.plans.row_fft.get().map_or(0, |fft| fft.bytes());
+        row_fft + self.plans.by_length.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Bytes of plans at most, for sequences of up to `longest` tokens: a plan of that length for each shorter one, within
+    /// [`MOST_PLAN_BYTES`](Self::MOST_PLAN_BYTES).
+    pub fn most_plan_bytes(&self, longest: usize) -> usize {
+        let simd = self.simd.map_or_else(Simd::default_level, Ok);
+        let plan = simd.and_then(|simd| Plan::new(longest, self.hidden, simd.checked()?));
+        let bytes = plan.map_or(0, |plan| plan.row_fft.bytes() + longest.saturating_mul(plan.own_bytes()));
+        bytes.min(Self::MOST_PLAN_BYTES)
+    }
+
     fn plan(&self, length: usize) -> Result<FourierMixer, MixError> {
-        let known = self.plans.read().unwrap_or_else(PoisonError::into_inner).get(&length).cloned();
+        let Plans { row_fft, by_length } = &*self.plans;
+        let known = by_length.read().unwrap_or_else(PoisonError::into_inner).plans.get(&length).cloned();
         if let Some(plan) = known {
             return Ok(plan);
         }
-        let simd = self.simd.map_or_else(Simd::default_level, Ok)?;
-        let plan = FourierMixer::with_simd(length, self.hidden, simd)?;
-        self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(length, plan.clone());
+        let simd = self.simd.map_or_else(Simd::default_level, Ok)?.checked()?;
+        let plan = Plan::sharing(row_fft, length, self.hidden, simd)?;
+        let bytes = plan.own_bytes();
+        let plan = FourierMixer { plan: Arc::new(plan) };
+        let mut kept = by_length.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.bytes + bytes > Self::MOST_PLAN_BYTES {
+            *kept = ByLength::default();
+        }
+        if kept.plans.insert(length, plan.clone()).is_none() {
+            kept.bytes += bytes;
+        }
         Ok(plan)
+    }
+}
+
+impl std::fmt::Debug for RaggedMixer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (hidden, simd) = (self.hidden, self.simd);
+        f.debug_struct("RaggedMixer").field("hidden", &hidden).field("simd", &simd).finish_non_exhaustive()
     }
 }
 

@@ -293,3 +293,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn plans_of_many_lengths_are_bounded() {
+    let ragged = RaggedMixer::new(3);
+    let mut most = 0;
+    // Large primes have the largest plans.
+    for length in (20_001..20_400).step_by(2) {
+        let x: Vec<f32> = (0..3 * length).map(|i| (i % 7) as f32).collect();
+        let mut y = vec![0.0; x.len()];
+        ragged.mix(&[0, length], &x, &mut y).unwrap();
+        most = most.max(ragged.plan_bytes());
+        if length % 100 == 1 {
+            let mut alone = vec![0.0; x.len()];
+            FourierMixer::new(length, 3).unwrap().mix(&x, &mut alone).unwrap();
+            assert_eq!(y, alone, "{length}");
+        }
+    }
+    let bound = RaggedMixer::MOST_PLAN_BYTES;
+    assert!((bound / 2..bound + 4096).contains(&most), "{most}");
+}

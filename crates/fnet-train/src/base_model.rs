@@ -8,6 +8,7 @@ use fnet_encoder::pretrained::{self, Source};
 
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::settings::setting;
 
 /// A pretrained model of preset mini, which a program carries: `models/mini` of the repository, in bfloat16.
 #[cfg(feature = "shipped-model")]
@@ -53,7 +54,10 @@ impl BaseModel {
         if cfg!(feature = "shipped-model") {
             return Ok(Self { path: None });
         }
-        Err(Error::usage("--model: name a model's folder; this program was built without a model of its own"))
+        let model = setting("model");
+        Err(Error::usage(format!(
+            "{model}: name a model's folder; this program was built without a model of its own"
+        )))
     }
 
     /// The model that a flag names, else the shipped one.

@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::EncoderError;
 
+use crate::settings::setting;
+
 /// Why a run could not start or go on. Each message is one line that names the file, line or flag.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,7 +40,9 @@ pub enum Error {
     /// The loss is no number any more.
     #[error(
         "diverged at step {step}: the {what} is {value} at learning rate {learning_rate:.2e}; \
-         use a lower --learning-rate or more --warm-up; the last good checkpoint is kept in {folder}",
+         use a lower {rate} or more {warm_up}; the last good checkpoint is kept in {folder}",
+        rate = setting("learning_rate"),
+        warm_up = setting("warm_up"),
         folder = folder.display()
     )]
     Diverged {

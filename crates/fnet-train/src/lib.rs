@@ -9,6 +9,7 @@ pub mod predictor;
 pub mod progress;
 pub mod random;
 pub mod runs;
+pub mod settings;
 pub mod speed;
 pub mod train;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, MULTI_LABEL, Report, labels_of};
+use fnet_encoder::pretrained::{self, MULTI_LABEL, Report, labels_of, some_of};
 use fnet_encoder::{Head, Model, Padding, Pairs, Pool, Pooling, Workspace};
 use rayon::prelude::*;
 
@@ -12,6 +12,7 @@ use crate::data::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
 use crate::data::tasks::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::settings::setting;
 
 /// A model with its tokenizer, and how long texts are read.
 ///
@@ -109,7 +110,10 @@ impl Predictor {
     pub fn pad_to(&mut self, tokens: usize) -> Result<()> {
         let longest = self.model.config().max_position_embeddings;
         if !(3..=longest).contains(&tokens) {
-            return Err(Error::usage(format!("--pad-to {tokens}: must be from 3 to the model's {longest}")));
+            return Err(Error::usage(format!(
+                "{} {tokens}: must be from 3 to the model's {longest}",
+                setting("pad_to")
+            )));
         }
         self.tokenizer.check_padding()?;
         self.model.change_config(|config| {
@@ -310,6 +314,13 @@ pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Re
         &Tokenizer::file_of(pretrained::folder_of(path)),
         format!("has {tokens} tokens, the model {rows}: they do not belong together"),
     ))
+}
+
+/// Says on standard error which tensors of a weight file have no place in the model.
+pub fn say_unused(path: &Path, report: &Report) {
+    if !report.unused.is_empty() {
+        eprintln!("{}: no place in the model for {}", path.display(), some_of(&report.unused));
+    }
 }
 
 #[cfg(all(test, feature = "shipped-model"))]

@@ -1,7 +1,7 @@
 use fnet_mixing::{FourierMixer, RaggedMixer};
 
 use super::SymmetricMixer;
-use super::plans::{Plans, fft_flops};
+use super::plans::{Plans, SharedPlans, fft_flops};
 use super::sequences::{mix_each, transpose};
 use crate::EncoderError;
 use crate::modules::Pass;
@@ -13,9 +13,9 @@ pub struct Fourier {
 }
 
 impl Fourier {
-    /// Mixing for sequences of `hidden` values a token.
-    pub fn new(hidden: usize) -> Self {
-        Self { mixer: RaggedMixer::new(hidden), hidden }
+    /// Mixing for sequences of `hidden` values a token, by plans that all layers share.
+    pub(crate) fn new(plans: &mut SharedPlans, hidden: usize) -> Self {
+        Self { mixer: plans.fourier(hidden), hidden }
     }
 }
 
@@ -27,6 +27,10 @@ impl SymmetricMixer for Fourier {
 
     fn flops(&self, seq_len: usize) -> f64 {
         fft_flops((seq_len * self.hidden) as f64, self.hidden as f64)
+    }
+
+    fn plan_bytes(&self, longest: usize) -> usize {
+        self.mixer.most_plan_bytes(longest)
     }
 }
 
@@ -62,9 +66,9 @@ pub struct FourierSeq {
 }
 
 impl FourierSeq {
-    /// Mixing for sequences of `hidden` values a token.
-    pub fn new(hidden: usize) -> Self {
-        Self { plans: Plans::new(), hidden }
+    /// Mixing for sequences of `hidden` values a token, by plans that all layers share.
+    pub(crate) fn new(plans: &SharedPlans, hidden: usize) -> Self {
+        Self { plans: plans.fourier_seq.clone(), hidden }
     }
 }
 

@@ -6,7 +6,7 @@ use realfft::{RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftPlanner};
 
 use super::SymmetricMixer;
-use super::plans::{Plans, fft_flops};
+use super::plans::{Plans, SharedPlans, fft_flops};
 use super::sequences::{mix_each, transpose};
 use crate::EncoderError;
 use crate::modules::Pass;
@@ -20,9 +20,10 @@ pub struct Hartley {
 }
 
 impl Hartley {
-    /// Mixing for sequences of `hidden` values a token.
-    pub fn new(hidden: usize) -> Self {
-        Self { over_hidden: RealFftPlanner::new().plan_fft_forward(hidden), plans: Plans::new(), hidden }
+    /// Mixing for sequences of `hidden` values a token, by plans that all layers share.
+    pub(crate) fn new(plans: &SharedPlans, hidden: usize) -> Self {
+        let over_hidden = RealFftPlanner::new().plan_fft_forward(hidden);
+        Self { over_hidden, plans: plans.hartley.clone(), hidden }
     }
 
     fn plan(&self, n: usize) -> Result<Arc<dyn Fft<f32>>, MixError> {

@@ -20,6 +20,7 @@ pub use hartley::Hartley;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use none::NoMixing;
+pub(crate) use plans::SharedPlans;
 pub use reservoir::{Reservoir, ReservoirConfig};
 pub use shift::Shift;
 pub use symmetric::SymmetricMixer;
@@ -157,10 +158,10 @@ impl MixerKind {
 pub(crate) fn build(b: &mut Builder, layer: usize) -> Result<Box<dyn Mixer>, EncoderError> {
     let hidden = b.config.hidden_size;
     Ok(match b.config.layer_mixers()[layer] {
-        MixerKind::Fourier => Box::new(Fourier::new(hidden)),
-        MixerKind::FourierSeq => Box::new(FourierSeq::new(hidden)),
+        MixerKind::Fourier => Box::new(Fourier::new(&mut b.plans, hidden)),
+        MixerKind::FourierSeq => Box::new(FourierSeq::new(&b.plans, hidden)),
         MixerKind::FourierHidden => Box::new(FourierHidden::new(hidden)?),
-        MixerKind::Hartley => Box::new(Hartley::new(hidden)),
+        MixerKind::Hartley => Box::new(Hartley::new(&b.plans, hidden)),
         MixerKind::Attention => Box::new(Attention::new(b, layer)),
         MixerKind::Linear => Box::new(Linear::new(b, layer, true)),
         MixerKind::Random => Box::new(Linear::new(b, layer, false)),
@@ -201,6 +202,11 @@ pub trait Mixer: Send + Sync {
 
     /// Floating-point operations a token of a forward pass, in sequences of this length.
     fn flops_per_token(&self, seq_len: usize) -> f64;
+
+    /// Bytes of plans for sequences up to this length, at most. All layers of a kind share them.
+    fn plan_bytes(&self, _longest: usize) -> usize {
+        0
+    }
 
     /// Values that `forward` keeps, in so many sequences of this length.
     fn kept_values(&self, _sequences: usize, _seq_len: usize) -> usize {

@@ -1,25 +1,55 @@
 //! What Fourier-like mixers plan and count.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use fnet_mixing::MixError;
+use fnet_mixing::{FourierMixer, MixError, RaggedMixer};
+use rustfft::Fft;
 
-/// Plans by sequence length, made when a length is first seen.
-pub struct Plans<P>(RwLock<HashMap<usize, P>>);
+/// Plans that all layers of a model share, made when a length is first seen.
+#[derive(Default)]
+pub(crate) struct SharedPlans {
+    fourier: Option<RaggedMixer>,
+    pub(super) fourier_seq: Plans<FourierMixer>,
+    pub(super) hartley: Plans<Arc<dyn Fft<f32>>>,
+}
+
+impl SharedPlans {
+    pub(super) fn fourier(&mut self, hidden: usize) -> RaggedMixer {
+        self.fourier.get_or_insert_with(|| RaggedMixer::new(hidden)).clone()
+    }
+}
+
+/// Plans by sequence length. Clones share them.
+pub(crate) struct Plans<P>(Arc<RwLock<HashMap<usize, P>>>);
+
+/// Lengths whose plans are kept; beyond it, all are dropped and made anew as they are needed.
+const MOST_LENGTHS: usize = 1_024;
+
+impl<P> Clone for Plans<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P> Default for Plans<P> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
 
 impl<P: Clone> Plans<P> {
-    pub fn new() -> Self {
-        Self(RwLock::default())
-    }
-
     pub fn get(&self, length: usize, make: impl FnOnce() -> Result<P, MixError>) -> Result<P, MixError> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&length).cloned();
         if let Some(plan) = known {
             return Ok(plan);
         }
         let plan = make()?;
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(length, plan.clone());
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST_LENGTHS {
+            kept.clear();
+        }
+        kept.insert(length, plan.clone());
         Ok(plan)
     }
 }

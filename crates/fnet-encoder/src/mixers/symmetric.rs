@@ -14,6 +14,11 @@ pub trait SymmetricMixer: Send + Sync {
 
     /// Floating-point operations a token, in sequences of this length.
     fn flops(&self, seq_len: usize) -> f64;
+
+    /// As [`Mixer::plan_bytes`].
+    fn plan_bytes(&self, _longest: usize) -> usize {
+        0
+    }
 }
 
 impl<M: SymmetricMixer> Mixer for M {
@@ -35,5 +40,9 @@ impl<M: SymmetricMixer> Mixer for M {
 
     fn flops_per_token(&self, seq_len: usize) -> f64 {
         self.flops(seq_len)
+    }
+
+    fn plan_bytes(&self, longest: usize) -> usize {
+        SymmetricMixer::plan_bytes(self, longest)
     }
 }

@@ -17,6 +17,11 @@ pub(super) struct Bluestein {
 }
 
 impl Bluestein {
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.fft.bytes() + size_of_val(&self.chirp[..]) + size_of_val(&self.filter[..])
+    }
+
     pub fn new(prime: usize, largest_power: usize) -> Self {
         let len = convolution_len(2 * prime - 1);
         let fft = Fft::new(len, largest_power);

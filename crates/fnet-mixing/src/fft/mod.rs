@@ -42,6 +42,12 @@ impl Fft {
         Self { len, passes, positions }
     }
 
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        let passes = self.passes.iter().map(|pass| size_of::<Pass>() + pass.bytes());
+        size_of_val(&self.positions[..]) + passes.sum::<usize>()
+    }
+
     /// Where frequency `k` is found after [`forward`](Self::forward).
     ///
     /// # Safety

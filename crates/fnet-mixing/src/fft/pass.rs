@@ -33,6 +33,12 @@ impl Pass {
         Self { radix, block, twiddles, roots, bluestein }
     }
 
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        let large = self.bluestein.as_ref().map_or(0, |large| large.bytes());
+        size_of_val(&self.twiddles[..]) + size_of_val(&self.roots[..]) + large
+    }
+
     /// Complex elements of scratch.
     pub fn scratch_len(&self) -> usize {
         self.bluestein.as_ref().map_or(0, |b| b.scratch_len())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::whole_file::{is_at, try_lock};
 
 use crate::error::{Error, Result};
+use crate::settings::setting;
 
 /// Locked by the program that writes the folder.
 pub const LOCK_FILE: &str = ".fnet-lock";
@@ -33,12 +34,17 @@ impl Claim {
             let owner = std::fs::read_to_string(&lock).unwrap_or_default();
             let owner =
                 owner.trim().parse::<u32>().map_or("another process".into(), |n| format!("process {n}"));
-            let message = format!("is in use by {owner}; wait for it, or choose another --out");
+            let message = format!("is in use by {owner}; wait for it, or choose another {}", setting("out"));
             return Err(Error::file(folder, message));
         };
         let told = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         told.map_err(Error::io(&lock))?;
         Ok(Self { folder: folder.into(), lock, file, is_new })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
     }
 
     /// Whether nothing is in the folder.

@@ -15,6 +15,7 @@ use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use crate::error::{Error, Result};
 use crate::runs::claim::Claim;
 use crate::runs::state::State;
+use crate::settings::{Settings, from_table, setting};
 
 /// Every setting of the run, resolved.
 pub const SETTINGS_FILE: &str = "training.toml";
@@ -73,7 +74,7 @@ impl RunFolder {
     /// its place.
     fn claimed(path: &Path) -> Result<Self> {
         if path.exists() && !path.is_dir() {
-            return Err(Error::file(path, "is a file; --out names a folder"));
+            return Err(Error::file(path, format!("is a file; {} names a folder", setting("out"))));
         }
         let folder = Self { path: path.into(), _claim: Some(Arc::new(Claim::of(path)?)) };
         remove_parts(&folder.path);
@@ -94,7 +95,11 @@ impl RunFolder {
         if folder.holds_run() && !overwrite {
             return Err(Error::file(
                 path,
-                "holds another run; choose another --out, or give --overwrite to replace it",
+                format!(
+                    "holds another run; choose another {}, or give {} to replace it",
+                    setting("out"),
+                    setting("overwrite")
+                ),
             ));
         }
         Ok(folder)
@@ -122,9 +127,10 @@ impl RunFolder {
         let own: Vec<PathBuf> = own.filter_map(|name| self.file(name).canonicalize().ok()).collect();
         let is_own = |input: &&Path| input.canonicalize().is_ok_and(|input| own.contains(&input));
         match inputs.into_iter().find(is_own) {
-            Some(input) => {
-                Err(Error::file(input, "is read for this run, which would replace it; choose another --out"))
-            }
+            Some(input) => Err(Error::file(
+                input,
+                format!("is read for this run, which would replace it; choose another {}", setting("out")),
+            )),
             None => Ok(()),
         }
     }
@@ -257,18 +263,19 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the file is missing or not of this shape.
-    pub fn settings<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        let text = self.settings_text()?;
-        toml::from_str(&text).map_err(|e| Error::file(&self.file(SETTINGS_FILE), e.message()))
+    pub fn settings<S: Settings>(&self) -> Result<S> {
+        let table = self.settings_table()?;
+        from_table(table).map_err(|e| Error::file(&self.file(SETTINGS_FILE), e.to_string()))
     }
 
-    /// The text of the settings.
+    /// The settings as they stand in the file.
     ///
     /// # Errors
-    /// If the file cannot be read.
-    pub fn settings_text(&self) -> Result<String> {
+    /// If the file cannot be read, or is no TOML.
+    pub fn settings_table(&self) -> Result<toml::Table> {
         let path = self.file(SETTINGS_FILE);
-        std::fs::read_to_string(&path).map_err(Error::io(&path))
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        toml::from_str(&text).map_err(|e| Error::file(&path, e.message()))
     }
 
     /// Writes `config.json` and `model.safetensors`.
@@ -326,7 +333,10 @@ impl RunFolder {
 pub fn check_is_not_model(out: &Path, model: &Path) -> Result<()> {
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     if same(pretrained::folder_of(model), out) {
-        return Err(Error::usage("--out: is the pretrained model's own folder; choose another"));
+        return Err(Error::usage(format!(
+            "{}: is the pretrained model's own folder; choose another",
+            setting("out")
+        )));
     }
     Ok(())
 }

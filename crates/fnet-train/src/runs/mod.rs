@@ -1,10 +1,14 @@
-//! Runs: their folders, checkpoints and reports.
+//! Runs: what they train, their folders, checkpoints and reports.
 
 pub mod card;
 mod checkpoint;
 pub mod claim;
-pub mod comparison;
+pub mod compare;
+pub mod finetune;
 pub mod folder;
 pub mod plot;
+pub mod pretrain;
 pub mod report;
+pub mod running;
 pub mod state;
+pub mod training;

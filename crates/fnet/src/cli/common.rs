@@ -1,8 +1,8 @@
-//! What several subcommands share: names, ranges, threads, paths, printing.
+//! What several subcommands share: names, threads, inputs, printing.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 
-use fnet_encoder::pretrained::{Report, some_of};
 use fnet_train::{Error, Result};
 use serde::de::DeserializeOwned;
 
@@ -11,13 +11,11 @@ pub fn parse_name<T: DeserializeOwned>(name: &str) -> std::result::Result<T, Str
     serde_json::from_value(name.into()).map_err(|e| e.to_string())
 }
 
-/// Refuses a number outside `low..=high`, and NaN.
-pub fn in_range(flag: &str, value: Option<f64>, low: f64, high: f64) -> Result<()> {
-    match value {
-        Some(v) if !(low..=high).contains(&v) => {
-            Err(Error::usage(format!("{flag} {v}: must be from {low} to {high}")))
-        }
-        _ => Ok(()),
+/// Settings in messages: by their flags.
+pub fn name_flag(field: &str, f: &mut fmt::Formatter) -> fmt::Result {
+    match field {
+        "parts" => f.write_str("--train-parts"),
+        field => write!(f, "--{}", field.replace('_', "-")),
     }
 }
 
@@ -48,20 +46,6 @@ pub fn check_not_an_input(flag: &str, output: &Path, inputs: &[&Path]) -> Result
     }
 }
 
-/// A path that means the same from any folder.
-pub fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(Error::io(path))
-}
-
-/// Absolute paths of files that must be there. Links are kept: their names say what is in them.
-pub fn existing_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let existing = |p: &PathBuf| {
-        std::fs::metadata(p).map_err(Error::io(p))?;
-        absolute(p)
-    };
-    paths.iter().map(existing).collect()
-}
-
 /// Prints a line on standard output. A reader that has gone away is no error.
 pub fn say(text: impl std::fmt::Display) -> Result<()> {
     use std::io::Write;
@@ -70,12 +54,5 @@ pub fn say(text: impl std::fmt::Display) -> Result<()> {
             Err(Error::io(Path::new("standard output"))(e))
         }
         _ => Ok(()),
-    }
-}
-
-/// Says which tensors of a weight file have no place in the model.
-pub fn say_unused(path: &Path, report: &Report) {
-    if !report.unused.is_empty() {
-        eprintln!("{}: no place in the model for {}", path.display(), some_of(&report.unused));
     }
 }

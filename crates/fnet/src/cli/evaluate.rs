@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use fnet_encoder::Workspace;
 use fnet_train::data::tasks::dataset::{Dataset, predict, score};
+use fnet_train::data::tasks::glue::GlueTask;
 use fnet_train::progress::Progress;
 use fnet_train::runs::report::table;
 use fnet_train::{Error, Result};
@@ -10,7 +11,6 @@ use serde_json::{Map, json};
 use super::common::{say, set_threads};
 use super::opened::{InferenceFlags, Opened};
 use super::opened_columns::ColumnFlags;
-use super::task::find_task;
 
 /// Measure a fine-tuned model on labelled rows
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     let opened = Opened::open_for(&args.model, &args.inference)?;
     let labels = opened.predictor.labels()?;
-    let task = opened.task(&args.columns).map(find_task).transpose()?;
+    let task = opened.task(&args.columns).map(GlueTask::named).transpose()?;
     if args.data.is_some() && task.is_none() {
         return Err(Error::usage(
             "--data: is for GLUE tasks; this model's rows are its own, name them by --file",

@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use fnet_train::base_model::BaseModel;
 use fnet_train::fill_mask::Filled;
+use fnet_train::settings::in_range;
 use fnet_train::{Error, Result};
 use serde_json::json;
 
-use super::common::{in_range, say};
+use super::common::say;
 use super::opened::{Opened, PaddingFlags};
 
 /// Guess the token at each [MASK] of a text
@@ -28,7 +29,7 @@ pub struct Args {
 
 /// Runs `fnet fill-mask`.
 pub fn run(args: &Args) -> Result<()> {
-    in_range("--top", Some(args.top as f64), 1.0, 1e6)?;
+    in_range("top", args.top as f64, 1.0, 1e6)?;
     let mut opened = Opened::open(&BaseModel::named(args.model.as_deref())?)?.padded(args.padding)?;
     let Filled { masks, cut } = opened.predictor.fill_masks(&args.text, args.top)?;
     if cut {

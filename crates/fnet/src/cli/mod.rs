@@ -3,7 +3,6 @@
 mod columns;
 mod common;
 mod compare;
-mod config_file;
 mod convert;
 mod embed;
 mod evaluate;
@@ -19,7 +18,6 @@ mod pretrain;
 mod product_flags;
 mod quickstart;
 mod run_flags;
-mod task;
 mod tokenizer;
 
 use std::process::ExitCode;
@@ -52,6 +50,7 @@ enum Command {
 
 /// Runs the program; one line on standard error says what went wrong.
 pub fn main() -> ExitCode {
+    fnet_train::settings::call_settings(common::name_flag);
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,

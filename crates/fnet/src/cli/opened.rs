@@ -8,11 +8,11 @@ use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::dataset::INFERENCE_TOKENS;
 use fnet_train::data::tasks::encoding::{Long, LongOnes};
-use fnet_train::predictor::Predictor;
+use fnet_train::predictor::{Predictor, say_unused};
+use fnet_train::runs::finetune::FinetuneSettings;
 use fnet_train::runs::folder::RunFolder;
+use fnet_train::settings::in_range;
 
-use super::common::{in_range, say_unused};
-use super::finetune;
 use super::product_flags::ProductFlags;
 
 /// How a model is run.
@@ -34,7 +34,7 @@ pub struct InferenceFlags {
 impl InferenceFlags {
     /// Refuses what cannot be followed.
     pub fn check(&self) -> Result<()> {
-        in_range("--batch-tokens", Some(self.batch_tokens as f64), 1.0, 1e9)
+        in_range("batch_tokens", self.batch_tokens as f64, 1.0, 1e9)
     }
 }
 
@@ -47,8 +47,8 @@ pub struct PaddingFlags {
 }
 
 /// Settings of the fine-tuning run that made a folder.
-fn trained(folder: &Path) -> Option<finetune::Settings> {
-    let settings = RunFolder::at(folder).settings::<finetune::Settings>().ok();
+fn trained(folder: &Path) -> Option<FinetuneSettings> {
+    let settings = RunFolder::at(folder).settings::<FinetuneSettings>().ok();
     settings.filter(|settings| settings.task.is_some() || settings.train.is_some())
 }
 
@@ -56,7 +56,7 @@ fn trained(folder: &Path) -> Option<finetune::Settings> {
 pub struct Opened {
     pub predictor: Predictor,
     /// Settings of the fine-tuning run, where the folder has them.
-    pub trained: Option<finetune::Settings>,
+    pub trained: Option<FinetuneSettings>,
 }
 
 impl Opened {
@@ -86,7 +86,7 @@ impl Opened {
     }
 
     fn run_by(self, flags: &InferenceFlags) -> Result<Self> {
-        let products = { flags.products }.resolve()?;
+        let products = flags.products.products()?;
         let mut opened = self.padded(flags.padding)?;
         opened.predictor.model_mut().set_products(products);
         opened.predictor.set_batch_tokens(flags.batch_tokens);

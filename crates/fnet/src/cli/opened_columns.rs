@@ -4,14 +4,14 @@ use std::path::Path;
 
 use clap::Args;
 use fnet_encoder::{Head, Pairs};
+use fnet_train::data::tasks::glue::GlueTask;
 use fnet_train::data::tasks::rows::{Columns, Format, format_of, only_text_column};
 use fnet_train::data::text::format_ending;
+use fnet_train::runs::finetune::FinetuneSettings;
 use fnet_train::{Error, Result};
 
-use super::columns::{check_segments, column_names, own_columns};
-use super::finetune;
+use super::columns::column_names;
 use super::opened::Opened;
-use super::task::find_task;
 
 /// Which columns of a file hold the texts.
 #[derive(Args)]
@@ -54,7 +54,7 @@ impl Opened {
 
     fn columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
         let columns = self.named_columns(flags, label, file)?;
-        check_segments(self.predictor.model().config(), &columns)?;
+        columns.check_segments(self.predictor.model().config())?;
         self.check_texts(columns.text.len().max(1))?;
         Ok(columns)
     }
@@ -62,10 +62,10 @@ impl Opened {
     fn named_columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
         if let Some(task) = self.task(flags) {
             let name = file.file_name().map_or("".into(), |n| n.to_string_lossy());
-            return Ok(find_task(task)?.columns(&name));
+            return Ok(GlueTask::named(task)?.columns(&name));
         }
         if !flags.text.is_empty() {
-            let columns = own_columns(&column_names(&flags.text)?, label, flags.no_header)?;
+            let columns = Columns::named(&column_names(&flags.text)?, label, !flags.no_header)?;
             if format_ending(file) == "txt" && format_of(file, &columns)? == Format::Txt {
                 let message = "--text: there are no such columns; a .txt file has a text a line";
                 return Err(Error::file(file, message));
@@ -73,10 +73,10 @@ impl Opened {
             return Ok(columns);
         }
         if let Some(trained) = self.trained.as_ref().filter(|trained| !trained.text.is_empty()) {
-            return own_columns(&trained.text, label, trained.no_header);
+            return Columns::named(&trained.text, label, !trained.no_header);
         }
         match only_text_column(file)? {
-            Some(name) => own_columns(&[name], label, false),
+            Some(name) => Columns::named(&[name], label, true),
             None => Ok(Columns { text: Vec::new(), label: None, header: false, skip_ragged: false }),
         }
     }
@@ -86,7 +86,7 @@ impl Opened {
         if !matches!(self.predictor.model().head(), Head::Classification { .. } | Head::Regression) {
             return Ok(());
         }
-        let of_task = |t: &finetune::Settings| Some(find_task(t.task.as_deref()?).ok()?.text.len());
+        let of_task = |t: &FinetuneSettings| Some(GlueTask::named(t.task.as_deref()?).ok()?.text.len());
         let trained = self.trained.as_ref();
         let trained = trained.and_then(|t| of_task(t).or(Some(t.text.len()).filter(|n| *n > 0)));
         // A pair in one sequence counts as one text of the model.

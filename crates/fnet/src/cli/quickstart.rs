@@ -10,15 +10,16 @@ use fnet_train::fill_mask::Guess;
 use fnet_train::predictor::Predictor;
 use fnet_train::progress::duration;
 use fnet_train::runs::claim::Claim;
+use fnet_train::runs::finetune::{self, FinetuneSettings};
 use fnet_train::runs::folder::RunFolder;
+use fnet_train::runs::pretrain::{self, PretrainSettings};
+use fnet_train::runs::running::Running;
+use fnet_train::settings::absolute;
 use fnet_train::train::stop::Stop;
 use fnet_train::{Error, Result, runs::report};
 use serde_json::{Value, json};
 
-use super::common::{absolute, say, set_threads};
-use super::loop_flags::LoopFlags;
-use super::run_flags::Running;
-use super::{finetune, pretrain};
+use super::common::{say, set_threads};
 
 /// Do the main job on the shipped sample in a few minutes: train a tokenizer, pretrain, fine-tune on
 /// four tasks with and without pretraining, fill a mask
@@ -73,12 +74,12 @@ pub fn run(args: &Args) -> Result<()> {
         quiet: false,
         overwrite: true,
         stop: Stop::on_signal(),
-        resume_command: format!("fnet quickstart --out {}", args.out.display()),
+        resume_command: Some(format!("fnet quickstart --out {}", args.out.display())),
     };
     let folder = RunFolder::new(&pretrained, true)?;
     let results = match folder.results().filter(|_| goes_on) {
         Some(results) => results,
-        None => pretrain::run_to_end(&folder, &pretraining, &running)?,
+        None => pretrain::run(&folder, &pretraining, &running)?,
     };
     let mut sections = vec![("Pretraining".to_string(), report::section(&folder, &results)?)];
     let mut table: Vec<Line> = Vec::new();
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
         let folder = RunFolder::new(place, true)?;
         let results = match folder.results().filter(|_| goes_on) {
             Some(results) => results,
-            None => finetune::run_to_end(&folder, settings, &running)?,
+            None => finetune::run(&folder, settings, &running)?,
         };
         if table.last().is_none_or(|line| line.0 != *name) {
             table.push((name, vec![("bag of words", last_value(&results["bag_of_words"]))]));
@@ -136,11 +137,11 @@ struct Task {
     name: &'static str,
     column: &'static str,
     place: PathBuf,
-    settings: finetune::Settings,
+    settings: FinetuneSettings,
 }
 
 /// What a folder's quickstart is made of: a change of any part begins a new one.
-fn mark(pretraining: &pretrain::Settings, tasks: &[Task]) -> Result<String> {
+fn mark(pretraining: &PretrainSettings, tasks: &[Task]) -> Result<String> {
     let broken = |e: toml::ser::Error| Error::usage(e.to_string());
     let mut text = format!("{} {}\n", env!("CARGO_PKG_VERSION"), sample::SEED);
     text += &toml::to_string(pretraining).map_err(broken)?;
@@ -195,35 +196,30 @@ fn page_of(table: &[Line], text: &str, guesses: &[Vec<Guess>], sections: &[(Stri
     report::html_page("Quickstart", &body)
 }
 
-fn pretraining_settings(data: &Path) -> Result<pretrain::Settings> {
-    let mut settings = pretrain::Settings {
+fn pretraining_settings(data: &Path) -> Result<PretrainSettings> {
+    let mut settings = PretrainSettings {
         corpus: vec![data.join("corpus/train.txt")],
         valid: vec![data.join("corpus/valid.txt")],
         vocab_size: Some(700),
         preset: Some("tiny".into()),
         seq_len: Some(64),
-        sequences: Some(Layout::Sentences),
-        training: LoopFlags {
-            epochs: Some(PRETRAINING_EPOCHS),
-            batch_size: Some(8),
-            learning_rate: Some(1e-3),
-            ..LoopFlags::default()
-        },
-        ..pretrain::Settings::default()
+        sequences: Layout::Sentences,
+        ..PretrainSettings::of_preset("tiny")
     };
+    settings.training.epochs = Some(PRETRAINING_EPOCHS);
     settings.resolve()?;
     Ok(settings)
 }
 
-fn task_settings(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Result<finetune::Settings> {
-    let mut settings = finetune::Settings {
+fn task_settings(model: &Path, data: &Path, task: &str, from_scratch: bool) -> Result<FinetuneSettings> {
+    let mut settings = FinetuneSettings {
         model: Some(model.into()),
         from_scratch,
         task: Some(task.into()),
         data: Some(data.into()),
-        training: LoopFlags { epochs: Some(TASK_EPOCHS), learning_rate: Some(1e-3), ..LoopFlags::default() },
-        ..finetune::Settings::default()
+        ..FinetuneSettings::default()
     };
+    (settings.training.epochs, settings.training.learning_rate) = (Some(TASK_EPOCHS), 1e-3);
     settings.resolve()?;
     Ok(settings)
 }

@@ -3,10 +3,11 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::Result;
 use fnet_train::data::tokenizer::Kind;
+use fnet_train::runs::pretrain::train_tokenizer;
+use fnet_train::settings::existing_files;
 
-use super::common::{check_not_an_input, existing_files, say};
+use super::common::{check_not_an_input, say};
 use super::output::check_replaceable;
-use super::pretrain::train_tokenizer;
 
 /// Train a vocabulary on text
 #[derive(clap::Args)]

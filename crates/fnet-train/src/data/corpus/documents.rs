@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::settings::setting;
 
 /// One piece of a corpus.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +51,7 @@ impl Documents {
     /// Names a file that is missing or of an unknown kind.
     pub fn open(files: &[PathBuf]) -> Result<Self> {
         if files.is_empty() {
-            return Err(Error::usage("--corpus: no file given"));
+            return Err(Error::usage(format!("{}: no file given", setting("corpus"))));
         }
         for file in files {
             if !["txt", "jsonl"].contains(&text::format_ending(file).as_str()) {

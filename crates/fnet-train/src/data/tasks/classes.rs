@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::rows::{self, Columns, shortened};
 use crate::error::{Error, Result};
+use crate::settings::setting;
 
 /// The classes of a file, in the order of their ids, with the number of rows of each.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +44,8 @@ impl Classes {
             let label = row.label.unwrap_or_default();
             *counts.entry(label.trim().to_string()).or_default() += 1;
             if counts.len() > MOST_CLASSES {
-                let message = "has more than 10,000 classes; is this a number (--regression)?";
+                let message =
+                    format!("has more than 10,000 classes; is this a number ({})?", setting("regression"));
                 return Err(Error::line(path, row.line, message));
             }
             Ok(())
@@ -116,8 +118,9 @@ fn warnings(classes: &[(String, usize)], rows: usize) -> Vec<String> {
     }
     if rows >= FEW_ROWS && classes.len() * 2 > rows {
         found.push(format!(
-            "{} classes for {rows} rows: is this the label's column? Numbers are predicted by --regression",
-            classes.len()
+            "{} classes for {rows} rows: is this the label's column? Numbers are predicted by {}",
+            classes.len(),
+            setting("regression")
         ));
     } else if let Some((name, _)) = classes.iter().find(|(_, count)| *count == 1).filter(|_| rows >= FEW_ROWS)
     {

@@ -1,7 +1,13 @@
 //! The nine GLUE tasks (Wang et al. 2019) in one table: files, columns, labels, metrics.
 
+use std::path::Path;
+
+use super::dataset::Labels;
+use super::files::TaskFiles;
 use super::metrics::Metric;
 use super::rows::{Column, Columns};
+use crate::error::{Error, Result};
+use crate::settings::setting;
 
 /// What is known of a GLUE task. File names are below the task's folder.
 #[derive(Debug)]
@@ -87,9 +93,42 @@ pub const TASKS: [GlueTask; 9] = [
 ];
 
 impl GlueTask {
-    /// A task by its name on the command line.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        TASKS.iter().find(|t| t.name == name)
+    /// A task by name.
+    ///
+    /// # Errors
+    /// If there is no such task; names those that there are.
+    pub fn named(name: &str) -> Result<&'static Self> {
+        TASKS.iter().find(|t| t.name == name).ok_or_else(|| {
+            let names: Vec<_> = TASKS.iter().map(|t| t.name).collect();
+            let known = names.join(", ");
+            Error::usage(format!("{} {name}: known tasks are {known}", setting("task")))
+        })
+    }
+
+    /// The task's files below its folder.
+    pub fn files(&self, folder: &Path) -> TaskFiles {
+        let dev = self.dev.iter().map(|file| {
+            let name = match self.dev {
+                [_] => "",
+                _ => file.trim_start_matches("dev_").trim_end_matches(".tsv"),
+            };
+            (name.to_string(), folder.join(file), self.columns(file))
+        });
+        TaskFiles {
+            train: folder.join(self.train),
+            train_columns: self.columns(self.train),
+            dev: dev.collect(),
+            labels: self.class_labels(),
+            metrics: self.metrics.to_vec(),
+        }
+    }
+
+    /// What is predicted.
+    pub fn class_labels(&self) -> Labels {
+        if self.is_regression() {
+            return Labels::Number;
+        }
+        Labels::Classes(self.labels.iter().map(|l| (*l).to_string()).collect())
     }
 
     /// The columns of a file of this task.

@@ -8,6 +8,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PaddingDirection, Tokenizer as Inner, TruncationDirection};
 
 use crate::error::{Error, Result};
+use crate::settings::setting;
 
 use folder_settings::FolderSettings;
 use training::{train_unigram, train_wordpiece, untrained, word_counts};
@@ -120,7 +121,8 @@ impl Tokenizer {
         if !sizes.contains(&vocab_size) {
             let (low, high) = (sizes.start(), sizes.end());
             return Err(Error::usage(format!(
-                "--vocab-size {vocab_size}: a vocabulary has from {low} to {high} tokens"
+                "{} {vocab_size}: a vocabulary has from {low} to {high} tokens",
+                setting("vocab_size")
             )));
         }
         let failed = |e: tokenizers::Error| Error::usage(format!("training the tokenizer: {e}"));
@@ -248,7 +250,8 @@ impl Tokenizer {
     pub fn check_pairs(&self) -> Result<()> {
         match &self.no_pairs {
             Some(message) => {
-                Err(Error::usage(format!("{TOKENIZER_FILE}: {message}; --pairs towers reads them apart")))
+                let pairs = setting("pairs");
+                Err(Error::usage(format!("{TOKENIZER_FILE}: {message}; {pairs} towers reads them apart")))
             }
             None => Ok(()),
         }

@@ -3,52 +3,20 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
+pub use columns::{Column, Columns};
 pub use format::Format;
 pub use only_text::only_text_column;
 pub(crate) use places::{quoted_names, shortened};
 
+mod columns;
 mod csv;
 mod format;
 mod jsonl;
 mod only_text;
 mod places;
 mod tsv;
-
-/// A column by its name in the header, or by its number from 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Column {
-    /// Number from 0, for files without a header.
-    Number(usize),
-    /// Name in the header.
-    Name(String),
-}
-
-impl Column {
-    /// A column by name.
-    pub fn name(name: &str) -> Self {
-        Self::Name(name.into())
-    }
-}
-
-/// Which columns hold what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Columns {
-    /// One or two text columns.
-    pub text: Vec<Column>,
-    /// The label's column, where there is one.
-    pub label: Option<Column>,
-    /// Whether the file starts with a header line (TSV and CSV).
-    pub header: bool,
-    /// Whether rows with another number of columns than the header are left out, as GLUE's own
-    /// readers do for QQP, instead of being an error.
-    #[serde(default)]
-    pub skip_ragged: bool,
-}
 
 /// One row.
 #[derive(Debug, Clone, PartialEq)]

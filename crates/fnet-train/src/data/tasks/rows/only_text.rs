@@ -10,6 +10,7 @@ use super::places::quoted_names;
 use super::{Columns, Format};
 use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
+use crate::settings::setting;
 
 /// Rows that are looked at.
 const ROWS: usize = 20;
@@ -40,7 +41,10 @@ pub fn only_text_column(path: &Path) -> Result<Option<String>> {
         [only] => Ok(Some((*only).clone())),
         _ => {
             let names = quoted_names(header.iter().map(String::as_str));
-            Err(Error::file(path, format!("which column is the text? Name it by --text; there are {names}")))
+            Err(Error::file(
+                path,
+                format!("which column is the text? Name it by {}; there are {names}", setting("text")),
+            ))
         }
     }
 }

@@ -1,22 +1,19 @@
-//! Runs of the program that a comparison is made of.
+//! The runs of each entry of a comparison.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use fnet_encoder::whole_file::write_whole;
-use fnet_train::runs::comparison::{Entry, Point};
-use fnet_train::runs::folder::{RunFolder, SETTINGS_FILE};
-use fnet_train::train::recipe::Recipe;
-use fnet_train::train::stop::Stop;
-use fnet_train::{Error, Result};
-use serde::Serialize;
 use serde_json::Value;
 
-use super::{Settings, interrupted, split_task};
+use super::comparison::{Entry, Point};
+use super::settings::split_task;
+use super::{CompareSettings, Outcome, Runner};
+use crate::error::{Error, Result};
+use crate::runs::finetune::FinetuneSettings;
+use crate::runs::folder::RunFolder;
+use crate::runs::pretrain::PretrainSettings;
+use crate::train::recipe::Recipe;
 
 /// Steps of an entry's pretraining, or why its speed could not be measured; `None` where the settings say.
 type Steps = BTreeMap<String, std::result::Result<u64, String>>;
@@ -25,20 +22,14 @@ const STEPS_FILE: &str = "steps.json";
 const TRIAL_STEPS: u64 = 40;
 const TRIAL_ROUNDS: usize = 3;
 
-/// Runs of the program in folders below the comparison's.
-pub(super) struct Runs<'a> {
-    out: &'a Path,
-    settings: &'a Settings,
-    threads: Option<usize>,
-    stop: &'a Stop,
-    done: usize,
+/// Runs in folders below the comparison's.
+pub(super) struct Entries<'a, R> {
+    pub out: &'a Path,
+    pub settings: &'a CompareSettings,
+    pub runner: &'a mut R,
 }
 
-impl<'a> Runs<'a> {
-    pub fn new(out: &'a Path, settings: &'a Settings, threads: Option<usize>, stop: &'a Stop) -> Self {
-        Self { out, settings, threads, stop, done: 0 }
-    }
-
+impl<R: Runner> Entries<'_, R> {
     /// The steps that a budget of minutes holds for each entry, at the fastest of a few short runs. These are
     /// taken in turn, so that none has the quieter machine; from then on a comparison has the same bytes
     /// whatever else the machine does.
@@ -61,8 +52,8 @@ impl<'a> Runs<'a> {
                 let shards = self.out.join("shards");
                 let mut settings =
                     self.settings.pretraining(mixer, *recipe, 1, Some(TRIAL_STEPS), &shards)?;
-                settings.training.evaluations = Some(1);
-                let steps = self.run("pretrain", &settings, &place, &format!("speed of {name}"))?.map(|r| {
+                settings.training.evaluations = 1;
+                let steps = self.pretrain(&settings, &place, &format!("speed of {name}"))?.map(|r| {
                     let rate = r["steps"].as_f64().unwrap_or(0.0) / r["seconds"].as_f64().unwrap_or(1.0);
                     (60.0 * minutes * rate).round().max(1.0) as u64
                 });
@@ -92,7 +83,7 @@ impl<'a> Runs<'a> {
             }
         };
         let place = self.out.join("runs").join(name.replace(' ', "-"));
-        for seed in 1..=self.settings.seeds.unwrap_or(1) {
+        for seed in 1..=self.settings.seeds {
             self.seed(&mut entry, (mixer, recipe, steps), seed, &place.join(format!("seed-{seed}")))?;
         }
         Ok(entry)
@@ -109,7 +100,7 @@ impl<'a> Runs<'a> {
         let pretrained = place.join("pretrained");
         let settings = self.settings.pretraining(mixer, recipe, seed, steps, &self.out.join("shards"))?;
         let what = format!("{}, seed {seed}", entry.name);
-        let results = match self.run("pretrain", &settings, &pretrained, &what)? {
+        let results = match self.pretrain(&settings, &pretrained, &what)? {
             Ok(results) => results,
             Err(failure) => {
                 entry.failures.push(format!("pretraining, seed {seed}: {failure}"));
@@ -123,7 +114,7 @@ impl<'a> Runs<'a> {
         for task in &self.settings.task {
             let (task_name, _) = split_task(task)?;
             let settings = self.settings.fine_tuning(&pretrained, task, recipe, seed)?;
-            match self.run("finetune", &settings, &place.join(task_name), &format!("{what}, {task_name}"))? {
+            match self.finetune(&settings, &place.join(task_name), &format!("{what}, {task_name}"))? {
                 Ok(results) => {
                     let values = results["values"].as_object().into_iter().flat_map(|v| v.values());
                     let values: Vec<f64> = values.filter_map(Value::as_f64).collect();
@@ -136,74 +127,20 @@ impl<'a> Runs<'a> {
         Ok(())
     }
 
-    /// Results of a run: found, resumed, or made now. The inner error is the run's last line.
-    fn run(
-        &mut self,
-        command: &str,
-        settings: &impl Serialize,
-        place: &Path,
-        what: &str,
-    ) -> Result<std::result::Result<Value, String>> {
-        self.done += 1;
-        let run = RunFolder::at(place);
-        if let Some(results) = run.results() {
-            return Ok(Ok(results));
+    /// Results of a pretraining: found, or made now.
+    fn pretrain(&mut self, settings: &PretrainSettings, place: &Path, what: &str) -> Result<Outcome> {
+        match RunFolder::at(place).results() {
+            Some(results) => Ok(Ok(results)),
+            None => self.runner.pretrain(settings, place, what),
         }
-        std::fs::create_dir_all(place).map_err(Error::io(place))?;
-        let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
-        let mut child = Command::new(program);
-        child.arg(command);
-        if run.has_checkpoint() && run.file(SETTINGS_FILE).exists() {
-            child.arg("--resume").arg(place);
-        } else {
-            let config = place.with_extension("toml");
-            let text = toml::to_string(settings).map_err(|e| Error::file(&config, e.to_string()))?;
-            write_whole(&config, text.as_bytes())?;
-            child.arg("--config").arg(&config).arg("--overwrite").arg("--out").arg(place);
-        }
-        if let Some(threads) = self.threads {
-            child.arg("--threads").arg(threads.to_string());
-        }
-        let (succeeded, last) = self.watch(child, what)?;
-        Ok(match run.results().filter(|_| succeeded) {
-            Some(results) => Ok(results),
-            None => Err(last.trim_start_matches("error: ").to_string()),
-        })
     }
 
-    /// Runs the program as a process of its own, so that its memory is measured alone and its failure ends
-    /// nothing else, and shows what it says. Whether it succeeded, and its last line.
-    fn watch(&self, mut child: Command, what: &str) -> Result<(bool, String)> {
-        // A group of its own: Ctrl-C reaches this process alone, which passes it on once.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut child, 0);
-        let child = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = child.map_err(Error::io(Path::new("this program")))?;
-        let (id, ended, mut last) = (child.id().to_string(), AtomicBool::new(false), String::new());
-        let errors = child.stderr.take();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !self.stop.is_set() && !ended.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                if !ended.load(Ordering::SeqCst) {
-                    // The child writes a checkpoint and ends.
-                    let _ = Command::new("kill").args(["-INT", &id]).status();
-                }
-            });
-            for line in errors.into_iter().flat_map(|e| BufReader::new(e).lines()).map_while(|l| l.ok()) {
-                if !line.trim().is_empty() {
-                    eprintln!("[run {}] {what}: {line}", self.done);
-                    last = line;
-                }
-            }
-            ended.store(true, Ordering::SeqCst);
-        });
-        let status = child.wait().map_err(Error::io(Path::new("this program")))?;
-        if self.stop.is_set() || status.code() == Some(130) {
-            return Err(interrupted(self.out, self.done));
+    /// Results of a fine-tuning: found, or made now.
+    fn finetune(&mut self, settings: &FinetuneSettings, place: &Path, what: &str) -> Result<Outcome> {
+        match RunFolder::at(place).results() {
+            Some(results) => Ok(Ok(results)),
+            None => self.runner.finetune(settings, place, what),
         }
-        Ok((status.success(), last))
     }
 }
 

@@ -1,0 +1,117 @@
+//! Pretraining and fine-tuning with each of several mixers, to see what each costs and reaches.
+
+use std::path::Path;
+
+use fnet_encoder::ModelConfig;
+use fnet_encoder::whole_file::write_whole;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::runs::claim::Claim;
+use crate::runs::finetune::FinetuneSettings;
+use crate::runs::pretrain::{PretrainSettings, USUAL_VOCABULARY};
+use crate::speed::{LENGTHS, Speed};
+use crate::train::stop::Stop;
+pub use comparison::{Comparison, Entry, Point, mean, speed_plots};
+use entries::Entries;
+pub use in_process::InProcess;
+pub use settings::CompareSettings;
+
+mod comparison;
+mod entries;
+mod in_process;
+mod settings;
+
+/// The settings of a comparison, in its folder.
+pub const SETTINGS_FILE: &str = "compare.toml";
+
+/// What does the runs that a comparison is made of: [`InProcess`], or processes whose memory is measured one by one.
+pub trait Runner {
+    /// Pretrains into a folder, from its checkpoint if it has one. The inner error is a failure of this run alone.
+    ///
+    /// # Errors
+    /// What ends the whole comparison, such as a signal.
+    fn pretrain(&mut self, settings: &PretrainSettings, place: &Path, what: &str) -> Result<Outcome>;
+
+    /// Fine-tunes into a folder, likewise.
+    ///
+    /// # Errors
+    /// As [`pretrain`](Self::pretrain).
+    fn finetune(&mut self, settings: &FinetuneSettings, place: &Path, what: &str) -> Result<Outcome>;
+}
+
+/// The results of a run, or why it failed.
+pub type Outcome = std::result::Result<Value, String>;
+
+/// Runs what is not done yet of a comparison in a folder, and writes its `results.json`, `results.csv` and
+/// `report.html` after every entry.
+///
+/// # Errors
+/// If the folder holds a comparison with other settings, a file cannot be written, or the comparison is asked to stop.
+/// A run that fails is a failure of its entry.
+pub fn run(
+    folder: &Claim,
+    settings: &CompareSettings,
+    runner: &mut impl Runner,
+    stop: &Stop,
+) -> Result<Comparison> {
+    let (out, mut settings) = (folder.path(), settings.clone());
+    settings.resolve()?;
+    let known = out.join(SETTINGS_FILE);
+    let text = toml::to_string(&settings).map_err(|e| Error::file(&known, e.to_string()))?;
+    match std::fs::read_to_string(&known) {
+        Ok(earlier) if earlier != text => {
+            let message = "was begun with other settings; give those, or choose another folder";
+            return Err(Error::file(&known, message));
+        }
+        Ok(_) => {}
+        Err(_) => write_whole(&known, text.as_bytes())?,
+    }
+    stop.arm();
+    let mut entries = Entries { out, settings: &settings, runner };
+    let mut comparison = Comparison::default();
+    let steps = entries.steps()?;
+    for (mixer, recipe) in settings.entries() {
+        comparison.entries.push(entries.entry(&mixer, recipe, &steps)?);
+        comparison.write(out, &text)?;
+    }
+    comparison.speed = speeds(out, &settings, stop)?;
+    comparison.write(out, &text)?;
+    Ok(comparison)
+}
+
+/// Speed and memory of each mixer at each length, kept in a file as they are found.
+fn speeds(out: &Path, settings: &CompareSettings, stop: &Stop) -> Result<Vec<Speed>> {
+    let path = out.join("speed.json");
+    let mut found: Vec<Speed> = std::fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let lengths = LENGTHS.iter().filter(|n| **n <= settings.longest);
+    let places: Vec<(&String, usize)> =
+        lengths.flat_map(|n| settings.mixers.iter().map(move |mixer| (mixer, *n))).collect();
+    let vocab_size = settings.vocab_size.unwrap_or(USUAL_VOCABULARY);
+    let config = ModelConfig::preset(&settings.preset).unwrap_or_default();
+    let config = ModelConfig { vocab_size, ..config };
+    let mut progress = Progress::new("speed", false);
+    for (i, (mixer, seq_len)) in places.iter().enumerate() {
+        if found.iter().any(|s| s.name == **mixer && s.seq_len == *seq_len) {
+            continue;
+        }
+        if stop.is_set() {
+            return Err(interrupted(out, i));
+        }
+        progress.update(Some(i as f64 / places.len() as f64), &format!("{mixer}, {seq_len} tokens"));
+        found.extend(Speed::measure(&config, mixer, *seq_len, 1.0)?);
+        let text = serde_json::to_string_pretty(&found).unwrap_or_default();
+        write_whole(&path, text.as_bytes())?;
+    }
+    Ok(found)
+}
+
+/// A comparison that was asked to stop after so many runs.
+pub fn interrupted(out: &Path, runs: usize) -> Error {
+    let resume = format!("the same command, or call, into {}", out.display());
+    Error::Interrupted { step: runs as u64, resume }
+}

@@ -1,0 +1,86 @@
+//! Fine-tuning on a task or on labelled rows, into a folder.
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::runs::folder::{RunFolder, check_is_not_model};
+use crate::runs::running::Running;
+use crate::runs::{card, report};
+use crate::train::bag_of_words;
+use crate::train::trainer::{Budget, Objective, Trainer};
+use prepare::{Prepared, prepare};
+pub use settings::{ClassWeights, FinetuneSettings};
+
+mod prepare;
+mod seeds;
+mod settings;
+
+/// Fine-tunes into a folder; returns the results, as in its `results.json`.
+///
+/// ```no_run
+/// use fnet_train::runs::finetune::{self, FinetuneSettings};
+/// use fnet_train::runs::{folder::RunFolder, running::Running};
+///
+/// let settings = FinetuneSettings {
+///     train: Some("reviews.csv".into()),
+///     dev: Some("held-out.csv".into()),
+///     text: vec!["review".into()],
+///     label: Some("stars".into()),
+///     ..FinetuneSettings::default()
+/// };
+/// let folder = RunFolder::new("stars".as_ref(), false)?;
+/// let results = finetune::run(&folder, &settings, &Running::default())?;
+/// println!("accuracy {}", results["values"]["accuracy"]);
+/// # Ok::<(), fnet_train::Error>(())
+/// ```
+///
+/// # Errors
+/// If a setting or a row does not fit, the loss diverges, a file cannot be written, or the run is asked to stop.
+pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -> Result<Value> {
+    let mut settings = settings.clone();
+    settings.resolve()?;
+    if let Some(model) = settings.model.as_deref().filter(|_| !running.resume) {
+        check_is_not_model(folder.path(), model)?;
+    }
+    match settings.seeds {
+        1 => run_seed(folder, settings, running),
+        _ => seeds::run(folder, &settings, running),
+    }
+}
+
+/// Fine-tunes one seed.
+fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Running) -> Result<Value> {
+    let resume = running.resume && folder.has_checkpoint();
+    let Prepared { mut model, tokenizer, mut objective, longest, files } =
+        prepare(folder, &settings, resume, running.quiet)?;
+    settings.bag = Some(model.config().classifier_bag);
+    if settings.training.budget().is_none() {
+        settings.training.epochs = Some(usual_epochs(objective.examples()));
+    }
+    if !resume {
+        folder.begin(&settings, &tokenizer, longest, &model, objective.data())?;
+    }
+    let state = Trainer {
+        model: &mut model,
+        objective: &mut objective,
+        settings: &settings.training.loop_settings(Budget::Epochs(1.0)),
+        folder,
+        name: settings.task.as_deref().unwrap_or("fine-tuning"),
+        quiet: running.quiet,
+        resume_command: running.how_to_resume(folder.path()),
+    }
+    .run(&running.stop)?;
+    let mut results = report::results(&state, &model);
+    let bag = bag_of_words::scores(&files)?;
+    if !bag.is_empty() {
+        results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
+    }
+    report::write(folder, "Fine-tuning", &results)?;
+    card::write(folder, &results)?;
+    Ok(results)
+}
+
+/// Passes over so many rows where nobody says: about 40,000 examples, within bounds.
+fn usual_epochs(rows: usize) -> f64 {
+    (40_000.0 / rows.max(1) as f64).round().clamp(3.0, 20.0)
+}

@@ -1,0 +1,192 @@
+//! What a fine-tuning needs, loaded and checked before anything is written.
+
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::pretrained::{self, Report};
+use fnet_encoder::{Model, Padding, Workspace};
+
+use super::settings::{ClassWeights, FinetuneSettings};
+use crate::base_model::BaseModel;
+use crate::data::tasks::dataset::{Dataset, Labels};
+use crate::data::tasks::encoding::{Encoding, Long};
+use crate::data::tasks::files::TaskFiles;
+use crate::data::tasks::rows::Columns;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::predictor::{check_vocabulary, say_unused};
+use crate::runs::folder::RunFolder;
+use crate::settings::refused;
+use crate::train::finetune::{BatchSize, TaskObjective, Variation};
+use crate::train::{bag_start, whitening};
+
+pub(super) struct Prepared {
+    pub model: Model,
+    pub tokenizer: Tokenizer,
+    pub objective: TaskObjective,
+    pub longest: usize,
+    pub files: TaskFiles,
+}
+
+pub(super) fn prepare(
+    folder: &RunFolder,
+    settings: &FinetuneSettings,
+    resume: bool,
+    quiet: bool,
+) -> Result<Prepared> {
+    // A run that goes on has its own copy of everything but the rows.
+    let base =
+        if resume { BaseModel::at(folder.path()) } else { BaseModel::named(settings.model.as_deref())? };
+    let files = settings.task_files(quiet)?;
+    let rows = std::iter::once(&files.train).chain(files.dev.iter().map(|dev| &dev.1));
+    folder.check_holds_none_of(rows.map(PathBuf::as_path))?;
+    if base.folder().is_none() && !quiet {
+        eprintln!("starting from {base}, the model that ships with fnet");
+    }
+    let tokenizer = base.tokenizer()?;
+    let mut model = open_model(&base, settings, &files, resume, quiet)?;
+    check_vocabulary(&base.name(), &tokenizer, &model)?;
+    files.train_columns.check_segments(model.config())?;
+    settings.training.prepare(&mut model, quiet)?;
+    let longest = longest(&mut model, settings, &tokenizer)?;
+    let config = model.config();
+    let encoding = Encoding {
+        tokenizer: &tokenizer,
+        longest,
+        fixed_length: config.fixed_length(),
+        pairs: config.classifier_pairs,
+        long: settings.long.unwrap_or(Long::usual(config)),
+    };
+    let read = |path: &Path, columns: &Columns| read_rows(path, columns, &files.labels, &encoding, quiet);
+    let train = read(&files.train, &files.train_columns)?;
+    check_classes(&files, &train)?;
+    let dev = files.dev.iter().map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)));
+    let dev = dev.collect::<Result<_>>()?;
+    if !resume {
+        whitening::start(&mut model, &train.examples, &mut Workspace::new())?;
+        bag_start::centre(&mut model, &train.examples);
+    }
+    let objective = objective(settings, &files, &tokenizer, train, dev);
+    Ok(Prepared { model, tokenizer, objective, longest, files })
+}
+
+/// The base model with the head and the readout that the settings ask for.
+fn open_model(
+    base: &BaseModel,
+    settings: &FinetuneSettings,
+    files: &TaskFiles,
+    resume: bool,
+    quiet: bool,
+) -> Result<Model> {
+    let (head, seed) = (files.labels.head(), settings.training.seed);
+    let bag = settings.bag.map_or_else(|| usual_bag(files), Ok)?;
+    let (mut model, report) = pretrained::open_with(base.source(), head, seed, |config| {
+        if resume {
+            return; // its own readout
+        }
+        if let Some(pooling) = &settings.pooling {
+            config.classifier_pooling = pooling.clone();
+        }
+        config.classifier_pairs = settings.pairs.unwrap_or_default();
+        config.classifier_bag = bag;
+        config.classifier_matching = settings.matching.unwrap_or_default();
+    })?;
+    // The heads of pretraining are left behind as a matter of course.
+    let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();
+    if !quiet {
+        say_unused(&base.name(), &Report { unused, ..Report::default() });
+    }
+    if settings.from_scratch {
+        model = Model::new(model.config().clone(), head, seed)?;
+    }
+    model.change_config(|config| {
+        config.hidden_dropout_prob = settings.training.dropout;
+        config.other.remove("problem_type"); // another head's
+        if let Labels::Classes(names) = &files.labels {
+            pretrained::set_labels(config, names);
+        }
+        if settings.pad_to.is_some() {
+            config.padding = Padding::Fixed;
+        }
+    })?;
+    Ok(model)
+}
+
+/// Rows from which on a second opinion from words alone no longer helps.
+const MANY_ROWS: usize = 20_000;
+
+/// Whether there is a second opinion where nobody says.
+fn usual_bag(files: &TaskFiles) -> Result<bool> {
+    Ok(files.train_columns.text.len() == 1 && files.train_rows()? < MANY_ROWS)
+}
+
+/// The longest sequence in tokens, which a model that mixes padding in is told.
+fn longest(model: &mut Model, settings: &FinetuneSettings, tokenizer: &Tokenizer) -> Result<usize> {
+    let longest = model.config().max_position_embeddings;
+    if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > longest) {
+        let field = if settings.pad_to.is_some() { "pad_to" } else { "max_length" };
+        let message = format!("the model's longest sequence is {longest}");
+        return Err(refused(&format!("{field} {tokens}"), message));
+    }
+    let longest = settings.max_length.unwrap_or(longest);
+    if model.config().fixed_length().is_some() {
+        tokenizer.check_padding()?;
+        model.change_config(|config| config.padding_length = Some(longest))?;
+    }
+    Ok(longest)
+}
+
+fn read_rows(
+    path: &Path,
+    columns: &Columns,
+    labels: &Labels,
+    encoding: &Encoding,
+    quiet: bool,
+) -> Result<Dataset> {
+    let data = Dataset::read(path, columns, labels, encoding, quiet)?;
+    let sentence = data.long.sentence(path, data.examples.len(), encoding.longest);
+    if let Some(sentence) = sentence.filter(|_| !quiet) {
+        eprintln!("{sentence}");
+    }
+    if data.empty > 0 && !quiet {
+        let (file, all) = (path.display(), data.examples.len());
+        eprintln!("warning: {file}: {} of {all} rows have an empty text", data.empty);
+    }
+    Ok(data)
+}
+
+/// Refuses training rows of one class.
+fn check_classes(files: &TaskFiles, train: &Dataset) -> Result<()> {
+    let (Labels::Classes(names), Some(first)) = (&files.labels, train.examples.first()) else {
+        return Ok(());
+    };
+    if train.examples.iter().any(|example| example.label != first.label) {
+        return Ok(());
+    }
+    let name = names.get(first.label as usize).map_or("", String::as_str);
+    let message = format!("has one class only, `{name}`: there is nothing to learn");
+    Err(Error::file(&files.train, message))
+}
+
+fn objective(
+    settings: &FinetuneSettings,
+    files: &TaskFiles,
+    tokenizer: &Tokenizer,
+    train: Dataset,
+    dev: Vec<(String, Dataset)>,
+) -> TaskObjective {
+    let examples = BatchSize::Examples(settings.training.batch_size);
+    let batch = settings.batch_tokens.map_or(examples, BatchSize::Tokens);
+    let variation = Variation {
+        hide_rate: settings.hide_rate.unwrap_or(0.0),
+        swap_rate: settings.swap_rate.unwrap_or(0.0),
+        mask: tokenizer.special().mask,
+        special: tokenizer.specials(),
+    };
+    let (labels, metrics) = (files.labels.clone(), files.metrics.clone());
+    let batch = (batch, settings.training.accumulate);
+    let objective = TaskObjective::new(train, dev, labels, metrics, batch, variation, settings.training.seed);
+    match settings.class_weights {
+        ClassWeights::Equal => objective,
+        ClassWeights::Balanced => objective.balanced(),
+    }
+}

@@ -1,0 +1,245 @@
+//! Settings of fine-tuning.
+
+use std::path::{Path, PathBuf};
+
+use fnet_encoder::{Pairs, Pool, Pooling};
+use serde::{Deserialize, Serialize};
+
+use crate::base_model::BaseModel;
+use crate::data::tasks::classes::Classes;
+use crate::data::tasks::dataset::Labels;
+use crate::data::tasks::encoding::Long;
+use crate::data::tasks::files::TaskFiles;
+use crate::data::tasks::glue::GlueTask;
+use crate::data::tasks::rows::Columns;
+use crate::data::text::STANDARD_STREAM;
+use crate::error::{Error, Result};
+use crate::runs::training::TrainingSettings;
+use crate::settings::{self, absolute, in_range, refused, setting};
+
+/// Everything that decides a fine-tuning, as it stands in its `training.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinetuneSettings {
+    /// Folder of the pretrained model; by default the shipped one.
+    pub model: Option<PathBuf>,
+    /// Take only the model's shape and vocabulary, and start from random weights.
+    pub from_scratch: bool,
+    /// A GLUE task by name, whose files are in `data`.
+    pub task: Option<String>,
+    /// Folder with the task's files.
+    pub data: Option<PathBuf>,
+    /// Instead of a task: a file of training rows.
+    pub train: Option<PathBuf>,
+    /// Held-out rows, by which the best epoch is chosen.
+    pub dev: Option<PathBuf>,
+    /// One or two text columns.
+    pub text: Vec<String>,
+    /// Label column.
+    pub label: Option<String>,
+    /// The rows have no header: columns are numbers, from 1.
+    pub no_header: bool,
+    /// The label is a number to be predicted, not a class.
+    pub regression: bool,
+    /// How much each class counts in training.
+    pub class_weights: ClassWeights,
+    /// What is read of a text; by default the maximum and the word embeddings, of pairs the embeddings.
+    pub pooling: Option<Pooling>,
+    /// How the texts of a pair meet; by default in towers, symmetric ones for numbers.
+    pub pairs: Option<Pairs>,
+    /// Whether a classifier hears a second opinion, from words alone; by default where rows of single texts are few.
+    pub bag: Option<bool>,
+    /// Whether the words of pairs in towers are matched; by default where the texts' order has a meaning.
+    pub matching: Option<bool>,
+    /// What becomes of texts longer than the model.
+    pub long: Option<Long>,
+    /// Longest sequence in tokens; by default the model's length.
+    pub max_length: Option<usize>,
+    /// Fill every example up to this many tokens and mix the padding in.
+    pub pad_to: Option<usize>,
+    /// Fraction of a training example's tokens that `[MASK]` hides; by default 0.15 for classes of single texts.
+    pub hide_rate: Option<f64>,
+    /// How often the texts of a training pair change places; by default 0.5 where a task's order means nothing.
+    pub swap_rate: Option<f64>,
+    /// Instead of `batch_size`: examples of similar length together, up to this many tokens.
+    pub batch_tokens: Option<usize>,
+    /// Runs with this many seeds, from `seed` up; the best is kept.
+    pub seeds: u64,
+    /// How long and how it is trained; by default in as many epochs as the rows need.
+    #[serde(flatten)]
+    pub training: TrainingSettings,
+}
+
+/// How much each class counts in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// By its rows
+    #[default]
+    Equal,
+    /// The same for every class
+    Balanced,
+}
+
+impl Default for FinetuneSettings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            from_scratch: false,
+            task: None,
+            data: None,
+            train: None,
+            dev: None,
+            text: Vec::new(),
+            label: None,
+            no_header: false,
+            regression: false,
+            class_weights: ClassWeights::Equal,
+            pooling: None,
+            pairs: None,
+            bag: None,
+            matching: None,
+            long: None,
+            max_length: None,
+            pad_to: None,
+            hide_rate: None,
+            swap_rate: None,
+            batch_tokens: None,
+            seeds: 1,
+            training: TrainingSettings::default(),
+        }
+    }
+}
+
+impl settings::Settings for FinetuneSettings {
+    const RIVALS: &[&[&[&str]]] = &[
+        &[&["batch_size"], &["batch_tokens"]],
+        &[&["steps"], &["epochs"], &["minutes"]],
+        &[&["max_length"], &["pad_to"]],
+        &[&["recipe"], &["parts"]],
+        &[&["task", "data"], &["train", "dev", "text", "label", "regression", "no_header"]],
+    ];
+
+    fn defaults(_: &toml::Table) -> Self {
+        Self::default()
+    }
+}
+
+impl FinetuneSettings {
+    /// Settles what follows from other settings, and refuses what cannot be. What follows from the rows is settled when
+    /// the run begins.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn resolve(&mut self) -> Result<()> {
+        let paths = [&mut self.model, &mut self.data, &mut self.train, &mut self.dev];
+        for path in paths.into_iter().flatten() {
+            *path = absolute(path)?;
+        }
+        BaseModel::named(self.model.as_deref())?;
+        if self.task.is_none() && self.train.is_none() {
+            let [task, data, train, text, label] = ["task", "data", "train", "text", "label"].map(setting);
+            return Err(Error::usage(format!("give {task} and {data}, or {train}, {text} and {label}")));
+        }
+        if [&self.train, &self.dev].into_iter().flatten().any(|path| path.ends_with(STANDARD_STREAM)) {
+            return Err(refused(
+                "train, dev",
+                "rows are read more than once, so standard input cannot hold them",
+            ));
+        }
+        let task = self.task.as_deref().map(GlueTask::named).transpose()?;
+        let is_number = task.map_or(self.regression, GlueTask::is_regression);
+        let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
+        if self.class_weights == ClassWeights::Balanced && is_number {
+            return Err(refused("class_weights balanced", "numbers have no classes"));
+        }
+        in_range("seeds", self.seeds as f64, 1.0, 1e4)?;
+        let own = if is_number || is_pair { 0.0 } else { 0.15 };
+        self.hide_rate.get_or_insert(task.map_or(own, |task| task.hide_rate));
+        in_range("hide_rate", self.hide_rate, 0.0, 1.0)?;
+        self.swap_rate.get_or_insert(if task.is_some_and(|task| task.symmetric) { 0.5 } else { 0.0 });
+        in_range("swap_rate", self.swap_rate, 0.0, 1.0)?;
+        if !is_pair && self.swap_rate > Some(0.0) {
+            return Err(refused("swap_rate", "the rows have one text, only pairs change places"));
+        }
+        self.resolve_readout(is_pair, is_number)?;
+        let has_dev = self.dev.is_some() || task.is_some();
+        if self.training.evaluations > 0 && !has_dev {
+            let message = format!("there is nothing to evaluate on; give {}", setting("dev"));
+            return Err(refused("evaluations", message));
+        }
+        in_range("batch_tokens", self.batch_tokens.map(|n| n as f64), 1.0, 1e9)?;
+        in_range("pad_to", self.pad_to.map(|n| n as f64), 4.0, 1e6)?;
+        // Later uses of the model are told by the length and the configuration's padding.
+        self.max_length = self.max_length.or(self.pad_to);
+        in_range("max_length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
+        self.training.resolve()
+    }
+
+    /// How rows are read where nobody says: pairs by their words alone, in towers, for it takes many rows to learn more.
+    fn resolve_readout(&mut self, is_pair: bool, is_number: bool) -> Result<()> {
+        let (pools, usual) = match (is_pair, is_number) {
+            (false, _) => (vec![Pool::Max, Pool::Embeddings], Pairs::Together),
+            (true, true) => (vec![Pool::Embeddings], Pairs::SymmetricTowers), // a cosine is symmetric
+            (true, false) => (vec![Pool::Embeddings], Pairs::Towers),
+        };
+        if self.pooling.is_none() {
+            self.pooling = Some(Pooling::new(pools)?);
+        }
+        let pairs = *self.pairs.get_or_insert(usual);
+        let together = format!("{} together", setting("pairs"));
+        if !is_pair && pairs != Pairs::Together {
+            return Err(refused("pairs", "the rows have one text, towers need two"));
+        }
+        if self.bag == Some(true) && pairs != Pairs::Together {
+            let message = format!("towers have no second opinion; give {together}, too");
+            return Err(refused("bag true", message));
+        }
+        if self.matching == Some(true) && pairs == Pairs::Together {
+            return Err(refused("matching true", "only the words of pairs in towers are matched"));
+        }
+        self.matching.get_or_insert(pairs == Pairs::Towers);
+        if is_pair && pairs == Pairs::Together && self.long == Some(Long::Windows) {
+            let message =
+                format!("pairs in one sequence are cut; {} towers reads them in windows", setting("pairs"));
+            return Err(refused("long windows", message));
+        }
+        Ok(())
+    }
+
+    /// The task's files, columns and labels; says which classes there are unless `quiet`.
+    ///
+    /// # Errors
+    /// If a column is not named, or the classes of a user's own rows cannot be found.
+    pub fn task_files(&self, quiet: bool) -> Result<TaskFiles> {
+        if let Some(name) = &self.task {
+            return Ok(GlueTask::named(name)?.files(self.data.as_deref().unwrap_or(Path::new("."))));
+        }
+        let train = self.train.clone().unwrap_or_default();
+        let columns = Columns::named(&self.text, self.label.as_deref(), !self.no_header)?;
+        if columns.label.is_none() {
+            return Err(refused("label", "name the column with the label"));
+        }
+        let labels = if self.regression {
+            Labels::Number
+        } else {
+            let classes = Classes::find(&train, &columns)?;
+            if !quiet {
+                eprintln!("{}: {}", train.display(), classes.sentence());
+                classes
+                    .warnings
+                    .iter()
+                    .for_each(|warning| eprintln!("warning: {}: {warning}", train.display()));
+            }
+            Labels::Classes(classes.names)
+        };
+        let dev = self.dev.iter().map(|f| (String::new(), f.clone(), columns.clone()));
+        Ok(TaskFiles {
+            train,
+            dev: dev.collect(),
+            metrics: labels.usual_metrics(),
+            labels,
+            train_columns: columns,
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! Settings of a run: their names in messages and files, defaults under what is given, and checks.
+
+mod check;
+mod layers;
+mod name;
+
+pub use check::{absolute, existing_files, in_range};
+pub use layers::{Settings, from_table, given, over, over_file, unknown};
+pub use name::{call_settings, refused, setting};
