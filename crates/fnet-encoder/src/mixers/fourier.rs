@@ -13,7 +13,7 @@ pub struct Fourier {
 }
 
 impl Fourier {
-    /// Mixing for sequences of `hidden` values a token.
+    /// Mixing for sequences of `hidden` values per token.
     pub fn new(hidden: usize) -> Self {
         Self { mixer: RaggedMixer::new(hidden), hidden }
     }
@@ -36,7 +36,7 @@ pub struct FourierHidden {
 }
 
 impl FourierHidden {
-    /// Mixing for sequences of `hidden` values a token.
+    /// Mixing for sequences of `hidden` values per token.
     ///
     /// # Errors
     /// If `hidden` is zero.
@@ -55,14 +55,14 @@ impl SymmetricMixer for FourierHidden {
     }
 }
 
-/// `y = Re(FFT(x))` over the sequence: hidden units stay apart.
+/// `y = Re(FFT(x))` over the sequence: hidden units are not mixed.
 pub struct FourierSeq {
     plans: Plans<FourierMixer>,
     hidden: usize,
 }
 
 impl FourierSeq {
-    /// Mixing for sequences of `hidden` values a token.
+    /// Mixing for sequences of `hidden` values per token.
     pub fn new(hidden: usize) -> Self {
         Self { plans: Plans::new(), hidden }
     }
