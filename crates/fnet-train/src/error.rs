@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::EncoderError;
 
-/// Why a run could not start or go on. Each message is one line that names the file, line or flag.
+/// Why a run could not start or continue. Each message is one line that names the file, line or flag.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,10 +11,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A line of a data file that is not what it should be.
+    /// An invalid line of a data file.
     #[error("{path}:{line}: {message}", path = path.display())]
     Line {
         /// The file.
@@ -24,7 +24,7 @@ pub enum Error {
         /// What is wrong and what would be right.
         message: String,
     },
-    /// A file as a whole that is not what it should be.
+    /// A file that is invalid as a whole.
     #[error("{path}: {message}", path = path.display())]
     File {
         /// The file.
@@ -32,10 +32,10 @@ pub enum Error {
         /// What is wrong and what would be right.
         message: String,
     },
-    /// A flag or setting that cannot be followed.
+    /// An invalid flag or setting.
     #[error("{0}")]
     Usage(String),
-    /// The loss is no number any more.
+    /// The loss is no longer a number.
     #[error(
         "diverged at step {step}: the {what} is {value} at learning rate {learning_rate:.2e}; \
          use a lower --learning-rate or more --warm-up; the last good checkpoint is kept in {folder}",
@@ -58,7 +58,7 @@ pub enum Error {
     Interrupted {
         /// The last finished step.
         step: u64,
-        /// The command that goes on.
+        /// The command that resumes it.
         resume: String,
     },
     /// The model or its files.
@@ -66,7 +66,7 @@ pub enum Error {
     Encoder(#[from] EncoderError),
 }
 
-/// What this crate's functions return.
+/// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

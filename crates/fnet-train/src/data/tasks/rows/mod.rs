@@ -1,4 +1,4 @@
-//! Rows of one or two texts and a label, out of TSV, CSV and JSONL files.
+//! Rows of one or two texts and a label, from TSV, CSV and JSONL files.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -40,12 +40,12 @@ impl Column {
 pub struct Columns {
     /// One or two text columns.
     pub text: Vec<Column>,
-    /// The label's column, where there is one.
+    /// The label's column, if there is one.
     pub label: Option<Column>,
     /// Whether the file starts with a header line (TSV and CSV).
     pub header: bool,
-    /// Whether rows with another number of columns than the header are left out, as GLUE's own
-    /// readers do for QQP, instead of being an error.
+    /// Whether rows whose number of columns differs from the header's are left out, as GLUE's own readers do for
+    /// QQP, instead of being an error.
     #[serde(default)]
     pub skip_ragged: bool,
 }
@@ -59,7 +59,7 @@ pub struct Row {
     pub first: String,
     /// The second text of a pair.
     pub second: Option<String>,
-    /// The label as it stands in the file.
+    /// The label as written in the file.
     pub label: Option<String>,
 }
 
@@ -67,9 +67,9 @@ type Each<'a> = &'a mut dyn FnMut(Row) -> Result<()>;
 
 /// Reads the rows of a file, or of standard input (`-`), one by one, in a stream.
 ///
-/// The ending says the format: `.tsv` (tabs, quotes are literal), `.csv` (RFC 4180), `.jsonl`, and for texts without
-/// labels `.txt` (a text a line); each also with `.gz` or `.zst`. Standard input is known by its first line. The label
-/// column is read where the file has it.
+/// The extension gives the format: `.tsv` (tabs, quotes are literal), `.csv` (RFC 4180), `.jsonl`, and for texts
+/// without labels `.txt` (one text per line); each also with `.gz` or `.zst`. The format of standard input is
+/// recognised by its first line. The label column is read if the file has it.
 ///
 /// # Errors
 /// Names the line with too few or too many fields, an empty label, invalid UTF-8, a NUL or broken JSON, and a file
@@ -89,7 +89,7 @@ pub fn read(
         each(row)
     };
     let mut open = text::open(path)?;
-    // What cannot be read is an error of the first line.
+    // A read error is reported for the first line.
     let format = Format::of(path, open.fill_buf().unwrap_or_default(), columns)?;
     let lines = |open| Lines::of(path, open);
     match format {
@@ -137,7 +137,7 @@ pub fn format_of(path: &Path, columns: &Columns) -> Result<Format> {
     Format::of(path, text::open(path)?.fill_buf().unwrap_or_default(), columns)
 }
 
-/// A text a line.
+/// One text per line.
 fn plain(path: &Path, lines: &mut Lines, columns: &Columns, needs_label: bool, each: Each) -> Result<()> {
     if needs_label {
         return Err(Error::file(path, "has no label: labelled rows are .tsv, .csv or .jsonl"));
