@@ -28,7 +28,7 @@ pub fn product(
 ) {
     let [mut xs, mut ws] = ROUNDED.take();
     for ((from, rows, columns), to) in [((x, m, k), &mut xs), ((w, k, n), &mut ws)] {
-        // Of a part of a larger matrix, only what is read.
+        // For a part of a larger matrix, only the values that are read.
         to.resize(from.reach(rows, columns).unwrap_or(0), 0.0); // checked by `multiply`
         to.par_chunks_mut(CHUNK).enumerate().for_each(|(i, to)| round(from, i * CHUNK, to));
     }

@@ -43,7 +43,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Like [`open`], and adds to `bytes` what is read of the file itself.
+/// Like [`open`], and counts in `bytes` what is read from the file itself.
 ///
 /// # Errors
 /// As [`open`].
@@ -177,7 +177,7 @@ impl Lines {
         Self::open_counted(path, Arc::default())
     }
 
-    /// Opens a file, and adds to `bytes` what is read of it.
+    /// Opens a file, and counts in `bytes` what is read from it.
     ///
     /// # Errors
     /// If the file cannot be opened.
