@@ -41,7 +41,7 @@ fn a_comparison_goes_on_where_it_was() {
     assert!(page.contains("Pareto front") && page.contains("fourier") && !page.contains("<script"));
     assert_eq!(std::fs::read_to_string(out.join("results.csv")).unwrap().lines().count(), 3);
 
-    // As if stopped before the last task's run: only that one is made again, and comes to the same.
+    // As if stopped before the last task's run: only that one is repeated, with the same result.
     let gone = out.join("runs/none/seed-2/sst2");
     std::fs::remove_dir_all(&gone).unwrap();
     std::fs::remove_file(out.join("results.json")).unwrap();
@@ -123,7 +123,7 @@ fn a_failed_run_does_not_lose_the_others() {
         let failure = entry["failures"][0].as_str().unwrap();
         assert!(failure.contains("train.tsv:3: unknown label `seven`"), "{failure}");
     }
-    // Mended, the same command runs what failed.
+    // Once fixed, the same command runs what failed.
     std::fs::copy(sample("sentiment/train.tsv"), broken.join("train.tsv")).unwrap();
     run(folder, &command(&tasks));
 }

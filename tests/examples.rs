@@ -1,4 +1,4 @@
-//! The examples of the library inside other programs, run as someone would who tries them.
+//! The examples of the library inside other programs, run as a user would.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::{run, tiny_pretraining};
 use serde_json::Value;
 
-/// An example: `cargo test` has built it beside this test, a test alone builds it itself.
+/// An example: `cargo test` has built it next to this test; a test on its own builds it itself.
 fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);

@@ -1,4 +1,4 @@
-//! Folders of runs: of one program at a time, whole after a kill, never written over what is read.
+//! Run folders: used by one program at a time, whole after a kill, never written over what is being read.
 
 mod common;
 
@@ -74,7 +74,7 @@ fn what_a_kill_left_is_removed_or_finished() {
     std::fs::remove_file(folder.join("old/mine.part")).unwrap();
     assert!(left_overs(folder).is_empty(), "{:?}", left_overs(folder));
 
-    // Killed while a new run took the place of an old one: everything is ready, some of it in its place.
+    // Killed while a new run was replacing an old one: everything is ready, some of it in its place.
     let read = |run: &str, file: &str| std::fs::read(folder.join(run).join(file)).unwrap();
     std::fs::create_dir_all(folder.join("old/.fnet-ready/state")).unwrap();
     let files = [

@@ -118,7 +118,7 @@ fn settings_of_tokenizers_are_followed_as_transformers_follows_them() {
         write(place.path(), &example["files"]);
         let tokenizer =
             Tokenizer::of_folder(place.path()).unwrap_or_else(|e| panic!("{}: {e}", example["what"]));
-        // What is saved says the same, to this program and to others.
+        // The saved tokenizer gives the same ids.
         let saved = tempfile::tempdir().unwrap();
         tokenizer.save(saved.path(), 128).unwrap();
         for tokenizer in [tokenizer, Tokenizer::of_folder(saved.path()).unwrap()] {
@@ -244,7 +244,7 @@ fn weights_and_configurations_of_old_releases_open() {
     assert_eq!(names, ["3", "true", "x"]);
 }
 
-/// Transformers masks what fills up a BERT's sequences, so that they come out as if they were alone.
+/// Transformers masks the padding of a BERT's sequences, so each comes out as if it were alone.
 #[test]
 fn padding_is_masked_by_attention_and_mixed_in_by_others() {
     let place = tempfile::tempdir().unwrap();
@@ -303,7 +303,7 @@ fn convert_writes_a_folder_that_every_command_opens() {
     fails(folder, "convert --model model --out bare", "holds another run");
     run(folder, "convert --model model --out bare --overwrite");
     fails(folder, "convert --model model --out model --overwrite", "own folder");
-    // A tensor that has no place is named.
+    // A tensor that the model does not use is named.
     let output = fnet(folder, "evaluate --model model --file texts.txt").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("without a classifier"));
     run(folder, "convert --model model --head pre-training --out pairs");

@@ -157,7 +157,7 @@ fn damaged_files_are_opened_or_refused() {
     fuzz("config.json", &configs, folder, model);
     std::fs::write(folder.join("config.json"), &configs[0]).unwrap();
     let weights = ["mlm_odd", "regression"].map(|name| read(&format!("{name}/model.safetensors")));
-    // Mostly the header, where everything but values stands.
+    // Mostly the header, which holds everything but the values.
     fuzz("model.safetensors", &weights, folder, model);
     std::fs::remove_file(folder.join("model.safetensors")).unwrap();
     let archives = ["pytorch_model", "half", "object", "old"].map(|name| read(&format!("files/{name}.bin")));
@@ -228,7 +228,7 @@ fn damaged_files_are_opened_or_refused() {
     }
 }
 
-/// A command line that works, with words left out, doubled, exchanged, or replaced by what nobody would want.
+/// A command line that works, with words left out, doubled, swapped, or replaced by nonsense.
 fn careless(random: &mut ChaCha8Rng, words: &str) -> Vec<String> {
     const ODD: [&str; 20] = [
         "",

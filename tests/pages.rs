@@ -1,4 +1,4 @@
-//! Pages say what the program does, and lead to what is there.
+//! The pages match the program, and their links lead somewhere.
 
 mod common;
 

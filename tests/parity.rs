@@ -127,7 +127,7 @@ fn check(name: &str) {
     assert!((loss - expected).abs() < 1e-5 * expected, "{name}: loss {loss}, torch {expected}");
 
     let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    // A bias that the next norm takes away has no gradient but rounding errors, there as here.
+    // A bias that the next norm cancels has no gradient but rounding errors, there as here.
     let nothing = 1e-6 * norm(&mut gradients.iter().copied());
     let mut compared = 0;
     for tensor in model.parameters().table() {

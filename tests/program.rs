@@ -107,7 +107,7 @@ fn from_text_to_predictions() {
     assert!(!folder.join("not-made").exists());
 
     let seen = json(&run(folder, "inspect model --json"));
-    // 2 (h² + 2 layers of 2 h 4h) for matrices; a shift computes nothing.
+    // 2 (h² + 2 layers of 2 h 4h) for matrices; a shift does no arithmetic.
     assert_eq!(seen["flops_per_token"], 557_056.0);
     assert_eq!(seen["hidden_size"], 128);
     assert_eq!(seen["results"]["steps"], 30);
@@ -135,7 +135,7 @@ fn pretraining_on_pairs() {
         folder,
         &format!("finetune --model mlm-nsp --task rte --data {data} --epochs 0.1 --out tuned --quiet"),
     );
-    // A model of single sequences can go on with pairs, and the other way round.
+    // A model of single sequences can continue with pairs, and vice versa.
     let corpus = sample("corpus/valid.txt").display().to_string();
     let go_on = format!("pretrain --corpus {corpus} --steps 2 --batch-size 4 --quiet");
     run(folder, &format!("{go_on} --model mlm-nsp --out single"));
@@ -209,7 +209,7 @@ fn pairs_in_every_way_that_they_can_be_read() {
         for (name, value) in results["values"].as_object().unwrap() {
             assert_eq!(evaluated[name], *value, "{flags}: {name}");
         }
-        // Where nobody says, so few rows are seen twenty times.
+        // By default, so few rows are seen twenty times.
         assert!(
             std::fs::read_to_string(folder.join(format!("{i}/training.toml")))
                 .unwrap()
@@ -241,11 +241,11 @@ fn settings_come_from_a_file_and_flags_win() {
     assert_eq!(settings["learning_rate"].as_float(), Some(0.002));
     assert_eq!(settings["seed"].as_integer(), Some(7));
     assert_eq!(settings["preset"].as_str(), Some("tiny"));
-    // A run's own settings make the same run again.
+    // A run's own settings reproduce it.
     run(folder, "pretrain --config a/training.toml --out b --quiet");
     let model = |name: &str| std::fs::read(folder.join(name).join("model.safetensors")).unwrap();
     assert!(model("a") == model("b"));
-    // What computes products is chosen anew for another precision.
+    // The kernels are chosen anew for another precision.
     run(folder, "pretrain --config a/training.toml --precision bf16 --out c --quiet");
     run(folder, &format!("{} --steps 1 --precision bf16 --out d", tiny_pretraining()));
     let products = |name: &str| {

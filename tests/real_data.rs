@@ -1,4 +1,4 @@
-//! Readers on real GLUE files, where they are beside the checkout; else the tests say that they skip.
+//! Readers on real GLUE files, if they are next to the checkout; otherwise the tests say that they are skipped.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The same bytes: at any number of threads, after Ctrl-C, and after really killing the process.
+//! The same bytes: with any number of threads, after Ctrl-C, and after really killing the process.
 
 mod common;
 
@@ -22,7 +22,8 @@ fn lines(folder: &Path, name: &str) -> usize {
     std::fs::read_to_string(folder.join(name).join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
-/// Starts `fnet`, and ends it by a signal when the run's log has grown by some steps. Whether it was still running.
+/// Starts `fnet`, and ends it by a signal when the run's log has grown by some steps. Returns whether it was still
+/// running.
 fn interrupt(folder: &Path, arguments: &str, name: &str, steps: usize, signal: &str) -> bool {
     let before = lines(folder, name);
     let mut child = fnet(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -92,7 +93,7 @@ fn ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() {
     assert!(stderr.contains("go on with: fnet pretrain --resume run"), "{stderr}");
     let steps = metrics(folder, "run").len();
     assert!(steps > 0);
-    // It goes on from that very step.
+    // It resumes from that very step.
     interrupt(folder, "pretrain --resume run --quiet", "run", 1, "-INT");
     let found: Vec<u64> = metrics(folder, "run").iter().map(|m| m.0).collect();
     assert!(found.len() > steps);

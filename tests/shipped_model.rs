@@ -1,4 +1,4 @@
-//! The model that the program carries: what works without `--model`.
+//! The shipped model: what works without `--model`.
 
 mod common;
 
@@ -32,7 +32,7 @@ fn it_is_the_folder_in_the_repository_and_small() {
     let bytes = |name: &str| std::fs::metadata(folder.join(name)).unwrap().len();
     assert!(bytes("model.safetensors") < 10_000_000);
     assert!(bytes("README.md") > 0, "its card");
-    // A folder carries the code that opens it in Transformers; this one must not fall behind.
+    // A folder contains the code that opens it in Transformers; this copy must not fall behind.
     let code = |place: &str| std::fs::read(root().join(place).join("modeling_fnet_mixing.py")).unwrap();
     assert!(code("models/mini") == code("crates/fnet-encoder/src/pretrained"), "run fnet convert again");
 }

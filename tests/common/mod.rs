@@ -1,4 +1,4 @@
-//! What the tests that drive the program share.
+//! Shared by the tests that run the program.
 #![allow(dead_code)] // each test file uses a part of it
 
 use std::path::{Path, PathBuf};

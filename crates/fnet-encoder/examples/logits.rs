@@ -1,5 +1,5 @@
-//! The encoder as a library, below any text: reads sequences of token ids, a JSON object a line, and answers with
-//! what the model's head says of each.
+//! The encoder as a library, below any text: reads sequences of token ids, one JSON object per line, and answers
+//! each with the output of the model's head.
 //!
 //!     echo '{"tokens": [2, 17, 3], "segments": [0, 0, 0]}' | cargo run --release -p fnet-encoder --example logits -- DIR
 

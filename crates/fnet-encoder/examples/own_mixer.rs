@@ -1,5 +1,5 @@
-//! A mixer of one's own, inside an encoder that is otherwise the library's: every token gets its right neighbour,
-//! which needs no weights. Trains a small model with it on a toy rule and prints the loss.
+//! A mixer of your own in an encoder that is otherwise the library's: every token gets its right neighbour, which
+//! needs no weights. Trains a small model with it on a toy rule and prints the loss.
 //!
 //!     cargo run --release -p fnet-encoder --example own_mixer
 
@@ -62,7 +62,7 @@ fn main() -> Result<(), EncoderError> {
     let make = |_: &mut fnet_encoder::Builder, _| Ok(Box::new(RightNeighbour { hidden }) as Box<dyn Mixer>);
     let mut model = Model::with_mixers(config, Head::Classification { labels: 2 }, 1, make)?;
 
-    // Class 1 where token 7 stands in the third place; the classifier looks at the first, two layers away.
+    // Class 1 if the third token is 7; the classifier looks at the first, two layers away.
     let mut batch = Batch::new();
     let mut classes = Vec::new();
     for i in 0..16_u32 {

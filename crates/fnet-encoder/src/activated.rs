@@ -1,4 +1,4 @@
-//! An activation in its place in the model, with the weights that `prelu` and `xielu` have there.
+//! An activation as a layer of the model, with the weights of `prelu` and `xielu`.
 
 use half::bf16;
 
@@ -10,7 +10,7 @@ use crate::parameters::{Gradients, Init, Tensor};
 
 pub(crate) struct Activated {
     kind: Activation,
-    /// Those that are learnt come first.
+    /// The learnt ones come first.
     weights: Vec<Tensor>,
 }
 
@@ -83,8 +83,8 @@ impl Activated {
     }
 }
 
-/// The factors by which xIELU's weights act: Huang and Schlag 2024, section 3.2. Transformers has them in
-/// bfloat16 in every model, so each is rounded here as it is there.
+/// xIELU's factors from its weights: Huang and Schlag 2024, section 3.2. Transformers keeps them in bfloat16 in
+/// every model, so each is rounded here in the same way.
 fn xielu_factors([above, below, beta, eps]: [f32; 4]) -> [f32; 4] {
     let round = |x: f32| bf16::from_f32(x).to_f32();
     let softplus = |x: f32| round(x.max(0.0) + (-x.abs()).exp().ln_1p());

@@ -33,7 +33,7 @@ macro_rules! multiversion {
                     portable($($arg),*)
                 }
                 match $crate::arch::level() {
-                    // SAFETY: `level` has asked the CPU for the features of both. Every test of `ops` runs
+                    // SAFETY: `level` has checked that the CPU has the features of both. Every test of `ops` runs
                     // through here, and `every_level_gives_the_same_bits` through all of them.
                     fnet_mixing::Simd::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
@@ -47,7 +47,7 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// What `FNET_SIMD` names, or the best level of this CPU. A name that is none is refused where a model is built.
+/// The level that `FNET_SIMD` names, or the best one of this CPU. An unknown name is refused when a model is built.
 #[inline]
 pub(crate) fn chosen_level() -> Simd {
     static CHOSEN: OnceLock<Simd> = OnceLock::new();
@@ -61,7 +61,7 @@ pub(crate) fn level() -> Simd {
     chosen_level()
 }
 
-/// As outside of tests, unless a test has set another.
+/// As in normal use, unless a test has set another level.
 #[cfg(test)]
 pub(crate) fn level() -> Simd {
     SET_LEVEL.read().unwrap().unwrap_or_else(chosen_level)
@@ -160,8 +160,7 @@ fn power_of_two(shifted: f32) -> f32 {
 
 /// `tanh(x)`, relative error below 4e-7. NaN stays NaN.
 ///
-/// Small `x` by a polynomial in `x²` (the Cephes library's coefficients), the rest by [`exp`]. Free of
-/// branches.
+/// A polynomial in `x²` for small `x` (the Cephes library's coefficients), [`exp`] for the rest. Free of branches.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let size = x.abs();
@@ -177,7 +176,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     if size < 0.625 { small } else { large }
 }
 
-/// `Φ(x)`, the normal distribution's cumulative, relative error below 5e-7 in the lower tail too.
+/// `Φ(x)`, the cumulative normal distribution, relative error below 5e-7, also in the lower tail.
 ///
 /// `Φ(x) = erfc(-x / √2) / 2` with the Chebyshev fit of `erfc` in Press et al., Numerical Recipes, section 6.2.
 #[inline(always)]
@@ -243,8 +242,8 @@ mod tests {
         }
     }
 
-    /// A training step of a model that has every operation, at each level of this machine. Other tests may run meanwhile
-    /// at any of them: the bits are the same.
+    /// A training step of a model that has every operation, at each level of this machine. Other tests may run at
+    /// any level meanwhile: the bits are the same.
     #[test]
     fn every_level_gives_the_same_bits() {
         use crate::mixers::MixerKind::{Attention, Linear, Mlp, Reservoir, Shift};

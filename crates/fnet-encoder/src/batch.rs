@@ -2,9 +2,8 @@ use std::ops::Range;
 
 /// Sequences of token ids packed one after another, with no padding between them.
 ///
-/// All layers see `[tokens, hidden]`; only mixers look at the lengths. A text is one sequence, or several that
-/// follow each other: the windows of a text that is longer than the model. What is read of a text is read of
-/// all its sequences.
+/// All layers see `[tokens, hidden]`; only mixers look at the lengths. A text is one sequence, or several in a row:
+/// the windows of a text too long for the model. Heads read all sequences of a text together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     tokens: Vec<u32>,
@@ -12,12 +11,12 @@ pub struct Batch {
     positions: Vec<u32>,
     /// Start of each sequence, then the number of tokens.
     starts: Vec<usize>,
-    /// Of each text, the number of its first sequence.
+    /// The index of each text's first sequence.
     texts: Vec<usize>,
 }
 
 impl Batch {
-    /// A batch without sequences.
+    /// An empty batch.
     pub fn new() -> Self {
         Self::default()
     }
@@ -36,7 +35,7 @@ impl Batch {
         self.push_windows([(tokens, segments)]);
     }
 
-    /// Appends a text of several sequences, its windows.
+    /// Appends a text as several sequences, its windows.
     pub fn push_windows<'a>(&mut self, windows: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) {
         if self.starts.is_empty() {
             self.starts.push(0);
@@ -58,12 +57,12 @@ impl Batch {
         self.starts.len().saturating_sub(1)
     }
 
-    /// Whether there is no sequence.
+    /// Whether the batch is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where sequence `i` lies among the tokens.
+    /// The tokens of sequence `i`, as a range.
     ///
     /// # Panics
     /// If there is no such sequence.
@@ -71,12 +70,12 @@ impl Batch {
         self.starts[i]..self.starts[i + 1]
     }
 
-    /// Start of each sequence among the tokens, and the number of tokens; nothing where there is no sequence.
+    /// Start of each sequence in the tokens, then the number of tokens; empty if there is no sequence.
     pub fn offsets(&self) -> &[usize] {
         &self.starts
     }
 
-    /// Where each sequence lies among the tokens.
+    /// The range of each sequence in the tokens.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.starts.windows(2).map(|w| w[0]..w[1])
     }
@@ -86,7 +85,7 @@ impl Batch {
         self.texts.len()
     }
 
-    /// Where each text lies among the tokens.
+    /// The range of each text in the tokens.
     pub fn text_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let start = |text: usize| self.starts[self.texts.get(text).copied().unwrap_or(self.len())];
         (0..self.texts()).map(move |text| start(text)..start(text + 1))
@@ -102,7 +101,7 @@ impl Batch {
         &self.segments
     }
 
-    /// Place of each token in its sequence.
+    /// Position of each token in its sequence.
     pub fn positions(&self) -> &[u32] {
         &self.positions
     }

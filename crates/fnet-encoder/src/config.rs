@@ -21,32 +21,33 @@ pub const PRESETS: [(&str, usize, usize); 6] = [
 /// Most values a model may have: beyond this a configuration is a mistake or an attack.
 const MOST_VALUES: usize = 1 << 31;
 
-/// The `model_type` in a file of what Transformers' own classes do not compute, so that they refuse it; what it is
-/// built on stands beside it.
+/// The `model_type` of models that Transformers' own classes do not compute, so that they refuse them. The type
+/// that such a model is based on is stored next to it.
 pub(crate) const OURS: &str = "fnet-mixing";
-/// Where that stands.
+/// The key of that base type.
 pub(crate) const BASE_MODEL_TYPE: &str = "base_model_type";
 
-/// What a file begins with that Git LFS has not fetched.
+/// The start of a file that Git LFS has not fetched.
 pub(crate) const GIT_LFS: &[u8] = b"version https://git-lfs";
 
-/// At which length sequences are mixed.
+/// The length at which sequences are mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Padding {
     /// Each sequence at its own length.
     #[default]
     Own,
-    /// Every sequence filled with padding tokens to one length, [`ModelConfig::fixed_length`], and these mixed in. A
-    /// model of attention alone masks them, which is the same as mixing at its own length.
+    /// Every sequence is padded to one length, [`ModelConfig::fixed_length`], and the padding is mixed in. An
+    /// all-attention model masks it, which has the same effect as no padding.
     Fixed,
 }
 
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `padding_length`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are ours, and
-/// unknown to Transformers. Keys that are not listed are kept in `other` and written back.
+/// `padding`, `padding_length`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`,
+/// `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
+/// written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -81,27 +82,27 @@ pub struct ModelConfig {
     pub eos_token_id: Option<TokenIds>,
     /// Whether the MLM head's output matrix is the word embedding.
     pub tie_word_embeddings: bool,
-    /// At which length sequences are mixed (ours).
+    /// The length at which sequences are mixed (ours).
     pub padding: Padding,
-    /// The length that sequences are filled up to where padding is fixed; by default the longest (ours).
+    /// The length that sequences are padded to if padding is fixed; by default the longest (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub padding_length: Option<usize>,
-    /// What a head reads of a text (ours).
+    /// The vectors of a text that a head reads (ours).
     #[serde(skip_serializing_if = "Pooling::is_first")]
     pub classifier_pooling: Pooling,
-    /// How the texts of a pair meet (ours).
+    /// How the texts of a pair are combined (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_pairs: Pairs,
-    /// Whether a classifier hears a second opinion on each text, from its words alone (ours).
+    /// Whether a classifier takes a second opinion on each text, from its words alone (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_bag: bool,
-    /// Whether the words of pairs in towers are matched, beside their vectors (ours).
+    /// Whether towers match the words of a pair as well as comparing its vectors (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_matching: bool,
     /// The mixer of each layer (ours); empty means `fourier` everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mixers: Vec<MixerKind>,
-    /// Heads of attention layers; by default one for 64 hidden units.
+    /// Heads of attention layers; by default one per 64 hidden units.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
     /// Settings of reservoir layers (ours).
@@ -126,7 +127,7 @@ pub enum TokenIds {
     Many(Vec<u32>),
 }
 
-/// What Transformers' `BertConfig` has where it differs from `FNetConfig`, for keys that a file leaves out.
+/// Defaults of Transformers' `BertConfig` that differ from `FNetConfig`'s, for keys that a file leaves out.
 fn bert_defaults() -> [(&'static str, Value); 7] {
     [
         ("vocab_size", 30_522.into()),
@@ -198,7 +199,7 @@ impl ModelConfig {
         Self::from_json_of(path, bytes, "fnet")
     }
 
-    /// As [`from_json`](Self::from_json), of a model of this `family` where the file does not say.
+    /// As [`from_json`](Self::from_json), for a model of this `family` if the file does not say.
     pub(crate) fn from_json_of(path: &Path, bytes: &[u8], family: &str) -> Result<Self, EncoderError> {
         let format = |message: String| EncoderError::Format { path: path.into(), message };
         if bytes.starts_with(GIT_LFS) {
@@ -237,7 +238,7 @@ impl ModelConfig {
         vec![usual; self.num_hidden_layers]
     }
 
-    /// The length that every sequence must have, padding included; `None` where each is mixed at its own.
+    /// The length that every sequence must have, padding included; `None` if each is mixed at its own length.
     pub fn fixed_length(&self) -> Option<usize> {
         let masks_padding = self.layer_mixers().iter().all(|mixer| *mixer == MixerKind::Attention);
         let is_fixed = self.padding == Padding::Fixed && !masks_padding;
@@ -256,7 +257,7 @@ impl ModelConfig {
     /// The activation of feed-forward layers and of the MLM head.
     ///
     /// # Errors
-    /// If `hidden_act` names none that is known.
+    /// If `hidden_act` is unknown.
     pub(crate) fn activation(&self) -> Result<Activation, EncoderError> {
         Activation::from_name(&self.hidden_act).ok_or_else(|| {
             let known = Activation::names().collect::<Vec<_>>().join(", ");
@@ -264,7 +265,7 @@ impl ModelConfig {
         })
     }
 
-    /// What Transformers calls a classifier's problem, where the file says.
+    /// Transformers' name for a classifier's kind of problem, if the file has one.
     pub fn problem_type(&self) -> Option<&str> {
         self.other.get("problem_type")?.as_str()
     }
@@ -278,12 +279,12 @@ impl ModelConfig {
         self.model_type == "bert"
     }
 
-    /// What the encoder's tensors' names begin with.
+    /// The prefix of the encoder's tensor names.
     pub(crate) fn prefix(&self) -> &str {
         &self.model_type
     }
 
-    /// What a layer's tensors' names begin with.
+    /// The prefix of a layer's tensor names.
     pub(crate) fn layer_name(&self, index: usize) -> String {
         format!("{}.encoder.layer.{index}", self.prefix())
     }
@@ -298,7 +299,7 @@ impl ModelConfig {
         usize::try_from(4 * self.encoder_weights()).unwrap_or(usize::MAX)
     }
 
-    /// Weights of the encoder's matrices: what a weight file must at least hold.
+    /// Weights of the encoder's matrices: the least that a weight file must hold.
     pub(crate) fn encoder_weights(&self) -> u128 {
         let wide = |n: usize| n as u128;
         let h = wide(self.hidden_size);
@@ -368,7 +369,7 @@ impl ModelConfig {
                 self.num_hidden_layers
             ));
         }
-        // What would change the result and is not computed here must not be passed over.
+        // A setting that changes the result and is not supported here must not be ignored.
         let other = |key: &str| self.other.get(key).unwrap_or(&Value::Null);
         let positions = other("position_embedding_type").as_str().unwrap_or("absolute");
         if positions != "absolute" {
@@ -387,7 +388,7 @@ impl ModelConfig {
                 "use_tpu_fourier_optimizations is true, which changes the mixing; set it to false".into(),
             );
         }
-        // The pooler's matrix, and the classifier's where both texts are side by side.
+        // The pooler's matrix, and the classifier's if both texts are concatenated.
         let read = self.classifier_pooling.pools().len() as u128 * self.hidden_size as u128;
         if 2 * read * read > MOST_VALUES as u128 {
             return fail(format!(

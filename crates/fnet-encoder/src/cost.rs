@@ -1,12 +1,12 @@
-//! What a model costs: work a token, and memory of a training step.
+//! The cost of a model: work per token, and memory of a training step.
 
 use crate::Model;
 use crate::heads::LOGIT_ROWS;
 use crate::ops::SUM_ROWS;
 
 impl Model {
-    /// Floating-point operations a token of a forward pass through the encoder, all of them for every
-    /// token: two for each weight of a matrix, and each mixer's own.
+    /// Floating-point operations per token of a forward pass through the encoder, with every layer run for every
+    /// token: two per matrix weight, plus each mixer's own.
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
         let c = self.config();
         let [hidden, wide] = [c.hidden_size, c.intermediate_size].map(|n| n as f64);
@@ -15,7 +15,7 @@ impl Model {
         2.0 * projection + layers.sum::<f64>()
     }
 
-    /// Bytes of weights, and of the gradients and AdamW's two moments of what is trained.
+    /// Bytes of all weights, plus gradients and AdamW's two moments of the trained ones.
     pub fn parameter_bytes(&self) -> usize {
         size_of::<f32>() * (self.parameters().len() + 3 * self.parameters().trainable_len())
     }
@@ -26,14 +26,14 @@ impl Model {
         self.mixers().map(|mixer| mixer.plan_bytes(longest)).max().unwrap_or(0)
     }
 
-    /// Bytes of activations and passing values in training steps of `tokens` tokens in `sequences`, of
-    /// which `masked` are predicted: what a [`Workspace`](crate::Workspace) grows to.
+    /// Bytes of activations and temporary values in training steps of `tokens` tokens in `sequences`, of which
+    /// `masked` are predicted: the size that a [`Workspace`](crate::Workspace) grows to.
     pub fn workspace_bytes(&self, tokens: usize, sequences: usize, masked: usize) -> usize {
         let c = self.config();
         let (hidden, wide) = (c.hidden_size, c.intermediate_size);
         let kept_wide = if self.recompute() { 0 } else { wide };
         let full_layers = c.num_hidden_layers - 1;
-        // A layer norm keeps two statistics a row.
+        // A layer norm keeps two statistics per row.
         let layer = 2 * (hidden + 2) + kept_wide;
         let again = if self.recompute() { wide } else { 0 };
         // Embeddings, hidden, its gradient and its sum's, a norm's output, the last mixing.

@@ -1,4 +1,4 @@
-//! Where dropout stands in a model: each place draws its own numbers from a step's key.
+//! The sites of dropout in a model: each draws its own numbers from a step's key.
 
 pub(crate) const EMBEDDINGS: u32 = 0;
 pub(crate) const CLASSIFIER: u32 = u32::MAX;

@@ -65,7 +65,7 @@ impl Embeddings {
         }
     }
 
-    /// From `w.d_hidden`, which it uses up.
+    /// From `w.d_hidden`, which it overwrites.
     pub fn backward(&self, p: Pass, gradients: &mut Gradients, w: &mut Workspace) {
         let (batch, partial) = (p.batch, &mut w.scratch.partial);
         if let Some(dropout) = p.dropout {

@@ -70,7 +70,7 @@ impl Layer {
         done
     }
 
-    /// Mixes `w.hidden` into `w.mixing`: all of the last layer that has to be done for every token.
+    /// Mixes `w.hidden` into `w.mixing`: the only part of the last layer that must run for every token.
     pub fn forward_mixing(&self, p: Pass, w: &mut Workspace, slot: usize) -> Result<(), EncoderError> {
         set_len(&mut w.mixing, w.hidden.len());
         w.kept(slot);
@@ -94,7 +94,7 @@ impl Layer {
     fn feed_forward(&self, p: Pass, x: &mut [f32], w: &mut Workspace, slot: usize) {
         let rows = x.len() / self.hidden;
         let LayerActivations { mixed, wide, sum, .. } = &mut w.layers[slot];
-        // Before its activation the feed-forward layer is kept, or passes through `again`.
+        // Before its activation, the feed-forward layer is kept or goes through `again`.
         let wide = if p.recompute { &mut w.again } else { wide };
         sum.set_len(rows, self.hidden);
         set_len(wide, rows * self.wide);
@@ -105,7 +105,7 @@ impl Layer {
         let scale = self.mixing_norm.scale(p.values);
         layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
 
-        // From its activation on, products alone read the feed-forward layer.
+        // After its activation, only products read the feed-forward layer.
         let stored = p.products.stored();
         self.intermediate.forward_without_bias(p, Matrix::new(&w.normed, self.hidden), wide);
         self.activation.forward(p, wide, self.intermediate.bias, stored, &mut w.wide);
@@ -152,7 +152,7 @@ impl Layer {
         self.mixing_backward(p, gradients, w, slot)
     }
 
-    /// Adds to `w.d_hidden`, the gradient through the residual, that through mixing, from `w.d_sum`.
+    /// Adds the gradient through mixing, from `w.d_sum`, to that through the residual, `w.d_hidden`.
     fn mixing_backward(
         &self,
         p: Pass,
@@ -164,7 +164,7 @@ impl Layer {
         self.mixer.backward_add(p, gradients, d_sum, d_hidden, &mut layers[slot].mixer, scratch)
     }
 
-    /// `d`, the gradient of the rows' output, becomes that of x + mix(x), and `w.d_sum` too.
+    /// Turns `d`, the gradient of the rows' output, into that of x + mix(x), and fills `w.d_sum` with it too.
     fn feed_forward_backward(
         &self,
         p: Pass,

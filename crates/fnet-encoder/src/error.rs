@@ -4,7 +4,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncoderError {
-    /// A setting of the configuration that no model can have.
+    /// An impossible setting in the configuration.
     #[error("config: {0}")]
     Config(String),
     /// A batch that does not fit the model.
@@ -18,7 +18,7 @@ pub enum EncoderError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file that was read but does not hold what it should.

@@ -1,5 +1,5 @@
-//! What comes after a forward pass: outputs, losses, and the backward pass. None of it can be had of another batch, with
-//! another dropout, or before the pass has run.
+//! What follows a forward pass: outputs, losses, and the backward pass. None of it can be called for another batch,
+//! with other dropout, or before the pass has run.
 
 use crate::heads::{Back, ClassTargets, Classifier, MlmHead, MlmTargets};
 use crate::loss::Loss;
@@ -45,7 +45,7 @@ pub struct Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// Tokens at masked places. The gradient is that of `scale` times the summed loss.
+    /// Masked tokens. The gradient is that of `scale` times the summed loss.
     pub fn masked(targets: &'a MlmTargets, scale: f32) -> Self {
         Self { masked: Some((targets, scale)), examples: None }
     }
@@ -61,10 +61,10 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// The losses of a batch; zero for what there were no targets for.
+/// The losses of a batch; zero where there are no targets.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Losses {
-    /// At masked places.
+    /// Of masked tokens.
     pub masked: Loss,
     /// Of whole examples.
     pub examples: Loss,
@@ -83,21 +83,22 @@ impl<'a> Forward<'a> {
         self.pass.batch
     }
 
-    /// The last layer's output for all tokens, `[tokens, hidden]`; empty where no layer has run.
+    /// The last layer's output for all tokens, `[tokens, hidden]`; empty if no layer has run.
     pub fn hidden(&mut self) -> &[f32] {
         let places: Vec<u32> = (0..self.pass.batch.tokens().len() as u32).collect();
         self.model.forward_rows(self.pass, &places, self.w);
         &self.w.rows
     }
 
-    /// The last layer's output for the first token of each sequence, `[sequences, hidden]`; empty where no layer has run.
+    /// The last layer's output for the first token of each sequence, `[sequences, hidden]`; empty if no layer has
+    /// run.
     pub fn first_tokens(&mut self) -> &[f32] {
         let places: Vec<u32> = self.pass.batch.ranges().map(|range| range.start as u32).collect();
         self.model.forward_rows(self.pass, &places, self.w);
         &self.w.rows
     }
 
-    /// What a head reads of each text, `[texts, vectors * hidden]`: the vectors of `classifier_pooling` side by side.
+    /// The pooled vectors of each text, `[texts, vectors * hidden]`: those of `classifier_pooling`, concatenated.
     pub fn pooled(&mut self) -> &[f32] {
         self.forward_heads(&[], true);
         self.model.pooler.readout.forward(self.pass, &self.w.rows, &mut self.w.classifier.readout);
@@ -121,7 +122,7 @@ impl<'a> Forward<'a> {
         Ok(&self.w.classifier.logits)
     }
 
-    /// What the classifier's output layer sees of each example, row by row. The last of a pair in towers are the cosine
+    /// The input of the classifier's output layer, one row per example. For pairs in towers it ends with the cosine
     /// of both texts' vectors and, with `classifier_matching`, how much of each text is found in the other.
     ///
     /// # Errors
@@ -131,7 +132,7 @@ impl<'a> Forward<'a> {
         Ok(&self.w.classifier.active)
     }
 
-    /// MLM logits at some places among the batch's tokens, `[places, vocabulary]`.
+    /// MLM logits for some of the batch's tokens, `[places, vocabulary]`.
     ///
     /// # Errors
     /// If the model has no MLM head, or a place is out of range.
@@ -153,7 +154,8 @@ impl<'a> Forward<'a> {
     /// parameters'.
     ///
     /// # Errors
-    /// As [`loss`](Self::loss); after a pass of [`Mode::Infer`], which keeps nothing; if the buffer has another length.
+    /// As [`loss`](Self::loss); after a pass of [`Mode::Infer`], which keeps nothing; if the buffer has the wrong
+    /// length.
     pub fn backward(&mut self, targets: Targets, gradients: &mut [f32]) -> Result<Losses, EncoderError> {
         if self.pass.dropout.is_none() {
             return Err(EncoderError::Config("a backward pass needs a forward pass of Mode::Train".into()));
@@ -170,7 +172,7 @@ impl<'a> Forward<'a> {
         self.pass.batch.texts().is_multiple_of(texts).then(|| self.pass.batch.texts() / texts)
     }
 
-    /// The end of the last layer at the places that heads read: masked ones, then those of whole texts.
+    /// Finishes the last layer for the tokens that heads read: masked ones, then those of whole texts.
     fn forward_heads(&mut self, masked: &[u32], texts: bool) {
         let mut places = std::mem::take(&mut self.w.places);
         places.clear();

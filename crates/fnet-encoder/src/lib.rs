@@ -1,12 +1,12 @@
 //! FNet encoders: layers with a forward pass and a hand-written backward pass, heads, weights.
 //!
-//! A [`Model`] is an FNet encoder (Lee-Thorp et al. 2021) with one [`Head`]. Architecture, tensor
-//! names and initialisation follow Hugging Face's `modeling_fnet.py`, so a folder written by
-//! [`pretrained::save`] opens there and the other way round.
+//! A [`Model`] is an FNet encoder (Lee-Thorp et al. 2021) with one [`Head`]. Architecture, tensor names and
+//! initialisation follow Hugging Face's `modeling_fnet.py`, so a folder written by [`pretrained::save`] opens
+//! there, and vice versa.
 //!
-//! Sequences are packed in a [`Batch`] one after another, without padding, and each is mixed at its
-//! own length: an example's output is the same, bit for bit, alone or in any batch, at any number of
-//! threads. Nothing here reads text; that is `fnet-train`'s work.
+//! Sequences are packed in a [`Batch`] one after another, without padding, and each is mixed at its own length: an
+//! example's output is the same, bit for bit, alone or in any batch, with any number of threads. Text is handled by
+//! `fnet-train`.
 //!
 //! ```
 //! use fnet_encoder::{Batch, Head, Mode, Model, ModelConfig, Workspace};

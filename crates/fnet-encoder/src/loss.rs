@@ -7,17 +7,17 @@ pub struct Loss {
     pub sum: f64,
     /// Number of predictions.
     pub count: usize,
-    /// Predictions whose likeliest class was the right one (not for regression).
+    /// Predictions whose likeliest class was correct (not for regression).
     pub correct: usize,
 }
 
 impl Loss {
-    /// Mean loss; NaN where there is no prediction.
+    /// Mean loss; NaN if there are no predictions.
     pub fn mean(self) -> f64 {
         self.sum / self.count as f64
     }
 
-    /// Part of the predictions that was right; NaN where there is none.
+    /// Fraction of correct predictions; NaN if there are none.
     pub fn accuracy(self) -> f64 {
         self.correct as f64 / self.count as f64
     }

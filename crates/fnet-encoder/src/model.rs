@@ -14,8 +14,8 @@ const MOST_LABELS: usize = 1 << 16;
 
 /// An FNet encoder with one head.
 ///
-/// [`forward`](Self::forward) runs it on a batch, and returns the [`Forward`] that outputs, losses and the backward pass
-/// are asked of.
+/// [`forward`](Self::forward) runs it on a batch and returns a [`Forward`], which gives outputs, losses and the
+/// backward pass.
 pub struct Model {
     config: ModelConfig,
     head: Head,
@@ -39,8 +39,8 @@ impl Model {
         Self::with_mixers(config, head, seed, mixers::build)
     }
 
-    /// As [`new`](Self::new), with the mixer of each layer from `make`, which is told the layer's
-    /// number: for mixers of one's own.
+    /// As [`new`](Self::new), with the mixer of each layer from `make`, which gets the layer's index: for your own
+    /// mixers.
     ///
     /// # Errors
     /// If the configuration or a mixer cannot be built.
@@ -56,7 +56,7 @@ impl Model {
         Ok(model)
     }
 
-    /// A model whose weights are not there yet.
+    /// A model without values for its weights yet.
     pub(crate) fn shaped(config: ModelConfig, head: Head) -> Result<Self, EncoderError> {
         Self::shaped_with(config, head, mixers::build)
     }
@@ -119,11 +119,11 @@ impl Model {
         &self.config
     }
 
-    /// Changes settings that do not change what is computed of the weights: dropout, padding, and keys that Transformers
+    /// Changes settings that do not affect how the weights are used: dropout, padding, and keys that Transformers
     /// reads, such as `id2label`.
     ///
     /// # Errors
-    /// If `change` touches anything else; nothing is changed then.
+    /// If `change` touches anything else; in that case nothing is changed.
     pub fn change_config(&mut self, change: impl FnOnce(&mut ModelConfig)) -> Result<(), EncoderError> {
         let mut changed = self.config.clone();
         change(&mut changed);
@@ -169,19 +169,18 @@ impl Model {
         self.products
     }
 
-    /// Sets the precision of matrix products, and what computes them; float32 to begin with. Weights
-    /// stay float32.
+    /// Sets the precision and level of matrix products; the default is float32. Weights stay float32.
     pub fn set_products(&mut self, products: Products) {
         self.products = products;
     }
 
-    /// Whether training steps compute each feed-forward layer again in the backward pass instead of
-    /// keeping it: a third of the memory for activations, a sixth more work, the same bits.
+    /// Whether training steps recompute each feed-forward layer in the backward pass instead of keeping it: a third
+    /// of the memory for activations, a sixth more work, the same bits.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
     }
 
-    /// Whether training steps compute feed-forward layers again.
+    /// Whether training steps recompute feed-forward layers.
     pub fn recompute(&self) -> bool {
         self.recompute
     }
@@ -192,8 +191,8 @@ impl Model {
         Pass { values: self.parameters.values(), products: self.products, batch, dropout, recompute }
     }
 
-    /// Refuses a batch with ids out of range, an empty sequence, one that is too long, or one that is not filled up where
-    /// padding is fixed.
+    /// Refuses a batch with ids out of range, an empty sequence, one that is too long, or one that is not padded
+    /// where padding is fixed.
     ///
     /// # Errors
     /// Names the first sequence that does not fit.
@@ -236,11 +235,11 @@ impl Model {
         }
     }
 
-    /// Runs the encoder up to the last layer's mixing: what comes after it is asked of the [`Forward`] that this
-    /// returns. The rest of the last layer works on each token alone and is run by what reads its output, at the tokens
-    /// that are read: masked places, those of the readout, or all.
+    /// Runs the encoder up to the last layer's mixing; the [`Forward`] that this returns does everything after it.
+    /// The rest of the last layer works on each token alone, so it runs only for the tokens that are read: masked
+    /// ones, those of the pooling, or all.
     ///
-    /// Where nothing reads the layers, as in a classifier that reads word embeddings alone, none runs.
+    /// If nothing reads the layers, as in a classifier on word embeddings alone, none runs.
     ///
     /// # Errors
     /// If the batch does not fit the model.
@@ -264,7 +263,7 @@ impl Model {
         Ok(Forward { model: self, pass, w })
     }
 
-    /// Whether anything is read of the layers.
+    /// Whether anything reads the layers.
     pub(crate) fn reads_layers(&self) -> bool {
         self.classifier.is_none() || self.mlm.is_some() || self.pooler.readout.rows_of_a_text() != Some(0)
     }
@@ -274,12 +273,12 @@ impl Model {
         self.layers.split_last().expect("`ModelConfig::check` refuses a model without layers")
     }
 
-    /// Where a layer keeps its activations: all share one place where there is no backward pass.
+    /// Where a layer keeps its activations: all share one slot if there is no backward pass.
     pub(crate) fn slot(&self, pass: Pass, layer: usize) -> usize {
         if pass.dropout.is_some() { layer } else { 0 }
     }
 
-    /// The end of the last layer, into `w.rows`; nothing where no layer has run.
+    /// Finishes the last layer, into `w.rows`; does nothing if no layer has run.
     pub(crate) fn forward_rows(&self, pass: Pass, places: &[u32], w: &mut Workspace) {
         if !self.reads_layers() {
             return w.rows.clear();
@@ -318,12 +317,12 @@ impl Model {
         Ok(())
     }
 
-    /// Values that [`Forward::pooled`] reads of a text.
+    /// Number of values per text in [`Forward::pooled`].
     pub fn pooled_width(&self) -> usize {
         self.pooler.readout.width()
     }
 
-    /// Rows of the last layer that are read of `texts` of so many tokens together.
+    /// Rows of the last layer that are read for `texts` with so many tokens together.
     pub(crate) fn rows_read(&self, tokens: usize, texts: usize) -> usize {
         self.pooler.readout.rows_of_a_text().map_or(tokens, |rows| rows * texts)
     }

@@ -23,7 +23,7 @@ impl Builder<'_> {
         self.config
     }
 
-    /// A tensor of any shape. Its first values depend on its name and the model's seed alone.
+    /// A tensor of any shape. Its initial values depend on its name and the model's seed alone.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
         self.parameters.add(name, shape, init)
     }
@@ -65,7 +65,7 @@ pub struct Pass<'a> {
     pub batch: &'a Batch,
     /// In a training step.
     pub dropout: Option<Dropout>,
-    /// Whether the feed-forward layer is computed again in the backward pass instead of being kept.
+    /// Whether the feed-forward layer is recomputed in the backward pass instead of being kept.
     pub(crate) recompute: bool,
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct Norm {
     pub eps: f32,
 }
 
-/// What stands in the sum before a norm: the bias of a linear layer, and dropout at a site.
+/// Parts of the sum before a norm: the bias of a linear layer, and dropout at a site.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Before {
     pub bias: Option<Tensor>,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::ops::adamw::{self, Update};
 use crate::parameters::{Parameters, TensorInfo};
 
-/// Values a task handles; also the grain of the norm's sum, so it must not depend on threads.
+/// Values per task; also the block size of the norm's sum, so it must not depend on threads.
 const CHUNK: usize = 1 << 14;
 
 /// Settings of the optimiser.
@@ -34,12 +34,13 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Running mean of its square.
     pub second: Vec<f32>,
-    /// Where each tensor's moments begin, by its place in the table.
+    /// Start of each tensor's moments, by its index in the table.
     starts: Vec<Option<usize>>,
 }
 
 impl Moments {
-    /// Zero moments for what is trainable now. What is frozen later keeps its own; what is trained later gets some then.
+    /// Zero moments for what is trainable now. Tensors frozen later keep theirs; tensors unfrozen later get theirs
+    /// then.
     pub fn new(parameters: &Parameters) -> Self {
         let mut moments = Self::default();
         for (index, tensor) in parameters.table().iter().enumerate().filter(|(_, t)| t.trainable) {
@@ -48,7 +49,7 @@ impl Moments {
         moments
     }
 
-    /// Where a tensor's moments lie.
+    /// The range of a tensor's moments.
     fn of(&mut self, index: usize, tensor: &TensorInfo) -> std::ops::Range<usize> {
         if self.starts.len() <= index {
             self.starts.resize(index + 1, None);

@@ -32,7 +32,7 @@ impl TensorInfo {
         self.len() == 0
     }
 
-    /// Where the tensor lies in the flat buffer.
+    /// The tensor's range in the flat buffer.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.len()
     }
@@ -45,7 +45,7 @@ impl TensorInfo {
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     table: Vec<TensorInfo>,
-    /// How each tensor starts, and the row of it that starts at zero.
+    /// How each tensor is initialised, and which of its rows starts at zero.
     inits: Vec<(Init, Option<usize>)>,
     values: Vec<f32>,
 }
@@ -74,7 +74,7 @@ impl Tensor {
         self.offset..self.offset + self.len
     }
 
-    /// Tensors that follow each other, as one.
+    /// Adjacent tensors as one.
     pub(crate) fn join<const N: usize>(tensors: [Self; N]) -> Self {
         debug_assert!(tensors.windows(2).all(|t| t[0].offset + t[0].len == t[1].offset));
         Self { len: tensors.iter().map(|t| t.len).sum(), ..tensors[0] }
@@ -94,14 +94,14 @@ impl<'a> Gradients<'a> {
         Self { buffer, table: parameters.table() }
     }
 
-    /// A tensor's gradient; `None` where it is frozen.
+    /// A tensor's gradient; `None` if it is frozen.
     pub fn of(&mut self, tensor: Tensor) -> Option<&mut [f32]> {
         let trainable = self.table[tensor.index].trainable;
         trainable.then(|| &mut self.buffer[tensor.range()])
     }
 
-    /// The gradient of tensors that follow each other; `None` where all are frozen. Where only some are,
-    /// the others' gradients are computed and left unused.
+    /// The gradient of adjacent tensors; `None` if all are frozen. If only some are, their gradients are computed
+    /// but not used.
     pub(crate) fn of_joined<const N: usize>(&mut self, tensors: [Tensor; N]) -> Option<&mut [f32]> {
         let trainable = tensors.iter().any(|tensor| self.table[tensor.index].trainable);
         trainable.then(|| &mut self.buffer[Tensor::join(tensors).range()])
@@ -119,7 +119,7 @@ impl<'a> Gradients<'a> {
     }
 }
 
-/// How a tensor starts.
+/// How a tensor is initialised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// All zero.
@@ -153,18 +153,18 @@ impl Parameters {
         self.table[tensors].iter_mut().for_each(|tensor| tensor.rate *= rate);
     }
 
-    /// Has a row of a matrix start at zero.
+    /// Makes a row of a matrix start at zero.
     pub(crate) fn start_row_at_zero(&mut self, tensor: Tensor, row: usize) {
         self.inits[tensor.index].1 = Some(row);
     }
 
-    /// Allocates all values, zero: pages that the system gives when they are first touched.
+    /// Allocates all values, zero: the system provides the pages when they are first touched.
     pub(crate) fn allocate(&mut self) {
         self.values = vec![0.0; self.len()];
     }
 
-    /// Gives the chosen tensors their first values. They depend on a tensor's name and the seed alone, so
-    /// that a model with another head starts with the same encoder.
+    /// Initialises the chosen tensors. Their values depend on a tensor's name and the seed alone, so a model with
+    /// another head starts with the same encoder.
     pub(crate) fn start_where(&mut self, seed: u64, choose: impl Fn(&TensorInfo) -> bool) {
         for (info, (init, zero_row)) in self.table.iter().zip(&self.inits) {
             if !choose(info) {
@@ -208,7 +208,7 @@ impl Parameters {
         &mut self.values
     }
 
-    /// The table, and all weights to be changed.
+    /// The table, and all weights, mutable.
     pub(crate) fn split_mut(&mut self) -> (&[TensorInfo], &mut [f32]) {
         (&self.table, &mut self.values)
     }
@@ -219,7 +219,7 @@ impl Parameters {
         Some(&self.values[info.range()])
     }
 
-    /// A tensor's values by name, to be set.
+    /// A tensor's values by name, mutable.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut [f32]> {
         let info = self.table.iter().find(|t| t.name == name)?;
         Some(&mut self.values[info.range()])
@@ -254,7 +254,7 @@ impl Parameters {
         self.freeze_where(|name| matches_pattern(pattern, name))
     }
 
-    /// Freezes every tensor whose name is chosen; returns how many were.
+    /// Freezes every tensor whose name is chosen; returns the number of them.
     pub fn freeze_where(&mut self, choose: impl Fn(&str) -> bool) -> usize {
         let matching = self.table.iter_mut().filter(|t| choose(&t.name));
         matching.map(|t| t.trainable = false).count()

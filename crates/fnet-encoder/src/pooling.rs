@@ -1,4 +1,4 @@
-//! Which of a text's vectors a head reads: the names, as they stand in `config.json` and on the command line.
+//! Which of a text's vectors a head reads: the names in `config.json` and on the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::EncoderError;
 
-/// One way in which a text's vectors become one.
+/// One way to pool a text's vectors into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
     /// The last layer's output at the first token.
@@ -47,8 +47,8 @@ impl Pool {
     }
 }
 
-/// What a head reads of a text: one vector, or several side by side, written with a plus: `mean+embeddings`.
-/// The pooler's matrix has a block for each, so that it reads the sum of their projections.
+/// The vectors of a text that a head reads: one, or several concatenated, written with a plus: `mean+embeddings`.
+/// The pooler's matrix has a block for each, so it reads the sum of their projections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pooling(Vec<Pool>);
@@ -66,7 +66,7 @@ impl Pooling {
         Ok(Self(pools))
     }
 
-    /// What stands side by side.
+    /// The poolings that are concatenated.
     pub fn pools(&self) -> &[Pool] {
         &self.0
     }
@@ -118,16 +118,16 @@ impl From<Pooling> for String {
     }
 }
 
-/// How the two texts of a pair meet.
+/// How the two texts of a pair are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pairs {
     /// In one sequence, which is mixed as a whole.
     #[default]
     Together,
-    /// Each goes through the encoder alone, and what is read of both is compared (Reimers and Gurevych 2019).
+    /// Each goes through the encoder alone, and their pooled vectors are compared (Reimers and Gurevych 2019).
     Towers,
-    /// As towers, with an answer that is the same when the texts change places.
+    /// As towers, with the same answer when the texts are swapped.
     SymmetricTowers,
 }
 

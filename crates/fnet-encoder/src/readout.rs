@@ -1,4 +1,4 @@
-//! What heads read of each text of a batch: one row a text, from the last layer's rows and the word embeddings.
+//! What heads read of each text of a batch: one row per text, from the last layer's rows and the word embeddings.
 
 use std::ops::Range;
 
@@ -11,14 +11,14 @@ use crate::pooling::Pool;
 use crate::workspace::{ReadoutActivations, set_len};
 use crate::{Batch, ModelConfig};
 
-/// The vectors that a head reads, side by side.
+/// The vectors that a head reads, concatenated.
 pub(crate) struct Readout {
     pools: Vec<Pool>,
     query: Option<Tensor>,
     words: Tensor,
     hidden: usize,
     pad: Option<u32>,
-    /// Whether words count by the root of their number.
+    /// Whether words are weighted by the root of their number.
     is_bag: bool,
 }
 
@@ -30,18 +30,18 @@ impl Readout {
         Self { pools, query, words, hidden, pad: b.config.pad_token_id, is_bag: false }
     }
 
-    /// The sum of the word vectors in a table of its own, over the root of their number.
+    /// The sum of word vectors from a separate table, divided by the root of their number.
     pub fn of_words(config: &ModelConfig, words: Tensor) -> Self {
         let (pools, hidden, pad) = (vec![Pool::Embeddings], config.hidden_size, config.pad_token_id);
         Self { pools, query: None, words, hidden, pad, is_bag: true }
     }
 
-    /// Values that are read of a text.
+    /// Number of values per text.
     pub fn width(&self) -> usize {
         self.pools.len() * self.hidden
     }
 
-    /// Rows of the last layer that are read of each text, at most; `None` where every token is.
+    /// Most rows of the last layer that are read per text; `None` if every token is.
     pub fn rows_of_a_text(&self) -> Option<usize> {
         let reads = |pool| usize::from(self.pools.contains(&pool));
         let all = self.pools.iter().any(|pool| pool.reads_all());
@@ -98,7 +98,7 @@ impl Readout {
         });
     }
 
-    /// From `d_read`, fills `d_rows` and adds the gradients of what is learnt.
+    /// From `d_read`, fills `d_rows` and adds the gradients of the learnt weights.
     pub fn backward(
         &self,
         p: Pass,
@@ -151,7 +151,7 @@ impl Readout {
         }
     }
 
-    /// What each of a text's words counts: a bag's sum is as large for long texts as for short ones.
+    /// The weight of each of a text's words: a bag's sum is as large for long texts as for short ones.
     fn share(&self, tokens: usize) -> f32 {
         let tokens = tokens.max(1) as f32;
         1.0 / if self.is_bag { tokens.sqrt() } else { tokens }
@@ -183,7 +183,7 @@ impl Readout {
     }
 }
 
-/// A text's tokens without those that only fill it up; all where there is nothing else.
+/// A text's tokens without padding; all of them if there is nothing else.
 pub(crate) fn own_tokens(
     batch: &Batch,
     pad: Option<u32>,

@@ -1,4 +1,4 @@
-//! Helpers of this crate's tests.
+//! Helpers for this crate's tests.
 
 /// Values in -1..1 that look random and depend only on the seed.
 pub fn noise(len: usize, seed: u32) -> Vec<f32> {

@@ -1,7 +1,8 @@
-//! Files that are whole or not there: written aside, synced with their folder, renamed. The one place that does it.
+//! Files that are whole or not there: written under a temporary name, synced with their folder, renamed. The one
+//! place that does it.
 //!
-//! What is written stands in `NAME.fnet-part` until it is whole, under a lock. A program that is killed loses its lock; the
-//! next write of the same file takes its place, so a kill never leaves more than one part a file.
+//! Data goes into `NAME.fnet-part`, under a lock, until it is complete. A killed program loses its lock; the next
+//! write of the same file takes its place, so a kill never leaves more than one part per file.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::EncoderError;
 
-/// What the name of a file that is not whole ends with.
+/// The suffix of incomplete files.
 const PART: &str = ".fnet-part";
 
-/// A file in the making. Dropped before [`finish`](Self::finish), it was never there.
+/// A file being written. If dropped before [`finish`](Self::finish), it never existed.
 pub struct WholeFile {
     path: PathBuf,
     aside: PathBuf,
@@ -21,7 +22,7 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Starts a file that takes the place of what is at `path` when it is finished.
+    /// Starts a file that replaces the one at `path` when it is finished.
     ///
     /// # Errors
     /// If the folder cannot be written to, or another program is writing this file.
@@ -29,7 +30,7 @@ impl WholeFile {
         Self::begin(path, File::try_lock)
     }
 
-    /// As [`create`](Self::create), but waits while another program writes this file: for what is short.
+    /// As [`create`](Self::create), but waits while another program writes this file: for short writes.
     ///
     /// # Errors
     /// If the folder cannot be written to.
@@ -45,11 +46,11 @@ impl WholeFile {
         let aside = PathBuf::from(aside);
         let file = open_locked(&aside, lock)?
             .ok_or_else(|| io::Error::other("another program is writing this file now"))?;
-        file.set_len(0)?; // of a program that was killed
+        file.set_len(0)?; // left by a killed program
         Ok(Self { path, aside, out: BufWriter::with_capacity(1 << 20, file) })
     }
 
-    /// Where it stands until it is whole, for writers that open files for themselves.
+    /// Its temporary path, for writers that open files themselves.
     pub fn aside(&self) -> &Path {
         &self.aside
     }
@@ -57,7 +58,7 @@ impl WholeFile {
     /// Puts the file in its place.
     ///
     /// # Errors
-    /// If something cannot be written; what was there before is then still whole.
+    /// If something cannot be written; the previous file is then intact.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush()?;
         self.out.get_ref().sync_all()?;
@@ -92,7 +93,7 @@ impl Drop for WholeFile {
     }
 }
 
-/// Writes a file that is whole at any moment: either the old one or the new one is there.
+/// Writes a file atomically: at any moment either the old one or the new one is there.
 ///
 /// # Errors
 /// If the folder cannot be written to; the file is then as it was.
@@ -104,7 +105,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError> {
     written.map_err(|source| EncoderError::Io { path: path.into(), source })
 }
 
-/// Removes the parts of files that a killed program has left in a folder. To be called where nothing else writes.
+/// Removes the incomplete files that a killed program has left in a folder. Call it only where nothing else writes.
 pub fn remove_parts(folder: &Path) {
     for entry in folder.read_dir().into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().ends_with(PART) {
@@ -116,14 +117,14 @@ pub fn remove_parts(folder: &Path) {
 /// Renames a file or folder and syncs the folder that it is in.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     sync_folder_of(to);
     Ok(())
 }
 
-/// A renaming is safe on disk when its folder is. Not every system can sync one, and none loses the old file.
+/// A rename is on disk once its folder is synced. Not every system can sync a folder, and none loses the old file.
 fn sync_folder_of(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(folder) = File::open(folder) {
@@ -149,7 +150,7 @@ fn open_locked(path: &Path, lock: Lock) -> io::Result<Option<File>> {
         if let Err(TryLockError::WouldBlock) = lock(&file) {
             return Ok(None);
         }
-        // The one who had the lock may have renamed or removed the file meanwhile.
+        // The previous holder of the lock may have renamed or removed the file meanwhile.
         if is_at(&file, path) || tries.next().is_none() {
             return Ok(Some(file));
         }

@@ -4,8 +4,8 @@ use crate::ops::softmax_cross_entropy::RowLoss;
 
 /// The activations of a forward pass and the buffers of a backward pass.
 ///
-/// Made once and used again: buffers grow to the largest batch seen and stay, so a training step
-/// allocates nothing here once it has seen its largest batch.
+/// Make one and reuse it: buffers grow to the largest batch seen and stay, so a training step allocates nothing
+/// here once it has seen its largest batch.
 #[derive(Debug, Default)]
 pub struct Workspace {
     /// Sum of the embeddings.
@@ -26,26 +26,25 @@ pub struct Workspace {
     pub(crate) d_sum: Vec<f32>,
     /// Output of a layer norm, `[tokens, hidden]`.
     pub(crate) normed: Vec<f32>,
-    /// Feed-forward layer after its activation, or that one's gradient, `[tokens, intermediate]`.
+    /// Feed-forward layer after its activation, or its gradient, `[tokens, intermediate]`.
     pub(crate) wide: Vec<f32>,
-    /// The feed-forward layer of the one layer that is computed again, `[tokens, intermediate]`.
+    /// The feed-forward layer that is being recomputed, `[tokens, intermediate]`.
     pub(crate) again: Vec<f32>,
     pub(crate) scratch: Scratch,
-    /// Tokens that heads read, as places in the batch.
+    /// Tokens that heads read, as indices into the batch.
     pub(crate) places: Vec<u32>,
     pub(crate) mlm: HeadActivations,
     pub(crate) classifier: HeadActivations,
 }
 
-/// A layer norm's input and statistics: its output is cheap to compute again.
+/// A layer norm's input and statistics: its output is cheap to recompute.
 #[derive(Debug, Default)]
 pub(crate) struct Normed {
     pub input: Vec<f32>,
     pub stats: Vec<Stats>,
 }
 
-/// What one encoder layer keeps: 6 values a token and hidden unit, 2 where the feed-forward layer is
-/// computed again.
+/// What one encoder layer keeps: 6 values per token and hidden unit, 2 if the feed-forward layer is recomputed.
 #[derive(Debug, Default)]
 pub(crate) struct LayerActivations {
     /// x + mix(x)
@@ -63,8 +62,8 @@ pub(crate) struct LayerActivations {
 pub struct Buffers(Vec<Vec<f32>>);
 
 impl Buffers {
-    /// The first `N` buffers at these lengths. A buffer keeps what it held as far as it reaches; asked
-    /// for at the same lengths, all of it.
+    /// The first `N` buffers at these lengths. A buffer keeps its contents as far as they fit; at the same lengths,
+    /// all of them.
     pub fn get<const N: usize>(&mut self, lens: [usize; N]) -> [&mut [f32]; N] {
         if self.0.len() < N {
             self.0.resize_with(N, Vec::new);
@@ -96,7 +95,7 @@ pub struct Scratch {
 /// What the heads keep; rows are masked tokens or sequences.
 #[derive(Debug, Default)]
 pub(crate) struct HeadActivations {
-    /// Classifier: what is read of each text.
+    /// Classifier: the pooled vectors of each text.
     pub readout: ReadoutActivations,
     /// Classifier: its second opinion.
     pub bag: BagActivations,
@@ -108,9 +107,9 @@ pub(crate) struct HeadActivations {
     pub d_dense: Vec<f32>,
     /// MLM: after the activation.
     pub activated: Normed,
-    /// MLM: `activated`, normalised. Classifier: what its output layer sees.
+    /// MLM: `activated`, normalised. Classifier: the input of its output layer.
     pub active: Vec<f32>,
-    /// Classifier: what is compared of texts' vectors, before the words' matches stand beside it.
+    /// Classifier: the comparison of texts' vectors, before the words' matches are added to it.
     pub compared: Vec<f32>,
     pub d_active: Vec<f32>,
     pub scratch: Vec<f32>,
@@ -119,7 +118,7 @@ pub(crate) struct HeadActivations {
     pub losses: Vec<RowLoss>,
 }
 
-/// What is read of the texts of a batch.
+/// The pooled vectors of a batch's texts.
 #[derive(Debug, Default)]
 pub(crate) struct ReadoutActivations {
     /// Where each text's rows end among those that are read.
@@ -152,15 +151,15 @@ pub(crate) struct MatchingActivations {
     /// `[words, hidden]`
     pub words: Vec<f32>,
     pub d_words: Vec<f32>,
-    /// After the matrix, at length one.
+    /// After the matrix, normalised to length one.
     pub units: Vec<f32>,
     pub d_units: Vec<f32>,
-    /// Before they had length one.
+    /// Lengths before that.
     pub lengths: Vec<f32>,
     pub best: Vec<Match>,
     /// Each text's mean, `[pairs, 2]`.
     pub means: Vec<f32>,
-    /// What the output layer sees, `[pairs, 2]`.
+    /// Inputs of the output layer, `[pairs, 2]`.
     pub values: Vec<f32>,
     pub d_values: Vec<f32>,
 }

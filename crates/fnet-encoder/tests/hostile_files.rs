@@ -1,4 +1,4 @@
-//! Model folders that are broken, or made to harm: each is refused with a line that names the file.
+//! Broken or malicious model folders: each is refused with a line that names the file.
 
 use std::path::Path;
 

@@ -190,7 +190,7 @@ fn hybrids() {
     step(&model, &batch_of(&sequences()), &mut Workspace::new());
 }
 
-/// A mixer of one's own: every token gets a trained multiple of its sequence's first token.
+/// A custom mixer: every token gets a trained multiple of its sequence's first token.
 struct First {
     factor: Tensor,
 }

@@ -1,4 +1,4 @@
-//! What heads read of texts: every readout, pairs in towers, windows, the second opinion of a bag of words.
+//! What heads read of texts: every pooling, pairs in towers, windows, the second opinion of a bag of words.
 
 use fnet_encoder::{
     Batch, ClassTargets, Dropout, Head, Mode, Model, ModelConfig, Pairs, Pooling, Targets, Workspace,
@@ -31,7 +31,7 @@ fn sequence(seed: usize, length: usize) -> Vec<u32> {
     (0..length).map(|i| ((seed * 31 + i * 17 + i * i * 5) % 46 + 4) as u32).collect()
 }
 
-/// Texts of one window each, but the second, which has two.
+/// Texts of one window each, except the second, which has two.
 fn batch_of(texts: &[Vec<u32>]) -> Batch {
     let mut batch = Batch::new();
     for (i, text) in texts.iter().enumerate() {
@@ -97,7 +97,7 @@ fn gradients_of_every_readout() {
             }
             loss(&model, &batch, &mut vec![0.0; start.len()], &mut w)
         };
-        // The largest value of a text may change places within a step, so it is a short one.
+        // The position of a text's largest value may change within a step, so the step is short.
         let step = 5e-4;
         let measured = (moved(step) - moved(-step)) / (2.0 * step);
         assert!((measured - length).abs() < 1e-2 * length, "{what}: measured {measured}, expected {length}");
@@ -150,7 +150,7 @@ fn symmetric_towers_do_not_know_which_text_came_first() {
     }
 }
 
-/// Vectors of each pooling, read of one text.
+/// Vectors of each pooling for one text.
 fn pooled(pooling: &str, windows: &[&[u32]]) -> (Vec<f32>, Vec<f32>, Model) {
     let model = Model::new(config(pooling, Pairs::Together, false), Head::Encoder, 2).unwrap();
     let (mut batch, mut w) = (Batch::new(), Workspace::new());
@@ -263,7 +263,7 @@ fn a_saved_readout_opens_again_and_a_new_one_starts_fresh() {
     let mut missing = report.missing.clone();
     missing.retain(|name| !name.starts_with("classifier."));
     assert_eq!(missing, ["fnet.pooler.dense.weight", "fnet.pooler.dense.bias"]);
-    // The second opinion begins with the encoder's words.
+    // The second opinion starts with the encoder's words.
     let of = |name| changed.parameters().get(name).unwrap();
     assert_eq!(of("classifier.bag.words.weight"), of("fnet.embeddings.word_embeddings.weight"));
     assert_eq!(logits(&changed, &batch).len(), 6 * 3);

@@ -29,7 +29,7 @@ pub enum MixError {
         /// Length of the hidden axis.
         hidden: usize,
     },
-    /// An array view is of another shape than `[batch, seq_len, hidden]`.
+    /// An array view whose shape is not `[batch, seq_len, hidden]`.
     WrongShape {
         /// Lengths of its second and third axis.
         found: (usize, usize),
@@ -38,7 +38,7 @@ pub enum MixError {
         /// Length of the hidden axis.
         hidden: usize,
     },
-    /// Offsets of ragged sequences fall, or do not cover the values.
+    /// Offsets of ragged sequences decrease, or do not cover the values.
     WrongOffsets {
         /// Number of values given.
         len: usize,
@@ -54,19 +54,19 @@ pub enum MixError {
     },
     /// An array view is not in standard (row-major, contiguous) layout.
     NotContiguous,
-    /// A level was asked for that this CPU lacks.
+    /// The requested level is not available on this CPU.
     SimdUnavailable {
         /// The level.
         level: Simd,
     },
     /// `FNET_SIMD` names no level.
     UnknownSimd {
-        /// What it names.
+        /// Its value.
         name: String,
     },
 }
 
-// By hand: this crate has no dependency that it does not need.
+// By hand: this crate has no dependency it does not need.
 impl fmt::Display for MixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

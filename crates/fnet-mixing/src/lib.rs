@@ -3,7 +3,7 @@
 //! The operator is `y = Re(FFT2(x))` over the sequence and hidden axes of a real matrix, not
 //! normalised (Lee-Thorp et al. 2021, "FNet: Mixing Tokens with Fourier Transforms", section 3,
 //! equation 3). It has no parameters, is linear, and is symmetric: `<mix(x), z> = <x, mix(z)>`.
-//! So the gradient of `mix` with respect to its input is `mix` of the gradient.
+//! So the gradient of `mix` with respect to its input is `mix` of the output gradient.
 //!
 //! ```
 //! use fnet_mixing::FourierMixer;
@@ -19,15 +19,16 @@
 //!
 //! # Which sizes are fast
 //!
-//! Every `seq_len` and `hidden` of at least 1 work. The transform sees only the part of `x` that is even under
-//! `(n, m) -> (-n, -m)`, so half of the rows and then half of the columns are enough: about `1.25 N log2 N` flops for
-//! `N = seq_len * hidden`, a quarter of a complex two-dimensional FFT. What that costs depends on the lengths:
+//! Every `seq_len` and `hidden` of at least 1 works. The transform sees only the part of `x` that is even under
+//! `(n, m) -> (-n, -m)`, so half of the rows and then half of the columns are enough: about `1.25 N log2 N` flops
+//! for `N = seq_len * hidden`, a quarter of a complex two-dimensional FFT. Speed depends on the prime factors of
+//! the lengths:
 //!
-//! - with the prime factors 2, 3, 5 and 7 alone: the fastest, and the most accurate;
-//! - with prime factors up to 61: somewhat slower, these are transformed by their definition;
-//! - with larger ones: two to three times slower, these are transformed as convolutions (Bluestein 1970);
-//! - a register holds 4, 8 or 16 rows or columns: very short sequences (below 8) and tiny hidden sizes leave most of
-//!   it empty.
+//! - only 2, 3, 5 and 7: the fastest and the most accurate;
+//! - factors up to 61: somewhat slower, transformed by definition;
+//! - larger factors: two to three times slower, transformed as convolutions (Bluestein 1970);
+//! - a register holds 4, 8 or 16 rows or columns: very short sequences (below 8) and tiny hidden sizes leave most
+//!   of it empty.
 //!
 //! # Memory
 //!
@@ -37,16 +38,17 @@
 //!
 //! # Threads and SIMD
 //!
-//! Work is spread over the rayon pool of the caller: across samples, or inside one long sample. Without the `rayon`
-//! feature there is one thread and no dependency at all. Results do not depend on the number of threads, nor on the
-//! place of a sample in its batch. The kernels are chosen at run time ([`Simd`]): AVX-512, AVX2 with FMA, or plain
-//! Rust; `FNET_SIMD=portable|avx2|avx512` or [`FourierMixer::with_simd`] choose for you. Levels differ in rounding.
+//! Work is spread over the caller's rayon pool: across samples, or inside one long sample. Without the `rayon`
+//! feature there is one thread and no dependency at all. Results do not depend on the number of threads, nor on a
+//! sample's place in its batch. The kernels are chosen at run time ([`Simd`]): AVX-512, AVX2 with FMA, or plain
+//! Rust; `FNET_SIMD=portable|avx2|avx512` or [`FourierMixer::with_simd`] override the choice. Levels differ in
+//! rounding.
 //!
 //! # In other models
 //!
-//! All that a framework needs is a slice in and a slice out, and [`FourierMixer::mix`] again for the gradient. The
-//! repository's `examples/candle` wraps it as an operation of candle, checked against candle's own gradients.
-//! Sequences of different lengths need no padding: [`RaggedMixer`].
+//! A framework needs only a slice in and a slice out, and [`FourierMixer::mix`] again for the gradient. The
+//! repository's `examples/candle` wraps it as a candle operation, checked against candle's own gradients. Sequences
+//! of different lengths need no padding: see [`RaggedMixer`].
 
 mod arch;
 mod error;
@@ -89,7 +91,7 @@ impl FourierMixer {
     /// Plans mixing for samples of `seq_len` rows of `hidden` values, at [`Simd::default_level`].
     ///
     /// # Errors
-    /// If a length is zero, their product overflows, or `FNET_SIMD` asks for what this CPU lacks.
+    /// If a length is zero, their product overflows, or `FNET_SIMD` asks for a level that this CPU lacks.
     pub fn new(seq_len: usize, hidden: usize) -> Result<Self, MixError> {
         Self::with_simd(seq_len, hidden, Simd::default_level()?)
     }
@@ -102,7 +104,7 @@ impl FourierMixer {
         Ok(Self { plan: Arc::new(Plan::new(seq_len, hidden, simd.checked()?)?) })
     }
 
-    /// The level that the kernels run at.
+    /// The level of the kernels.
     pub fn simd(&self) -> Simd {
         self.plan.simd
     }

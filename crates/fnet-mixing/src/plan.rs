@@ -6,8 +6,8 @@ use crate::MixError;
 use crate::arch::Simd;
 use crate::fft::Fft;
 
-/// Neighbouring rows or columns that one run of an FFT takes: the first `lanes` of them as real parts,
-/// the second `lanes` as imaginary parts.
+/// Neighbouring rows or columns that one FFT takes: the first `lanes` of them as real parts, the second `lanes` as
+/// imaginary parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Strip {
     /// The first row or column.
@@ -52,7 +52,7 @@ impl Plan {
         if seq_len == 0 || hidden == 0 {
             return Err(MixError::EmptyShape { seq_len, hidden });
         }
-        // Beyond this no slice of f32 can exist, and planning would try to allocate as much.
+        // No larger slice of f32 can exist, and planning would try to allocate as much.
         let values = seq_len.checked_mul(hidden).filter(|n| *n <= isize::MAX as usize / 64);
         if values.is_none() || seq_len.max(hidden) > u32::MAX as usize / 4 {
             return Err(MixError::TooLarge { seq_len, hidden });
@@ -79,7 +79,7 @@ impl Plan {
         self.seq_len * self.hidden
     }
 
-    /// Rows `0..=seq_len/2`: the half that the even part of the input is made of.
+    /// Rows `0..=seq_len/2`: the half that determines the even part of the input.
     pub fn half_rows(&self) -> usize {
         self.seq_len / 2 + 1
     }

@@ -1,4 +1,4 @@
-//! Mixing of sequences with lengths of their own, packed one after another.
+//! Mixing of packed sequences, each at its own length.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -8,11 +8,12 @@ use crate::fold::Write;
 use crate::plan::Plan;
 use crate::{FourierMixer, MixError, Simd};
 
-/// Mixes sequences of any lengths that lie one after another without padding, `[tokens, hidden]`.
+/// Mixes sequences of any lengths, packed one after another without padding, `[tokens, hidden]`.
 ///
 /// Each sequence is mixed at its own length, by a plan that is made when a length is first seen. All plans share the
-/// hidden axis' part, and are kept up to [`MOST_PLAN_BYTES`](Self::MOST_PLAN_BYTES). Cheap to clone; clones share the plans. `offsets` says where each sequence begins, in tokens, and where the
-/// last one ends: `[0, 3, 5]` are sequences of 3 and 2 tokens.
+/// hidden axis' part, and are kept up to [`MOST_PLAN_BYTES`](Self::MOST_PLAN_BYTES). Cheap to clone; clones share the
+/// plans. `offsets` gives the first token of each sequence, and the end of the last one: `[0, 3, 5]` are sequences of 3
+/// and 2 tokens.
 ///
 /// ```
 /// use fnet_mixing::RaggedMixer;
@@ -46,12 +47,12 @@ struct ByLength {
 }
 
 impl RaggedMixer {
-    /// Plans are kept up to this many bytes, beside the hidden axis' part. It is room for all lengths up to about 1,000;
-    /// beyond it, all are dropped and made anew as they are needed.
+    /// Plans are kept up to this many bytes, enough for all lengths up to about 1,000. Beyond it all are dropped, and made
+    /// again as they are needed.
     pub const MOST_PLAN_BYTES: usize = 16 << 20;
 
-    /// Mixing for tokens of `hidden` values, at [`Simd::default_level`]. Whatever cannot be planned is an error of
-    /// the calls that need it.
+    /// Mixing for tokens of `hidden` values, at [`Simd::default_level`]. Planning errors are returned by the calls
+    /// that need the plan.
     pub fn new(hidden: usize) -> Self {
         Self { hidden, simd: None, plans: Arc::default() }
     }
@@ -64,8 +65,8 @@ impl RaggedMixer {
     /// `output = Re(FFT2(input))` for each sequence. Empty sequences are allowed.
     ///
     /// # Errors
-    /// If the slices differ in length, the offsets fall or do not cover `hidden` values for each token, `hidden` is
-    /// zero, or this CPU lacks the level.
+    /// If the slices differ in length, the offsets decrease or do not cover `hidden` values for each token,
+    /// `hidden` is zero, or this CPU lacks the level.
     pub fn mix(&self, offsets: &[usize], input: &[f32], output: &mut [f32]) -> Result<(), MixError> {
         self.run(offsets, Some(input), output, Write::Set)
     }
@@ -100,7 +101,7 @@ impl RaggedMixer {
         self.split(offsets, x, y, write)
     }
 
-    /// Halves the sequences until one is left: no list of slices is needed, and threads take halves.
+    /// Halves the sequences until one is left: this needs no list of slices, and threads take halves.
     fn split(
         &self,
         offsets: &[usize],

@@ -1,4 +1,4 @@
-//! What the mixing kernels are compared with: the plain discrete Fourier transform in float64.
+//! The reference for the mixing kernels: the plain discrete Fourier transform in float64.
 
 use std::f64::consts::TAU;
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::fold::{Fold, Spread, Unfold, Write};
 use crate::plan::{Plan, Strip};
 
-/// One cache line, so that buffers begin at one.
+/// One cache line, so that buffers start on one.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "read and written through pointers")] [f32; 16]);
@@ -15,7 +15,7 @@ thread_local! {
     static STRIP_BUFFER: Cell<Vec<Line>> = Cell::default();
 }
 
-/// Lends out a thread's buffer of `len` values. Taken, not borrowed: a stolen rayon job may come back here.
+/// Lends a thread's buffer of `len` values. Taken, not borrowed: a stolen rayon job may come back here.
 fn with_buffer<R>(
     slot: &'static std::thread::LocalKey<Cell<Vec<Line>>>,
     len: usize,
@@ -31,12 +31,12 @@ fn with_buffer<R>(
     result
 }
 
-/// A pointer that several threads use for places of their own.
+/// A pointer through which several threads write separate places.
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
 
-// SAFETY: each strip reads what no other strip writes, and writes places of its own (see `mix_sample`).
-// Tests: `bits_do_not_depend_on_threads_or_batch`.
+// SAFETY: each strip reads what no other strip writes, and writes only its own places (see `mix_sample`). Tests:
+// `bits_do_not_depend_on_threads_or_batch`.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -61,7 +61,7 @@ impl Plan {
                 with_buffer(&STRIP_BUFFER, self.row_buffer_len(), |buffer| {
                     let (simd, lanes) = (self.simd, strip.lanes);
                     let scratch = buffer.wrapping_add(self.hidden * 2 * lanes);
-                    // SAFETY: `Simd::checked` has seen the level; the buffers have the lengths that the plan gives.
+                    // SAFETY: `Simd::checked` has checked the level; the buffers have the lengths of the plan.
                     unsafe {
                         simd.run(lanes, Fold { plan: self, strip, input: input.get(), buffer });
                         self.row_fft.forward(simd, lanes, buffer, scratch);

@@ -34,7 +34,7 @@ fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
-/// Without threads everything runs where it is.
+/// Without threads, everything runs on the current one.
 #[cfg(not(feature = "rayon"))]
 struct Here;
 
@@ -101,7 +101,7 @@ fn large_and_prime_shapes_match_the_dft() {
     }
 }
 
-/// Shapes up to 4096 x 1024 are too large for the DFT by definition: the same sum is taken one output at a time.
+/// Shapes up to 4096 x 1024 are too large for the full reference DFT: the same sum is taken one output at a time.
 #[test]
 fn large_shapes_match_the_dft_at_some_places() {
     let mut draw = noise(4 * 200, 77).into_iter().map(|v| f64::from(v) * 0.5 + 0.5);

@@ -4,8 +4,8 @@ use std::ops::{Add, Mul, Sub};
 
 /// A register of `f32` lanes.
 ///
-/// Values come from the unsafe constructors alone, whose caller vouches that the CPU has the
-/// level. So whoever holds a value may compute with it, and the arithmetic is safe.
+/// Values come only from the unsafe constructors, whose caller vouches that the CPU has the level. So code that
+/// holds a value may compute with it, and the arithmetic is safe.
 pub(crate) trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
     /// `f32` values in a register: a power of two.
     const LANES: usize;
@@ -33,13 +33,13 @@ pub(crate) trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Ou
     /// `LANES` values can be written at `to`.
     unsafe fn store(self, to: *mut f32);
 
-    /// Writes lanes `low..high` alone. `high` is at most `LANES`.
+    /// Writes only lanes `low..high`. `high` is at most `LANES`.
     ///
     /// # Safety
     /// Those lanes' places can be written; `to` itself may lie outside.
     unsafe fn store_lanes(self, to: *mut f32, low: usize, high: usize);
 
-    /// Asks for the cache line at `at`, which may lie anywhere.
+    /// Prefetches the cache line at `at`, which may be anywhere.
     fn prefetch(at: *const f32);
 
     /// `self * b + c`.
@@ -72,7 +72,7 @@ impl<V: Vector> Complex<V> {
     /// The CPU has the level, and `2 * LANES` values can be read at `from`.
     #[inline(always)]
     pub unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's word. Tests: `fft::tests`.
+        // SAFETY: the caller's promise. Tests: `fft::tests`.
         unsafe { Self { re: V::load(from), im: V::load(from.add(V::LANES)) } }
     }
 
@@ -82,7 +82,7 @@ impl<V: Vector> Complex<V> {
     /// `2 * LANES` values can be written at `to`.
     #[inline(always)]
     pub unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's word. Tests: `fft::tests`.
+        // SAFETY: the caller's promise. Tests: `fft::tests`.
         unsafe {
             self.re.store(to);
             self.im.store(to.add(V::LANES));

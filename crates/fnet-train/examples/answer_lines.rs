@@ -1,5 +1,5 @@
-//! A small program around a model folder: reads a text a line on standard input and answers each with one JSON line,
-//! the tokens at its masks, its class, or, with `--embed`, a vector.
+//! A small program around a model folder: reads one text per line from standard input and answers each with one
+//! JSON line: the tokens at its masks, its class or, with `--embed`, a vector.
 //!
 //!     echo "the [MASK] was cold" | cargo run --release -p fnet-train --example answer_lines -- DIR
 

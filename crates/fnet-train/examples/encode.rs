@@ -1,4 +1,5 @@
-//! Token ids, as a model reads them: a JSON string, or a pair of them, a line, and a JSON object back.
+//! Token ids as a model reads them: takes a JSON string, or a pair of them, per line and answers with a JSON
+//! object.
 //!
 //!     echo '["a first", "a second"]' | cargo run --release -p fnet-train --example encode -- DIR
 

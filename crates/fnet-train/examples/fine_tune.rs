@@ -1,5 +1,5 @@
-//! Fine-tuning from code, without the program: opens a pretrained folder, trains a classifier on rows that are made
-//! here, and saves a folder that Transformers opens too.
+//! Fine-tuning from code, without the program: opens a pretrained folder, trains a classifier on rows made here,
+//! and saves a folder that Transformers opens too.
 //!
 //!     cargo run --release -p fnet-train --example fine_tune -- PRETRAINED OUT
 

@@ -1,4 +1,4 @@
-//! The model that work starts from: a folder, or the one that ships with the program.
+//! The model to start from: a folder, or the one that ships with the program.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::settings::setting;
 
-/// A pretrained model of preset mini, which a program carries: `models/mini` of the repository, in bfloat16.
+/// A pretrained model of preset mini, built into the program: `models/mini` of the repository, in bfloat16.
 #[cfg(feature = "shipped-model")]
 mod shipped {
     pub const CONFIG: &[u8] = include_bytes!("../../../models/mini/config.json");
@@ -18,7 +18,7 @@ mod shipped {
     pub const TOKENIZER: &[u8] = include_bytes!("../../../models/mini/tokenizer.json");
 }
 
-/// What messages call the shipped model.
+/// The shipped model's name in messages.
 pub const SHIPPED_NAME: &str = "models/mini";
 
 /// Where a model is read from.
@@ -41,7 +41,7 @@ pub struct BaseModel {
 }
 
 impl BaseModel {
-    /// The model of a folder, or of a file of weights in it.
+    /// The model of a folder, or of a weight file in it.
     pub fn at(path: &Path) -> Self {
         Self { path: Some(path.into()) }
     }
@@ -68,7 +68,7 @@ impl BaseModel {
         path.map_or_else(Self::shipped, |path| Ok(Self::at(path)))
     }
 
-    /// Where its weights are, to be opened.
+    /// Where to read its weights from.
     pub fn source(&self) -> Source<'_> {
         match &self.path {
             Some(path) => path.into(),
@@ -84,7 +84,7 @@ impl BaseModel {
         self.path.as_deref().map(pretrained::folder_of)
     }
 
-    /// What a message calls it.
+    /// Its name in messages.
     pub fn name(&self) -> Cow<'_, Path> {
         self.path.as_deref().unwrap_or(Path::new(SHIPPED_NAME)).into()
     }

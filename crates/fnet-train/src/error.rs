@@ -4,7 +4,7 @@ use fnet_encoder::EncoderError;
 
 use crate::settings::setting;
 
-/// Why a run could not start or go on. Each message is one line that names the file, line or flag.
+/// Why a run could not start or continue. Each message is one line that names the file, line or flag.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,10 +13,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A line of a data file that is not what it should be.
+    /// An invalid line of a data file.
     #[error("{path}:{line}: {message}", path = path.display())]
     Line {
         /// The file.
@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong and what would be right.
         message: String,
     },
-    /// A file as a whole that is not what it should be.
+    /// A file that is invalid as a whole.
     #[error("{path}: {message}", path = path.display())]
     File {
         /// The file.
@@ -34,10 +34,10 @@ pub enum Error {
         /// What is wrong and what would be right.
         message: String,
     },
-    /// A flag or setting that cannot be followed.
+    /// An invalid flag or setting.
     #[error("{0}")]
     Usage(String),
-    /// The loss is no number any more.
+    /// The loss is no longer a number.
     #[error(
         "diverged at step {step}: the {what} is {value} at learning rate {learning_rate:.2e}; \
          use a lower {rate} or more {warm_up}; the last good checkpoint is kept in {folder}",
@@ -62,7 +62,7 @@ pub enum Error {
     Interrupted {
         /// The last finished step.
         step: u64,
-        /// The command that goes on.
+        /// The command that resumes it.
         resume: String,
     },
     /// The model or its files.
@@ -70,7 +70,7 @@ pub enum Error {
     Encoder(#[from] EncoderError),
 }
 
-/// What this crate's functions return.
+/// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

@@ -1,4 +1,4 @@
-//! Guessing what stands at the masks of a text.
+//! Guessing the masked tokens of a text.
 
 use fnet_encoder::{Batch, Mode};
 
@@ -21,7 +21,7 @@ pub struct Guess {
 pub struct Filled {
     /// Those for each mask, likeliest first.
     pub masks: Vec<Vec<Guess>>,
-    /// Whether the text was longer than the model, and its end left out.
+    /// Whether the text was too long for the model, and its end was left out.
     pub cut: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Training FNet encoders: corpora, tokenizers, masked language modelling, fine-tuning, tasks, and
-//! the files of a run. The program `fnet` is a crate of its own over this library.
+//! Training FNet encoders: corpora, tokenizers, masked language modelling, fine-tuning, tasks, and the files of a
+//! run. The program `fnet` is a separate crate on top of this library.
 
 pub mod base_model;
 pub mod data;

@@ -1,4 +1,4 @@
-//! A model opened for use: texts in, labels, numbers or vectors out, in batches by itself.
+//! A model opened for use: texts in, labels, numbers or vectors out, batched automatically.
 
 use std::path::{Path, PathBuf};
 
@@ -57,12 +57,12 @@ impl Predictor {
     /// Opens a model with the head that it was saved with.
     ///
     /// # Errors
-    /// If a file is missing or broken, or tokenizer and model do not belong together.
+    /// If a file is missing or broken, or tokenizer and model do not match.
     pub fn open(base: &BaseModel) -> Result<Self> {
         Ok(Self::open_reported(base)?.0)
     }
 
-    /// As [`open`](Self::open), with the tensors that have no place in the model.
+    /// As [`open`](Self::open), and returns the tensors that the model does not use.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -71,11 +71,11 @@ impl Predictor {
         Ok((Self::of(base, model)?, report))
     }
 
-    /// Opens a model without its head, to read vectors of texts: those of `pooling`, or what a fine-tuned model reads, or
-    /// else the mean.
+    /// Opens a model without its head, to compute vectors of texts: those of `pooling`, or those that a fine-tuned
+    /// model reads, or else the mean.
     ///
     /// # Errors
-    /// As [`open`](Self::open); if the model lacks weights that the readout needs.
+    /// As [`open`](Self::open); if the model lacks weights that the pooling needs.
     pub fn open_to_read(base: &BaseModel, pooling: Option<Pooling>) -> Result<Self> {
         let (model, report) = pretrained::open_with(base.source(), Head::Encoder, 0, |config| {
             config.classifier_pairs = Pairs::Together;
@@ -103,7 +103,7 @@ impl Predictor {
         Ok(Self { path, model, tokenizer, longest, long, batch_tokens, workspace })
     }
 
-    /// Fills every text up to so many tokens and mixes the padding in, as some checkpoints were trained.
+    /// Pads every text to so many tokens and mixes the padding in, as some checkpoints were trained.
     ///
     /// # Errors
     /// If the model is shorter, or its tokenizer pads on the left.
@@ -123,7 +123,7 @@ impl Predictor {
         Ok(())
     }
 
-    /// Sets what becomes of texts that are longer than the model.
+    /// Sets how texts that are too long for the model are read.
     pub fn set_long(&mut self, long: Long) {
         self.long = long;
     }
@@ -133,7 +133,7 @@ impl Predictor {
         self.batch_tokens = tokens.max(1);
     }
 
-    /// The folder that it was opened from, or what the shipped model is called.
+    /// The folder that it was opened from, or the shipped model's name.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -163,7 +163,7 @@ impl Predictor {
         encoding(&self.model, &self.tokenizer, self.longest, self.long)
     }
 
-    /// What running it takes, side by side.
+    /// What is needed to run it, borrowed separately.
     pub(crate) fn parts(&mut self) -> (&Model, &Tokenizer, Encoding<'_>, &mut Workspace) {
         let encoding = encoding(&self.model, &self.tokenizer, self.longest, self.long);
         (&self.model, &self.tokenizer, encoding, &mut self.workspace)
@@ -172,7 +172,7 @@ impl Predictor {
     /// What the model predicts.
     ///
     /// # Errors
-    /// If it has no classifier, one of several labels an example, or labels without names.
+    /// If it has no classifier, one of several labels per example, or labels without names.
     pub fn labels(&self) -> Result<Labels> {
         let config = || self.path.join(pretrained::CONFIG_FILE);
         if self.model.config().problem_type() == Some(MULTI_LABEL) {
@@ -223,16 +223,16 @@ impl Predictor {
         Ok(outputs.chunks(self.model.head().outputs().max(1)).map(prediction).collect())
     }
 
-    /// A vector for each text: what is read of it.
+    /// The pooled vector of each text.
     ///
     /// # Errors
-    /// If a text cannot be written in the vocabulary.
+    /// If a text cannot be encoded.
     pub fn embed(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
         let (vectors, _) = self.vectors(&rows(texts.iter().map(|text| (text.as_ref(), None))))?;
         Ok(vectors.chunks(self.model.pooled_width().max(1)).map(<[f32]>::to_vec).collect())
     }
 
-    /// The classifier's outputs, `[rows, outputs]`, and how many rows were longer than the model.
+    /// The classifier's outputs, `[rows, outputs]`, and how many rows were too long for the model.
     ///
     /// # Errors
     /// If a row does not fit the model.
@@ -242,7 +242,7 @@ impl Predictor {
         Ok((outputs, long))
     }
 
-    /// What is read of each row, `[rows, pooled_width]`, and how many rows were longer than the model.
+    /// The pooled vectors of each row, `[rows, pooled_width]`, and how many rows were too long for the model.
     ///
     /// # Errors
     /// If a row does not fit the model.

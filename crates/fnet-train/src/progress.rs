@@ -1,4 +1,4 @@
-//! Progress on standard error: a bar on a terminal, else a plain line a while.
+//! Progress on standard error: a bar on a terminal, else a plain line from time to time.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     name: String,
     started: Instant,
-    /// What was done already at the first update, as after a resume.
+    /// Progress at the first update, such as after a resume.
     first: Option<f64>,
     last_line: Instant,
     quiet: bool,
@@ -35,12 +35,12 @@ impl Progress {
         Self { bar, name: name.into(), started: now, first: None, last_line: now, quiet }
     }
 
-    /// Whether `update` would show anything now; saves making its message.
+    /// Whether `update` would show anything now; saves building its message.
     pub fn wants_update(&self) -> bool {
         !self.quiet && (self.bar.is_some() || self.last_line.elapsed() >= LINE_EVERY)
     }
 
-    /// Says how far the stage is, from 0 to 1 where that is known.
+    /// Reports how far the stage is, from 0 to 1 if that is known.
     pub fn update(&mut self, done: Option<f64>, message: &str) {
         let first = done.map_or(0.0, |d| *self.first.get_or_insert(d));
         let left = done.filter(|d| *d - first > 0.001).map(|d| {

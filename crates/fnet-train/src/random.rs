@@ -1,5 +1,5 @@
-//! Randomness without state: each use has a generator of its own, made from the seed, a name and a
-//! number. So nothing needs to be saved to go on after a kill.
+//! Stateless randomness: each use has its own generator, made from the seed, a name and a number. So nothing needs
+//! to be saved to resume after a kill.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +22,7 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
-/// A fingerprint of much data, taken bit by bit: FNV-1a over numbers instead of bytes.
+/// A fingerprint of large data, taken piece by piece: FNV-1a over numbers instead of bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Fingerprint(u64);
 
@@ -33,7 +33,7 @@ impl Default for Fingerprint {
 }
 
 impl Fingerprint {
-    /// Takes a number.
+    /// Adds a number.
     pub fn add(&mut self, number: u64) {
         let mixed = (self.0 ^ number).wrapping_mul(0x0100_0000_01B3);
         self.0 = mixed ^ (mixed >> 32); // high bits reach the low ones

@@ -1,4 +1,4 @@
-//! Plain training steps on random tokens, to be timed: what benches and comparisons share.
+//! Plain training steps on random tokens, for timing: shared by benches and comparisons.
 
 use std::time::{Duration, Instant};
 
@@ -78,8 +78,7 @@ impl TimedStep {
         Ok(Timing { step: begun.elapsed(), products: take_tally() })
     }
 
-    /// The fastest of the steps that fit into so many seconds; two at least, of which the first fills the
-    /// buffers.
+    /// The fastest of the steps that fit into so many seconds; at least two, the first of which fills the buffers.
     ///
     /// # Errors
     /// If the sequences do not fit the model.
@@ -122,9 +121,9 @@ pub struct Speed {
     pub name: String,
     /// Tokens in a sequence.
     pub seq_len: usize,
-    /// Tokens a second of training steps.
+    /// Tokens per second in training steps.
     pub training: f64,
-    /// Tokens a second of forward passes.
+    /// Tokens per second in forward passes.
     pub inference: f64,
     /// Bytes of weights, gradients, moments and activations.
     pub bytes: f64,

@@ -1,4 +1,4 @@
-//! Prints docs/command-line.md, which is what the program says of itself:
+//! Prints docs/command-line.md, the program's own help as a page:
 //! `cargo run --release -p xtask --bin command_line_page -- target/release/fnet > docs/command-line.md`
 
 include!("../../../tests/common/command_line_page.rs");

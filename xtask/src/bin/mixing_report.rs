@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let cells: Vec<String> = times.iter().map(|way| cell(way[i])).collect();
         let values = tokens(*len) * HIDDEN as f64;
         let own = times[0][i].unwrap_or(f64::NAN);
-        // Each value is read once and written once; 1.25 N log2 N flops a sample.
+        // Each value is read once and written once; 1.25 N log2 N flops per sample.
         let flops = 1.25 * values * ((len * HIDDEN) as f64).log2();
         println!(
             "| {len} | {} | {:.1} | {:.1} |",
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     draw(&to, &times)
 }
 
-/// Tokens of a call of the bench.
+/// Tokens per call of the bench.
 fn tokens(len: usize) -> f64 {
     ((TOKENS / len).max(1) * len) as f64
 }
@@ -91,7 +91,7 @@ fn draw(to: &str, times: &[Vec<Option<f64>>]) -> Result<(), Box<dyn Error>> {
         .light_line_style(TRANSPARENT)
         .draw()?;
     for (i, (way, line)) in WAYS.iter().zip(&lines).enumerate() {
-        // Told apart without colour: our own line is thick, and each has its name at its end.
+        // Readable without colour: our own line is thick, and each has its name at its end.
         chart.draw_series(LineSeries::new(
             line.iter().copied(),
             BLACK.stroke_width(if i == 0 { 4 } else { 1 }),

@@ -1,6 +1,6 @@
 //! Times one MLM training step (forward, backward, clipping, AdamW) on random tokens:
 //! `cargo run --release -p xtask --bin time_step -- --preset mini --vocab-size 8192 --batch-size 32
-//! --seq-len 128 --threads 2`. Prints one JSON object, with the part of the step that is matrix products, their
+//! --seq-len 128 --threads 2`. Prints one JSON object, with the share of the step spent in matrix products, their
 //! rate, and the rate of a plain kernel on registers.
 
 use std::error::Error;

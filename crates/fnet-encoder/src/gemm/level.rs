@@ -1,4 +1,4 @@
-//! How products are computed: in which precision, and by which of the machine's levels.
+//! How matrix products are computed: in which precision, and at which level.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::Stored;
 #[cfg(target_arch = "x86_64")]
 use super::packed;
 
-/// What the operands of products are; sums, weights and everything else are float32.
+/// The type of products' operands; sums, weights and everything else are float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -17,19 +17,18 @@ pub enum Precision {
     Bf16,
 }
 
-/// What computes products.
+/// The kernels that compute products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Intel's tile registers, `tdpbf16ps`. For bfloat16.
     Amx,
-    /// AVX-512's `vdpbf16ps`, by default on AMD's CPUs alone: Intel's run it slower than `vfmadd`.
-    /// For bfloat16.
+    /// AVX-512's `vdpbf16ps`, the default only on AMD's CPUs: Intel's run it slower than `vfmadd`. For bfloat16.
     Avx512Bf16,
-    /// Kernels of our own with AVX-512. For float32.
+    /// Our own AVX-512 kernels. For float32.
     Avx512,
-    /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded before, which is
-    /// right, since a product of two such values is exact in float32, and no faster than float32.
+    /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded first: correct, since a
+    /// product of two such values is exact in float32, but no faster than float32.
     Library,
 }
 
@@ -92,7 +91,7 @@ impl Level {
     }
 }
 
-/// How a model's products are computed: in which precision, and by what.
+/// How a model's products are computed: in which precision, and at which level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Products {
     precision: Precision,
@@ -100,28 +99,28 @@ pub struct Products {
 }
 
 impl Products {
-    /// The fastest way of this machine.
+    /// The fastest on this machine.
     pub fn new(precision: Precision) -> Self {
         let fastest = Self::all(precision).find(|products| products.level.is_worth_it());
         fastest.unwrap_or(Self { precision, level: Level::Library })
     }
 
-    /// Products by one level; `None` where this machine or this precision does not have it.
+    /// Products at one level; `None` if this machine or this precision lacks it.
     pub fn with_level(precision: Precision, level: Level) -> Option<Self> {
         (level.is_available() && level.can(precision)).then_some(Self { precision, level })
     }
 
-    /// Every way of this machine.
+    /// Every level of this machine.
     pub fn all(precision: Precision) -> impl Iterator<Item = Self> {
         Level::ALL.into_iter().filter_map(move |level| Self::with_level(precision, level))
     }
 
-    /// What the operands are.
+    /// The precision of the operands.
     pub fn precision(self) -> Precision {
         self.precision
     }
 
-    /// What computes.
+    /// The kernels that compute them.
     pub fn level(self) -> Level {
         self.level
     }

@@ -1,7 +1,7 @@
-//! Products of float32 by a library: `gemm` or, with the feature `matrixmultiply`, that one.
+//! float32 products by a library: `gemm`, or `matrixmultiply` with that feature.
 //!
-//! The library sums in order along the inner axis as long as that axis is at most `DEPTH` long, but it
-//! has special kernels for few rows; so the inner axis is cut here, and few rows are padded to more.
+//! The library sums in order along the inner axis as long as that axis is at most `DEPTH` long, but it has special
+//! kernels for few rows; so the inner axis is cut here, and products of few rows are padded.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use super::matrix::{Matrix, Out};
 
 /// Longest inner axis given to the library at once; it never cuts one of at most this length.
 const DEPTH: usize = if cfg!(feature = "matrixmultiply") { 256 } else { 512 };
-/// Rows that a product is padded to where the library would treat it as a special case.
+/// Rows that a product is padded to if the library would treat it as a special case.
 const PADDED_ROWS: usize = 17;
 /// Products of at most this many values are special to the library.
 const SMALL: usize = 256;

@@ -16,7 +16,7 @@ pub enum Out {
 pub struct Matrix<'a> {
     pub(super) buffer: &'a [f32],
     pub(super) stored: Stored,
-    /// Where the first value is and how far the next ones are, in values.
+    /// Index of the first value, then the distance to the next row and column, in values.
     pub(super) first: usize,
     pub(super) row: usize,
     pub(super) column: usize,
@@ -38,7 +38,7 @@ impl<'a> Matrix<'a> {
         (self.buffer.len() * self.stored.of_place()).checked_div(self.row).unwrap_or(0)
     }
 
-    /// The same matrix with rows for columns.
+    /// The transpose.
     pub fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
     }
@@ -51,7 +51,7 @@ impl<'a> Matrix<'a> {
         Self { first: self.first + columns * self.column, ..self }
     }
 
-    /// Values from the first to the last element; `None` where no memory holds so many.
+    /// Values from the first to the last element; `None` if no memory can hold so many.
     pub(super) fn reach(self, rows: usize, columns: usize) -> Option<usize> {
         let (Some(below), Some(beside)) = (rows.checked_sub(1), columns.checked_sub(1)) else {
             return Some(0);
@@ -79,7 +79,7 @@ impl<'a> Matrix<'a> {
 mod tests {
     use super::*;
 
-    /// Strides near the largest number must not come around and pass for small ones.
+    /// Strides near the largest number must not wrap around and pass for small ones.
     #[test]
     fn strides_that_no_memory_holds_are_refused() {
         let values = [1.0; 8];

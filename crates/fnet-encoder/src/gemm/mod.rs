@@ -1,8 +1,8 @@
-//! Matrix products: the one seam between the layers and what computes them.
+//! Matrix products: the single interface between the layers and the kernels.
 //!
-//! Two promises are kept here. *Own bits*: a row of the result does not depend on how many other
-//! rows there are. *Same bytes*: nothing depends on the number of threads. Levels differ in their
-//! last bits, so results of one level only are the same bytes.
+//! Two guarantees are kept here. *Own bits*: a row of the result does not depend on how many other rows there are.
+//! *Same bytes*: nothing depends on the number of threads. Levels differ in their last bits, so only results of the
+//! same level are the same bytes.
 //!
 //! All matrices are row-major. Lengths are checked by assertions: callers own their buffers.
 
@@ -25,9 +25,9 @@ pub(crate) use stored::BLOCK;
 pub use stored::Stored;
 pub use tally::{Tally, take_tally};
 
-/// Products with fewer columns than this are computed by plain loops, whatever their rows.
+/// Products with fewer columns than this are computed by plain loops, whatever the number of rows.
 const NARROW: usize = 16;
-/// Products with an inner axis of at most this length are, too.
+/// So are products with an inner axis of at most this length.
 const SHALLOW: usize = 2;
 
 /// `y[m, n] = x[m, k] w[n, k]ᵀ`: the forward pass of a linear layer.
@@ -45,7 +45,7 @@ pub fn matmul_tn(products: Products, shape: [usize; 3], x: &[f32], w: &[f32], y:
     multiply(products, shape, Matrix::new(x, shape[0]).transposed(), Matrix::new(w, shape[1]), y, out);
 }
 
-/// `y[m, n] = x[m, k] w[k, n]`, of operands that lie in memory in any way.
+/// `y[m, n] = x[m, k] w[k, n]`, for operands of any memory layout.
 pub fn multiply(
     products: Products,
     shape @ [m, n, k]: [usize; 3],
@@ -93,7 +93,7 @@ pub(crate) fn multiply_on_this_thread(
     float_product(shape, x, w, y, out);
 }
 
-/// Whether plain loops compute a product, whatever its rows.
+/// Whether plain loops compute a product, whatever the number of rows.
 fn is_small(n: usize, k: usize) -> bool {
     n < NARROW || k <= SHALLOW
 }
@@ -156,7 +156,7 @@ mod tests {
         y
     }
 
-    /// Matrixs as products of this precision see them: those of bfloat16 have 8 bits.
+    /// Matrices as products of this precision see them: bfloat16 values have 8 bits.
     fn operands(precision: Precision, [m, n, k]: [usize; 3]) -> [Vec<f32>; 2] {
         let seen = |v: f32| if precision == Precision::F32 { v } else { round(v) };
         [(m * k, 1), (n * k, 2)].map(|(len, seed)| noise(len, seed).into_iter().map(seen).collect())
@@ -221,7 +221,7 @@ mod tests {
         for [m, n, k] in SHAPES {
             let (x, w) = (noise(m * k, 1), noise(n * k, 2));
             for ways in Products::all(Precision::Bf16) {
-                // As they lie, and each with rows for columns.
+                // As stored, and each transposed.
                 for [x_turned, w_turned] in [[false, false], [false, true], [true, false]] {
                     let (x_width, w_width) = (if x_turned { m } else { k }, if w_turned { k } else { n });
                     let (x_halves, w_halves) = (halves(&x, x_width), halves(&w, w_width));

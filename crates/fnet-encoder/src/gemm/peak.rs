@@ -1,17 +1,16 @@
-//! The most work that this machine's cores can do: a plain kernel on registers alone, against which
-//! products are judged.
+//! The peak of this machine's cores: a plain kernel on registers alone, against which products are judged.
 
 use std::time::Instant;
 
 use super::level::{Level, Products};
 use crate::arch::multiversion;
 
-/// Independent sums: enough for two multiply-adds a cycle at a latency of five in any register width.
+/// Independent sums: enough for two multiply-adds per cycle at a latency of five in any register width.
 const SUMS: usize = 12 * 16;
 /// Multiply-adds of each sum in one call.
 const ROUNDS: usize = 20_000;
 
-/// Flops a second on all threads of the current pool, the best of calls over `seconds`.
+/// Flops per second on all threads of the current pool: the best of the calls within `seconds`.
 pub fn flops_per_second(products: Products, seconds: f64) -> f64 {
     let mut best = 0.0_f64;
     let begun = Instant::now();

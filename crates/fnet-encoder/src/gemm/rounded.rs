@@ -1,7 +1,7 @@
 //! bfloat16 products on any CPU: operands are rounded and multiplied as float32.
 //!
-//! A product of two bfloat16 values is exact in float32, so this is what the faster levels compute,
-//! but for the order of their sums.
+//! A product of two bfloat16 values is exact in float32, so this computes what the faster levels do, except for the
+//! order of the sums.
 
 use std::cell::Cell;
 
@@ -17,7 +17,7 @@ thread_local! {
     static ROUNDED: Cell<[Vec<f32>; 2]> = Cell::default();
 }
 
-/// `y (+)= x w` by `float_product`, of rounded copies.
+/// `y (+)= x w` by `float_product`, on rounded copies.
 pub fn product(
     float_product: impl Fn([usize; 3], Matrix, Matrix, &mut [f32], Out),
     shape @ [m, n, k]: [usize; 3],
@@ -28,7 +28,7 @@ pub fn product(
 ) {
     let [mut xs, mut ws] = ROUNDED.take();
     for ((from, rows, columns), to) in [((x, m, k), &mut xs), ((w, k, n), &mut ws)] {
-        // Of a part of a larger matrix, no more than is read.
+        // For a part of a larger matrix, only the values that are read.
         to.resize(from.reach(rows, columns).unwrap_or(0), 0.0); // checked by `multiply`
         to.par_chunks_mut(CHUNK).enumerate().for_each(|(i, to)| round(from, i * CHUNK, to));
     }

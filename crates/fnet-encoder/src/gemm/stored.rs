@@ -1,4 +1,4 @@
-//! How a buffer of float32 holds rows of values: as they are, or rounded to bfloat16 in half the room.
+//! How a buffer of float32 holds rows of values: as they are, or rounded to bfloat16 in half the space.
 
 /// Values that are written at once.
 pub(crate) const BLOCK: usize = 64;
@@ -8,8 +8,8 @@ pub(crate) const BLOCK: usize = 64;
 pub enum Stored {
     /// One in each place.
     Floats,
-    /// Rounded to bfloat16, as products would round them, in the first half of the row's places: two in
-    /// each, the earlier in the lower bits. Less memory traffic for the same bits of a product.
+    /// Rounded to bfloat16, as products would round them, in the first half of the row's places: two per place, the
+    /// first in the lower bits. Less memory traffic, and products have the same bits.
     Halves,
 }
 
@@ -22,8 +22,8 @@ impl Stored {
         }
     }
 
-    /// Writes a row's values from `start` on, a multiple of [`BLOCK`]; `block` may be longer than the rest.
-    /// Later blocks may still lie unread in the same row, as floats.
+    /// Writes a row's values from `start` on, a multiple of [`BLOCK`]; `block` may be longer than the rest. Later
+    /// blocks of the same row may still be unread floats.
     #[inline(always)]
     pub(crate) fn write(self, row: &mut [f32], start: usize, block: &[f32; BLOCK]) {
         let len = BLOCK.min(row.len() - start);

@@ -1,9 +1,9 @@
-//! What products come to: operations and time, by thread.
+//! The cost of products: operations and time, per thread.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// What the products of a thread came to.
+/// The cost of a thread's products.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Tally {
     /// Floating-point operations: two for each product of two numbers.
@@ -16,8 +16,7 @@ thread_local! {
     static TALLY: Cell<Tally> = const { Cell::new(Tally { flops: 0, time: Duration::ZERO }) };
 }
 
-/// All products that this thread has asked for since it last asked this, on however many threads they
-/// ran.
+/// The cost of all products that this thread has requested since the last call, on however many threads they ran.
 pub fn take_tally() -> Tally {
     TALLY.take()
 }

@@ -1,5 +1,5 @@
-//! A second opinion on each text, from its words alone: the sum of word vectors of its own over the root of their
-//! number, and a linear layer (after Joulin et al. 2017, without their hashed pairs).
+//! A second opinion on each text, from its words alone: the sum of word vectors from a separate table, divided by
+//! the root of their number, and a linear layer (after Joulin et al. 2017, without their hashed pairs).
 
 use super::{Back, ClassTargets, Head};
 use crate::gemm::{Matrix, Out};
@@ -8,10 +8,10 @@ use crate::modules::{Builder, Linear, Pass};
 use crate::readout::Readout;
 use crate::workspace::{BagActivations, set_len};
 
-/// Its word vectors, which begin as the encoder's and are trained apart.
+/// Its word vectors, which start as the encoder's and are trained separately.
 pub const BAG_WORDS: &str = "classifier.bag.words.weight";
 
-/// How much faster than the rest it learns: most words stand in few texts.
+/// Factor of its learning rate: most words occur in few texts.
 const RATE: f32 = 20.0;
 
 /// Word vectors with a linear layer.

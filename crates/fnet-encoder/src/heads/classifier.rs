@@ -12,8 +12,8 @@ use crate::ops::dropout::Dropout;
 use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, set_len};
 
-/// A linear layer on the pooler's output, after dropout where the task is the user's own. Pairs in towers are
-/// compared first, without dropout.
+/// A linear layer on the pooler's output, after dropout if the task is the user's own. Pairs in towers are compared
+/// first, without dropout.
 pub(crate) struct Classifier {
     output: Linear,
     comparison: Comparison,
@@ -37,7 +37,7 @@ impl Classifier {
         Self { output, comparison, drops: own_task && !of_pairs, bag, matching }
     }
 
-    /// Values that the output layer sees of an example.
+    /// Number of inputs of the output layer.
     fn inputs(&self, pooler: &Pooler) -> usize {
         let matched = if self.matching.is_some() { matching::VALUES } else { 0 };
         self.comparison.inputs(pooler.outputs()) + matched
@@ -78,8 +78,8 @@ impl Classifier {
         }
     }
 
-    /// The loss after `forward`, of both opinions together where there are two: each learns for itself. With
-    /// `back`, also the gradients, down to that of `rows`.
+    /// The loss after `forward`, summed over both opinions if there are two: each learns on its own. With `back`,
+    /// also the gradients, down to that of `rows`.
     pub fn loss(
         &self,
         p: Pass,
@@ -131,7 +131,7 @@ fn beside(a: &[f32], b: &[f32], width: usize, y: &mut Vec<f32>) {
     }
 }
 
-/// The other way: leaves the first `width` values of each row, and fills `b` with the others.
+/// The reverse: keeps the first `width` values of each row, and fills `b` with the others.
 fn apart(rows: &mut Vec<f32>, width: usize, b: &mut Vec<f32>) {
     let whole = width + matching::VALUES;
     b.clear();

@@ -1,4 +1,4 @@
-//! How the vectors of an example's texts become what the output layer sees.
+//! How the vectors of an example's texts become the input of the output layer.
 
 use crate::ModelConfig;
 use crate::heads::Head;
@@ -6,7 +6,7 @@ use crate::ops::{cosine, pair_features};
 use crate::pooling::Pairs;
 use crate::workspace::set_len;
 
-/// What the output layer sees of an example.
+/// The input of the output layer for an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Comparison {
     /// One text's vector.
@@ -26,12 +26,12 @@ impl Comparison {
         }
     }
 
-    /// Whether the texts of a pair may change places.
+    /// Whether the texts of a pair may be swapped.
     pub fn is_symmetric(self) -> bool {
         self != Self::Features { symmetric: false }
     }
 
-    /// Values that the output layer sees, of vectors of `width` values.
+    /// Number of inputs of the output layer, for vectors of `width` values.
     pub fn inputs(self, width: usize) -> usize {
         match self {
             Self::One => width,

@@ -1,6 +1,6 @@
-//! How much of each text of a pair is found in the other, word by word: two values beside what the texts' vectors
-//! say. Each word is matched with the nearest of the other text, and a text's matches are averaged by how much each
-//! of its words tells.
+//! How much of each text of a pair is found in the other, word by word: two values next to those of the texts'
+//! vectors. Each word is matched with the nearest one in the other text, and a text's matches are averaged,
+//! weighted by how informative its words are.
 
 use rayon::prelude::*;
 
@@ -12,22 +12,22 @@ use crate::parameters::{Init, Tensor};
 use crate::readout::own_tokens;
 use crate::workspace::{MatchingActivations, set_len};
 
-/// How much each word of the vocabulary tells; not trained.
+/// How informative each word of the vocabulary is; not trained.
 const MATCHING_WEIGHT: &str = "classifier.matching.weight";
 
-/// Values that are made of a pair.
+/// Values per pair.
 pub(super) const VALUES: usize = 2;
-/// A text of words that tell nothing has no mean.
+/// A text of uninformative words has no mean.
 const LEAST: f32 = 1e-8;
 
-/// Word vectors by way of a square matrix, compared across a pair.
+/// Word vectors, transformed by a square matrix and compared across a pair.
 pub(super) struct Matching {
     words: Tensor,
     dense: Linear,
     weight: Tensor,
     hidden: usize,
     pad: Option<u32>,
-    /// Whether both values stay the same when the texts change places.
+    /// Whether both values stay the same when the texts are swapped.
     is_symmetric: bool,
 }
 
@@ -138,7 +138,7 @@ impl Matching {
 
 /// The words of one pair.
 struct Pair<'a> {
-    /// Where they begin among all.
+    /// Index of the first one.
     first: usize,
     /// Words of the first text.
     split: usize,
@@ -147,7 +147,7 @@ struct Pair<'a> {
     best: &'a mut [Match],
 }
 
-/// Cuts what is kept of all words into pairs of texts, which end at `ends`.
+/// Splits what is kept of all words into pairs of texts, which end at `ends`.
 fn pairs<'a>(
     hidden: usize,
     ends: &'a [usize],

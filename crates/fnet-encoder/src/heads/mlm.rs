@@ -1,4 +1,4 @@
-//! The MLM head: which token stood at a masked place.
+//! The MLM head: predicts masked tokens.
 
 use super::Back;
 use crate::EncoderError;
@@ -10,10 +10,10 @@ use crate::ops::{layer_norm, linear, softmax_cross_entropy};
 use crate::parameters::Tensor;
 use crate::workspace::{HeadActivations, set_len};
 
-/// Most masked tokens whose logits are held at once: fewer would have the vocabulary's matrix read more often.
+/// Most masked tokens whose logits are held at once: with fewer, the vocabulary's matrix would be read more often.
 pub(crate) const LOGIT_ROWS: usize = 512;
 
-/// The MLM head's bias where its matrix is its own.
+/// The MLM head's bias if its matrix is its own.
 pub(crate) const UNTIED_BIAS: &str = "cls.predictions.decoder.bias";
 
 /// Dense, activation, layer norm, then an output matrix over the vocabulary with a bias.
@@ -22,7 +22,7 @@ pub(crate) struct MlmHead {
     activation: Activated,
     norm: Norm,
     bias: Tensor,
-    /// The word embeddings, where they are tied.
+    /// The word embeddings, if they are tied.
     output: Tensor,
 }
 

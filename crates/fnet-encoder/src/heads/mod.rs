@@ -1,4 +1,4 @@
-//! What stands on the encoder: the MLM head, and the pooler with a classifier or regressor.
+//! The heads on the encoder: the MLM head, and the pooler with a classifier or regressor.
 
 mod bag;
 mod classifier;
@@ -23,12 +23,12 @@ pub(crate) use pooler::Pooler;
 pub enum Head {
     /// Nothing: hidden states alone.
     Encoder,
-    /// The token at masked places.
+    /// Masked tokens.
     MaskedLm,
-    /// The token at masked places, and whether a sequence's two segments belong together as they stand:
-    /// class 0 where they do (next sentence prediction, Devlin et al. 2019, section 3.1, and its kin).
+    /// Masked tokens, and whether a sequence's two segments belong together as they are: class 0 if they do (next
+    /// sentence prediction, Devlin et al. 2019, section 3.1, and similar objectives).
     PreTraining,
-    /// Whether a sequence's two segments belong together: class 0 where they do.
+    /// Whether a sequence's two segments belong together: class 0 if they do.
     NextSentence,
     /// A class of each sequence.
     Classification {
@@ -40,12 +40,12 @@ pub enum Head {
 }
 
 impl Head {
-    /// Whether tokens at masked places are predicted.
+    /// Whether masked tokens are predicted.
     pub fn predicts_tokens(self) -> bool {
         matches!(self, Self::MaskedLm | Self::PreTraining)
     }
 
-    /// Width of the output for a whole sequence; 0 where there is none.
+    /// Width of the output for a whole sequence; 0 if there is none.
     pub fn outputs(self) -> usize {
         match self {
             Self::Encoder | Self::MaskedLm => 0,
@@ -56,28 +56,28 @@ impl Head {
     }
 }
 
-/// The masked tokens of a batch and what stood there.
+/// The masked tokens of a batch and what they were.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MlmTargets {
-    /// Places among the batch's packed tokens.
+    /// Their indices among the batch's packed tokens.
     pub places: Vec<u32>,
-    /// The original token of each place.
+    /// The original token at each.
     pub labels: Vec<u32>,
 }
 
-/// What each example of a batch should be predicted as: each text, or each pair of texts in towers.
+/// The targets of a batch's examples: texts, or pairs of texts in towers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ClassTargets<'a> {
-    /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) where there is none.
+    /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) if there is none.
     Classes(&'a [u32]),
-    /// Class numbers, and how much an example of each class counts in the loss.
+    /// Class numbers, and the weight of each class in the loss.
     Weighted(&'a [u32], &'a [f32]),
     /// Numbers.
     Values(&'a [f32]),
 }
 
 impl ClassTargets<'_> {
-    /// The loss of `logits`, which turn into its gradient times `scale`.
+    /// The loss of `logits`, which are replaced by its gradient times `scale`.
     fn loss(self, logits: &mut [f32], scale: f32, losses: &mut Vec<RowLoss>) -> Loss {
         let mut loss = Loss::default();
         match self {
@@ -90,7 +90,7 @@ impl ClassTargets<'_> {
                 set_len(losses, labels.len());
                 softmax_cross_entropy::forward_backward(logits, &[], labels, scale, losses);
                 for ((row, label), loss) in logits.chunks_mut(weights.len()).zip(labels).zip(&mut *losses) {
-                    let weight = weights.get(*label as usize).copied().unwrap_or(0.0); // of what is ignored
+                    let weight = weights.get(*label as usize).copied().unwrap_or(0.0); // for ignored labels
                     row.iter_mut().for_each(|v| *v *= weight);
                     loss.loss *= weight;
                 }
@@ -110,7 +110,7 @@ pub(crate) struct Back<'a, 'b> {
     /// Factor of the summed loss.
     pub scale: f32,
     pub gradients: &'a mut Gradients<'b>,
-    /// Of the rows that the head reads.
+    /// Gradient of the rows that the head reads.
     pub d_rows: &'a mut [f32],
     /// Sums over blocks of rows.
     pub partial: &'a mut Vec<f32>,

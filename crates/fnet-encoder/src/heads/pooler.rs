@@ -1,4 +1,4 @@
-//! What is read of each text, through a dense layer.
+//! A dense layer on what is pooled from each text.
 
 use super::Back;
 use crate::gemm::{Matrix, Out};
@@ -9,8 +9,8 @@ use crate::pooling::Pairs;
 use crate::readout::Readout;
 use crate::workspace::{HeadActivations, set_len};
 
-/// `tanh(W x + b)` of what is read of a text. In towers a square matrix without tanh: their vectors are compared,
-/// and may begin as whitened ones.
+/// `tanh(W x + b)` of a text's pooled vectors. In towers, a square matrix without tanh: its outputs are compared,
+/// and may start out whitened.
 pub(crate) struct Pooler {
     pub readout: Readout,
     dense: Linear,
@@ -26,7 +26,7 @@ impl Pooler {
         Self { dense: b.linear(&name, readout.width(), outputs), readout, has_tanh: !is_tower }
     }
 
-    /// Values that are left of a text.
+    /// Number of outputs per text.
     pub fn outputs(&self) -> usize {
         self.dense.outputs()
     }

@@ -15,7 +15,7 @@ use crate::{Batch, EncoderError};
 /// Multi-head softmax attention with its output layer and dropout, as in BERT (Devlin et al. 2019), without
 /// dropout of the attention weights. Scores are float32 in either precision.
 ///
-/// Queries, keys and values are one product: their weights lie together.
+/// Queries, keys and values come from one product: their weights are adjacent.
 pub struct Attention {
     /// Query, key, value.
     weights: [Tensor; 3],
@@ -74,7 +74,7 @@ impl Attention {
         Rows { values: &all[first..], stride, len: task.len, width }
     }
 
-    /// Cuts a buffer with `width` values a token and head, head by head, as tasks follow.
+    /// Splits a buffer with `width` values per token and head, head by head, in the order of tasks.
     fn cut<'a>(&self, mut buffer: &'a mut [f32], tasks: &[Task], width: usize) -> Vec<&'a mut [f32]> {
         let mut parts = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -85,7 +85,7 @@ impl Attention {
         parts
     }
 
-    /// Puts a buffer that lies head by head into columns of `y`, `[tokens, parts hidden]`.
+    /// Copies a head-by-head buffer into columns of `y`, `[tokens, parts hidden]`.
     fn join(&self, batch: &Batch, by_head: &[f32], parts: usize, part: usize, y: &mut [f32]) {
         let (width, hidden, stride) = (self.width(), self.hidden, parts * self.hidden);
         sequences::for_each(batch, stride, y, |i, y| {

@@ -13,7 +13,7 @@ pub struct Fourier {
 }
 
 impl Fourier {
-    /// Mixing for sequences of `hidden` values a token, by plans that all layers share.
+    /// Mixing for sequences of `hidden` values per token, by plans that all layers share.
     pub(crate) fn new(plans: &mut SharedPlans, hidden: usize) -> Self {
         Self { mixer: plans.fourier(hidden), hidden }
     }
@@ -40,7 +40,7 @@ pub struct FourierHidden {
 }
 
 impl FourierHidden {
-    /// Mixing for sequences of `hidden` values a token.
+    /// Mixing for sequences of `hidden` values per token.
     ///
     /// # Errors
     /// If `hidden` is zero.
@@ -59,14 +59,14 @@ impl SymmetricMixer for FourierHidden {
     }
 }
 
-/// `y = Re(FFT(x))` over the sequence: hidden units stay apart.
+/// `y = Re(FFT(x))` over the sequence: hidden units are not mixed.
 pub struct FourierSeq {
     plans: Plans<FourierMixer>,
     hidden: usize,
 }
 
 impl FourierSeq {
-    /// Mixing for sequences of `hidden` values a token, by plans that all layers share.
+    /// Mixing for sequences of `hidden` values per token, by plans that all layers share.
     pub(crate) fn new(plans: &SharedPlans, hidden: usize) -> Self {
         Self { plans: plans.fourier_seq.clone(), hidden }
     }

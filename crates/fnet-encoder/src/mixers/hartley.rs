@@ -11,8 +11,8 @@ use super::sequences::{mix_each, transpose};
 use crate::EncoderError;
 use crate::modules::Pass;
 
-/// The Hartley transform over both axes, `y = Re(FFT2(x)) - Im(FFT2(x))` (Hartley 1942): as Fourier
-/// mixing, but nothing is lost, since the transform is its own inverse up to a factor.
+/// The Hartley transform over both axes, `y = Re(FFT2(x)) - Im(FFT2(x))` (Hartley 1942): like Fourier mixing, but
+/// nothing is lost, since the transform is its own inverse up to a factor.
 pub struct Hartley {
     over_hidden: Arc<dyn RealToComplex<f32>>,
     plans: Plans<Arc<dyn Fft<f32>>>,
@@ -20,7 +20,7 @@ pub struct Hartley {
 }
 
 impl Hartley {
-    /// Mixing for sequences of `hidden` values a token, by plans that all layers share.
+    /// Mixing for sequences of `hidden` values per token, by plans that all layers share.
     pub(crate) fn new(plans: &SharedPlans, hidden: usize) -> Self {
         let over_hidden = RealFftPlanner::new().plan_fft_forward(hidden);
         Self { over_hidden, plans: plans.hartley.clone(), hidden }

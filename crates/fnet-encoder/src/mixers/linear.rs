@@ -8,9 +8,9 @@ use crate::{EncoderError, ops};
 /// `y = S x Hᵀ`: a matrix over the sequence and one over the hidden axis, trained or, as `random`, never
 /// (the linear and random encoders of Lee-Thorp et al. 2021, section 3.3).
 ///
-/// `S` is `[longest, longest]`; a sequence of n tokens uses its first n rows and columns. So places late
-/// in long sequences are trained by long sequences alone. Both start normal with a variance of one over
-/// their width, so that mixing keeps the size of values.
+/// `S` is `[longest, longest]`; a sequence of n tokens uses its first n rows and columns, so late positions are
+/// trained only by long sequences. Both start normal with a variance of one over their width, so that mixing
+/// preserves the scale of values.
 pub struct Linear {
     over_sequence: Tensor,
     over_hidden: Tensor,

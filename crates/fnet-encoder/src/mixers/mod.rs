@@ -30,7 +30,7 @@ use crate::modules::{Builder, Pass};
 use crate::parameters::Gradients;
 use crate::workspace::{Buffers, Scratch};
 
-/// The mixers by the name they have in `config.json` and on the command line.
+/// The mixers, by their name in `config.json` and on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MixerKind {
@@ -52,7 +52,7 @@ pub enum MixerKind {
     Mlp,
     /// A fixed random recurrent network.
     Reservoir,
-    /// Half of either neighbour, moved without weights.
+    /// Half of the hidden units from each neighbour, without weights.
     Shift,
     /// No mixing: feed-forward layers only.
     None,
@@ -94,7 +94,7 @@ impl MixerKind {
     /// A mixer by its name.
     ///
     /// # Errors
-    /// Names those that are known.
+    /// Lists the known names.
     pub fn by_name(name: &str) -> Result<Self, EncoderError> {
         Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let known = Self::ALL.map(Self::name).join(", ");
@@ -102,8 +102,9 @@ impl MixerKind {
         })
     }
 
-    /// The mixers of `layers` layers: one name for all; names joined by `+`, one a layer from below; or `attention-LAYOUT-COUNT` for so many layers of attention among Fourier layers (Lee-Thorp et
-    /// al. 2021, appendix A.5), where the layout is `bottom`, `middle`, `mixed` (evenly spread) or `top`.
+    /// The mixers of `layers` layers: one name for all; names joined by `+`, one per layer from below; or
+    /// `attention-LAYOUT-COUNT` for that many layers of attention among Fourier layers (Lee-Thorp et al. 2021,
+    /// appendix A.5), where the layout is `bottom`, `middle`, `mixed` (evenly spread) or `top`.
     ///
     /// ```
     /// use fnet_encoder::mixers::MixerKind::{self, Attention, Fourier};
@@ -176,17 +177,16 @@ pub(crate) fn build(b: &mut Builder, layer: usize) -> Result<Box<dyn Mixer>, Enc
 
 /// Mixes the tokens of each sequence of a batch at its own length.
 ///
-/// What a sequence comes to must not depend on the other sequences, nor on the number of threads. A mixer
-/// of one's own goes into a model by [`Model::with_mixers`](crate::Model::with_mixers).
+/// The result for a sequence must not depend on the other sequences, nor on the number of threads. Use
+/// [`Model::with_mixers`](crate::Model::with_mixers) to put a mixer of your own into a model.
 pub trait Mixer: Send + Sync {
-    /// `y = mix(x)`, with `x` and `y` `[tokens, hidden]`. What the backward pass will need stays in
-    /// `kept`.
+    /// `y = mix(x)`, with `x` and `y` `[tokens, hidden]`. What the backward pass needs stays in `kept`.
     ///
     /// # Errors
     /// If a sequence's shape cannot be mixed.
     fn forward(&self, p: Pass, x: &[f32], y: &mut [f32], kept: &mut Buffers) -> Result<(), EncoderError>;
 
-    /// `dx += dL/dx` of `y = mix(x)`, from `dy`, which may be used up; adds the parameters' gradients.
+    /// `dx += dL/dx` of `y = mix(x)`, from `dy`, which may be overwritten; adds the parameters' gradients.
     ///
     /// # Errors
     /// As `forward`.
@@ -200,7 +200,7 @@ pub trait Mixer: Send + Sync {
         scratch: &mut Scratch,
     ) -> Result<(), EncoderError>;
 
-    /// Floating-point operations a token of a forward pass, in sequences of this length.
+    /// Floating-point operations per token of a forward pass, in sequences of this length.
     fn flops_per_token(&self, seq_len: usize) -> f64;
 
     /// Bytes of plans for sequences up to this length, at most. All layers of a kind share them.
@@ -208,18 +208,18 @@ pub trait Mixer: Send + Sync {
         0
     }
 
-    /// Values that `forward` keeps, in so many sequences of this length.
+    /// Number of values that `forward` keeps, for so many sequences of this length.
     fn kept_values(&self, _sequences: usize, _seq_len: usize) -> usize {
         0
     }
 
-    /// Weights that are no parameters and follow from the configuration, each `[rows, columns]`, by name: a model
-    /// folder has them for programs that cannot make them.
+    /// Weights that are not parameters but follow from the configuration, each `[rows, columns]`, by name. Model
+    /// folders contain them for programs that cannot generate them.
     fn fixed_weights(&self) -> Vec<(&'static str, [usize; 2], Vec<f32>)> {
         Vec::new()
     }
 
-    /// Values that `backward_add` passes through buffers that all layers share.
+    /// Number of values that `backward_add` passes through buffers shared by all layers.
     fn scratch_values(&self, _sequences: usize, _seq_len: usize) -> usize {
         0
     }

@@ -1,4 +1,4 @@
-//! What Fourier-like mixers plan and count.
+//! Plans and flop counts of Fourier-like mixers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -54,7 +54,7 @@ impl<P: Clone> Plans<P> {
     }
 }
 
-/// Flops a token of a transform over `transformed` values that keeps its real part: `1.25 log2 N` a value.
+/// Flops per token of a transform over `transformed` values that keeps its real part: `1.25 log2 N` per value.
 pub fn fft_flops(transformed: f64, per_token: f64) -> f64 {
     1.25 * per_token * transformed.max(1.0).log2()
 }

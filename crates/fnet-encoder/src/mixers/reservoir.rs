@@ -12,17 +12,17 @@ use crate::modules::Pass;
 use crate::parameters::Gradients;
 use crate::workspace::{Buffers, Scratch};
 
-/// Settings of a reservoir. Its weights are no parameters: they follow from these numbers.
+/// Settings of a reservoir. Its weights are not parameters: they follow from these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReservoirConfig {
     /// Largest absolute eigenvalue of the recurrent weights: how long the past is remembered.
     pub spectral_radius: f32,
-    /// How much of the state is replaced at each token, above 0 to 1.
+    /// Fraction of the state replaced at each token, above 0 to 1.
     pub leak: f32,
-    /// Size of the input beside the recurrence.
+    /// Scale of the input relative to the recurrence.
     pub input_scale: f32,
-    /// Part of the recurrent weights that is zero, from 0 to below 1.
+    /// Fraction of the recurrent weights that is zero, from 0 to below 1.
     pub sparsity: f32,
     /// Seed of all weights.
     pub seed: u64,
@@ -90,8 +90,8 @@ impl Reservoir {
         Ok(Self { hidden, leak: config.leak, input, forwards, backwards })
     }
 
-    /// Dense copies of the weights, to be looked at: from the input `[hidden, hidden]`, and of both
-    /// directions, each `[units, units]`.
+    /// Dense copies of the weights, for inspection: from the input `[hidden, hidden]`, and of both directions, each
+    /// `[units, units]`.
     pub fn weights(&self) -> [Vec<f32>; 3] {
         [self.input.clone(), self.forwards.dense(), self.backwards.dense()]
     }
@@ -170,7 +170,7 @@ impl Recurrence {
                 return 0.0;
             }
             y.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-            // The first steps still know the start.
+            // The first steps still depend on the start vector.
             growth += if step >= STEPS / 2 { norm.ln() } else { 0.0 };
             x = y;
         }

@@ -1,11 +1,11 @@
-//! Work on each sequence of a batch alone, on all threads.
+//! Work on each sequence of a batch separately, on all threads.
 
 use rayon::prelude::*;
 
 use crate::Batch;
 use crate::modules::Pass;
 
-/// Runs `work` on each sequence's part of `y`, which holds `width` values a token.
+/// Runs `work` on each sequence's part of `y`, which holds `width` values per token.
 pub fn for_each(batch: &Batch, width: usize, y: &mut [f32], work: impl Fn(usize, &mut [f32]) + Sync) {
     let mut rest = y;
     let mut parts = Vec::with_capacity(batch.len());
@@ -31,7 +31,7 @@ pub fn mix_each(
     });
 }
 
-/// Rows for columns: `x` is `[rows, columns]`.
+/// Transposes `x`, `[rows, columns]`.
 pub fn transpose<T: Copy + Send + Sync>(x: &[T], columns: usize, y: &mut [T]) {
     let rows = x.len() / columns;
     const TILE: usize = 16;
@@ -46,13 +46,13 @@ pub fn transpose<T: Copy + Send + Sync>(x: &[T], columns: usize, y: &mut [T]) {
     }
 }
 
-/// Groups of sequences whose sums are made side by side.
+/// Groups of sequences that are summed in parallel.
 const GROUPS: usize = 8;
-/// Longest sum of which several are made side by side: beyond, memory counts more.
+/// Longest sum that is computed in several groups: beyond it, memory matters more.
 const LONGEST: usize = 1 << 20;
 
-/// `sum += contributions of all sequences`, each added by `add` to what it is given. Which sequences are
-/// summed first depends on the batch alone, so the bits do not depend on threads.
+/// `sum += contributions of all sequences`, each added by `add` to what it is given. The order of summation depends
+/// on the batch alone, so the bits do not depend on threads.
 pub fn sum_over(
     batch: &Batch,
     sum: &mut [f32],

@@ -3,12 +3,12 @@ use super::sequences::mix_each;
 use crate::EncoderError;
 use crate::modules::Pass;
 
-/// Token shift, without parameters: `y_t = [b_{t+1}, a_{t-1}]`, where `a_t` and `b_t` are the first and the second half
-/// of `x_t`, and zero beyond the ends of a sequence. Each token hears half of either neighbour, in the hidden units
-/// where it does not keep that half itself. Layers of it see one token further each.
+/// Token shift, without parameters: `y_t = [b_{t+1}, a_{t-1}]`, where `a_t` and `b_t` are the first and the second
+/// half of `x_t`, and zero beyond the ends of a sequence. Each token receives half of each neighbour, in the hidden
+/// units where it does not keep that half itself. Each layer sees one token further.
 ///
-/// Moving parts of the hidden units along the axis of tokens instead of mixing them by weights follows Wu et al. 2018
-/// ("Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions"). That the halves change places makes the
+/// Moving parts of the hidden units along the token axis instead of mixing them by weights follows Wu et al. 2018
+/// ("Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions"). Swapping the halves makes the
 /// operator symmetric, and learns far better than shifting them in place.
 #[derive(Debug, Clone, Copy)]
 pub struct Shift {
@@ -16,7 +16,7 @@ pub struct Shift {
 }
 
 impl Shift {
-    /// The shift of tokens of `hidden` values; of an odd number the middle one hears nothing.
+    /// The shift of tokens of `hidden` values; if the number is odd, the middle one receives nothing.
     pub fn new(hidden: usize) -> Self {
         Self { hidden }
     }

@@ -4,7 +4,7 @@ use crate::modules::Pass;
 use crate::parameters::Gradients;
 use crate::workspace::{Buffers, Scratch};
 
-/// A linear mixer without parameters whose matrix is symmetric: its backward pass is its forward pass.
+/// A linear mixer with a symmetric matrix and no parameters: its backward pass is its forward pass.
 pub trait SymmetricMixer: Send + Sync {
     /// `y = mix(x)`, or `y += mix(x)`, each `[tokens, hidden]`.
     ///
@@ -12,7 +12,7 @@ pub trait SymmetricMixer: Send + Sync {
     /// If a sequence's shape cannot be mixed.
     fn mix(&self, p: Pass, x: &[f32], y: &mut [f32], add: bool) -> Result<(), EncoderError>;
 
-    /// Floating-point operations a token, in sequences of this length.
+    /// Floating-point operations per token, in sequences of this length.
     fn flops(&self, seq_len: usize) -> f64;
 
     /// As [`Mixer::plan_bytes`].

@@ -1,4 +1,4 @@
-//! Activations after a linear layer's bias, by the names that Transformers' `hidden_act` has.
+//! Activations after a linear layer's bias, by their names in Transformers' `hidden_act`.
 //!
 //! GELU (Hendrycks and Gimpel 2016) is `x Φ(x)`; its tanh form, `gelu_new`, is `x/2 (1 + tanh(u))` with
 //! `u = sqrt(2/pi) (x + 0.044715 x³)`, which is `x sigmoid(2u)`.
@@ -29,7 +29,7 @@ pub enum Activation {
     LeakyRelu,
     Linear,
     Mish,
-    /// With a slope below zero that is learnt, He et al. 2015, equation 1.
+    /// With a learnt slope below zero: He et al. 2015, equation 1.
     Prelu,
     Relu,
     ReluSquared,
@@ -42,7 +42,7 @@ pub enum Activation {
     Xielu,
 }
 
-/// All names, as Transformers' `ACT2FN` has them.
+/// All names, as in Transformers' `ACT2FN`.
 const NAMES: [(&str, Activation); 24] = [
     ("gelu", Activation::Gelu),
     ("gelu_python", Activation::Gelu),
@@ -76,13 +76,13 @@ impl Activation {
         NAMES.iter().find(|known| known.0 == name).map(|known| known.1)
     }
 
-    /// All names that are known.
+    /// All known names.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|known| known.0)
     }
 }
 
-/// An activation with the factors that some have.
+/// An activation, with the factors of those that have some.
 #[derive(Debug, Clone, Copy)]
 pub struct Formula {
     /// Which.
@@ -93,7 +93,7 @@ pub struct Formula {
 }
 
 impl From<Activation> for Formula {
-    /// Of an activation that has no factors.
+    /// For an activation without factors.
     fn from(kind: Activation) -> Self {
         Self { kind, factors: [0.0; 4] }
     }
@@ -259,7 +259,7 @@ fn xielu_below(x: f32, eps: f32) -> f32 {
     exp(x.min(eps)) - 1.0 - x
 }
 
-/// Held between bounds, beyond which the slope is zero.
+/// Clamped between bounds, beyond which the slope is zero.
 #[inline(always)]
 fn clipped((y, slope): (f32, f32), low: f32, high: f32) -> (f32, f32) {
     if y <= low {
@@ -271,8 +271,8 @@ fn clipped((y, slope): (f32, f32), low: f32, high: f32) -> (f32, f32) {
     }
 }
 
-/// `y = activation(x + bias)`, with `x` `[rows, width]` before the bias of the linear layer. How `y` is
-/// stored, the caller says.
+/// `y = activation(x + bias)`, with `x` `[rows, width]` before the bias of the linear layer. The caller says how
+/// `y` is stored.
 pub fn forward(formula: Formula, x: &[f32], bias: &[f32], stored: Stored, y: &mut [f32]) {
     let values = super::task_rows(bias.len()) * bias.len();
     y.par_chunks_mut(values)
@@ -297,8 +297,8 @@ multiversion! {
     }
 }
 
-/// `dy = dy * activation'(x + bias)` in place, `d_bias += sum over rows of dy`, and
-/// `x = activation(x + bias)` again, which saves keeping it. How both are stored then, the caller says.
+/// `dy = dy * activation'(x + bias)` in place, `d_bias += sum over rows of dy`, and `x = activation(x + bias)`
+/// again, which need not be kept. The caller says how both are then stored.
 #[allow(clippy::too_many_arguments)] // an operation's values and gradients, each in its buffer
 pub fn backward(
     formula: Formula,
@@ -440,7 +440,7 @@ mod tests {
         for name in Activation::names() {
             let formula = formula(name);
             for (rows, width) in [(1, 37), (150, 7)] {
-                // Away from the corners of those that have some.
+                // Away from the kinks of those that have some.
                 let off = |v: &f32| {
                     if formula.kind == Activation::Gelu10 { 3.0 * v } else { 3.0 * v + 0.3 * v.signum() }
                 };

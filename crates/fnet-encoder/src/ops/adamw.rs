@@ -15,7 +15,7 @@ pub struct Update {
     pub keep: f32,
     /// Learning rate, with the corrections of both moments.
     pub rate: f32,
-    /// Added to the root of the second moment, with that one's correction.
+    /// Added to the root of the second moment, including its correction.
     pub epsilon: f32,
 }
 

@@ -1,7 +1,7 @@
-//! `o = softmax(q kᵀ / sqrt(d)) v` of one head and one sequence (Vaswani et al. 2017, equation 1), in blocks:
-//! no more than 256 x 512 scores exist at once. The softmax of a row is carried from block to
-//! block (Milakov and Gimelshein 2018; Dao et al. 2022, algorithms 1 and 4), and the backward pass computes
-//! the scores again from what is kept of each row: the logarithm of its sum.
+//! `o = softmax(q kᵀ / sqrt(d)) v` of one head and one sequence (Vaswani et al. 2017, equation 1), in blocks: no
+//! more than 256 x 512 scores exist at once. The softmax of a row is carried from block to block (Milakov and
+//! Gimelshein 2018; Dao et al. 2022, algorithms 1 and 4), and the backward pass recomputes the scores from one kept
+//! value per row: the logarithm of its sum.
 
 use crate::arch::{exp, multiversion, sum_by};
 use crate::gemm::{Matrix, Out, multiply_on_this_thread};
@@ -14,7 +14,7 @@ const COLUMNS: usize = 512;
 /// One head's part of rows `stride` apart: `len` rows of `width` values.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
-    /// From the first value on.
+    /// The values, from the first one on.
     pub values: &'a [f32],
     /// Between rows.
     pub stride: usize,
@@ -82,8 +82,8 @@ pub fn forward(q: Rows, k: Rows, v: Rows, o: &mut [f32], sums: &mut [f32], w: &m
 }
 
 multiversion! {
-    /// `scores = exp(scale scores - largest so far)`; adds them to `sum`. Returns by what has been summed
-    /// before was multiplied.
+    /// `scores = exp(scale scores - largest so far)`; adds them to `sum`. Returns the factor by which the previous
+    /// sum was scaled.
     fn softmax_part(scores: &mut [f32], scale: f32, largest: &mut f32, sum: &mut f32) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; 32];
         let (whole, rest) = scores.as_chunks::<32>();

@@ -1,6 +1,6 @@
-//! Dropout (Srivastava et al. 2014): a value is zeroed with probability `rate`, else scaled by
-//! `1 / (1 - rate)`. The mask is a hash of a key and the index, so it is computed again in the
-//! backward pass instead of being stored, and depends on nothing else.
+//! Dropout (Srivastava et al. 2014): a value is zeroed with probability `rate`, else scaled by `1 / (1 - rate)`.
+//! The mask is a hash of a key and the index, so it is recomputed in the backward pass instead of being stored, and
+//! depends on nothing else.
 
 use rayon::prelude::*;
 
@@ -16,7 +16,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Applies the mask of place `site` in place. The same call is the backward pass.
+    /// Applies the mask of `site` in place. The same call is the backward pass.
     pub fn apply(self, site: u32, x: &mut [f32]) {
         let Some(mask) = self.mask(site) else { return };
         x.par_chunks_mut(super::TASK_VALUES).enumerate().for_each(|(i, x)| {
@@ -24,7 +24,7 @@ impl Dropout {
         });
     }
 
-    /// The mask of place `site`; `None` where nothing is zeroed.
+    /// The mask of `site`; `None` if nothing is zeroed.
     pub(super) fn mask(self, site: u32) -> Option<Mask> {
         let key = self.key ^ u64::from(site).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (self.rate > 0.0).then(|| Mask {
@@ -36,7 +36,7 @@ impl Dropout {
     }
 }
 
-/// Which values are zeroed at one place in one step: those whose hash is below the threshold.
+/// Which values are zeroed at one site in one step: those whose hash is below the threshold.
 #[derive(Clone, Copy)]
 pub(super) struct Mask {
     low: u32,
@@ -46,7 +46,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// Masks values of which the first has index `first`.
+    /// Masks values, the first of which has index `first`.
     #[inline(always)]
     pub fn apply(self, first: u32, x: &mut [f32]) {
         for (i, x) in x.iter_mut().enumerate() {
@@ -56,7 +56,7 @@ impl Mask {
     }
 }
 
-/// A bijective 32-bit hash of full avalanche, offset by a key.
+/// A bijective 32-bit hash with full avalanche, offset by a key.
 #[inline(always)]
 fn hash(value: u32, key: u32) -> u32 {
     let mut h = value ^ key;

@@ -8,11 +8,11 @@ use crate::Batch;
 /// The three tables, each row-major `[entries, width]`.
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
-    /// One row a token of the vocabulary.
+    /// One row per token of the vocabulary.
     pub words: &'a [f32],
-    /// One row a place in the sequence.
+    /// One row per position in the sequence.
     pub positions: &'a [f32],
-    /// One row a segment.
+    /// One row per segment.
     pub segments: &'a [f32],
 }
 

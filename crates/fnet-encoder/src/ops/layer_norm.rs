@@ -24,7 +24,7 @@ pub struct Scale<'a> {
 /// What is summed before a layer norm: `x = dropout(x + bias) + residual`.
 #[derive(Clone, Copy)]
 pub struct Sum<'a> {
-    /// Added to each row; nothing where empty.
+    /// Added to each row; may be empty.
     pub bias: &'a [f32],
     /// Dropout and its site.
     pub dropout: Option<(Dropout, u32)>,
@@ -32,7 +32,7 @@ pub struct Sum<'a> {
     pub residual: &'a [f32],
 }
 
-/// `y = norm(x)`; fills `stats` with one entry a row.
+/// `y = norm(x)`; fills `stats` with one entry per row.
 pub fn forward(x: &[f32], scale: Scale, y: &mut [f32], stats: &mut [Stats]) {
     let width = scale.gamma.len();
     let rows = super::task_rows(width);
@@ -136,7 +136,7 @@ pub struct Gradients<'a> {
 struct Sums<'a> {
     gamma: &'a mut [f32],
     beta: &'a mut [f32],
-    /// Nothing where empty.
+    /// May be empty.
     bias: &'a mut [f32],
 }
 

@@ -30,8 +30,8 @@ pub fn normalise_backward(x: &[f32], lengths: &[f32], width: usize, dx: &mut [f3
     }
 }
 
-/// Fills `best` for every word of a pair, from their vectors of length one, `[words, width]`: the first `split` are
-/// one text's, the others the other's. Of several as good, the first is taken.
+/// Fills `best` for every word of a pair, from their vectors of length one, `[words, width]`: the first `split`
+/// belong to one text, the others to the other. Ties go to the first.
 pub fn forward(x: &[f32], width: usize, split: usize, best: &mut [Match]) {
     let (u, v) = x.split_at(split * width);
     let (of_u, of_v) = best.split_at_mut(split);

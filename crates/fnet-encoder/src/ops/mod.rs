@@ -1,8 +1,8 @@
-//! Operations, one a file, each with its forward and its backward pass.
+//! Operations, one per file, each with its forward and its backward pass.
 //!
-//! Everything works on packed rows, `[tokens, width]`. Row-wise passes are split by rows. Sums over
-//! tokens are taken over blocks of 64 rows, in the pass that makes the rows, and the blocks
-//! are added up in order: so each sum has one fixed order at any number of threads.
+//! Everything works on packed rows, `[tokens, width]`. Row-wise passes are split by rows. Sums over tokens are
+//! taken over blocks of 64 rows, in the pass that makes the rows, and the blocks are added up in order: so each sum
+//! has one fixed order with any number of threads.
 
 pub mod activation;
 pub mod adamw;
@@ -19,7 +19,7 @@ pub mod pooling;
 pub mod softmax_cross_entropy;
 pub mod tanh;
 
-/// Values a task handles at least: less is not worth a thread.
+/// Fewest values per task: less is not worth a thread.
 const TASK_VALUES: usize = 1 << 14;
 
 /// Rows of a block: of a task, and of a partial sum.
@@ -44,8 +44,7 @@ fn clear_partial(partial: &mut Vec<f32>, rows: usize, width: usize) {
     partial.resize(rows.div_ceil(SUM_ROWS) * width, 0.0);
 }
 
-/// Adds every block's sums, in order; each of `sums` takes the next of its columns, or passes over
-/// them.
+/// Adds every block's sums, in order; each of `sums` takes the next of its columns, or skips them.
 fn add_partial(partial: &[f32], sums: &mut [(usize, Option<&mut [f32]>)]) {
     let width: usize = sums.iter().map(|s| s.0).sum();
     for block in partial.chunks_exact(width.max(1)) {

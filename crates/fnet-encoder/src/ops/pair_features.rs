@@ -1,9 +1,9 @@
-//! What is compared of the two texts of a pair: `[u, v, |u - v|, u v]` (Conneau et al. 2017, section 3.1), or what
-//! of it stays the same when they change places, `[|u - v|, u v]`; and last their cosine.
+//! Features of the two texts of a pair: `[u, v, |u - v|, u v]` (Conneau et al. 2017, section 3.1), or those that
+//! stay the same when the texts are swapped, `[|u - v|, u v]`; and last their cosine.
 
 use super::cosine;
 
-/// Values of a pair, of vectors of `width` values.
+/// Number of features of a pair, for vectors of `width` values.
 pub fn count(width: usize, symmetric: bool) -> usize {
     if symmetric { 2 * width + 1 } else { 4 * width + 1 }
 }
@@ -39,7 +39,7 @@ pub fn backward(x: &[f32], y: &[f32], dy: &[f32], width: usize, symmetric: bool,
         let (distance, product) = compared.split_at(width);
         for j in 0..width {
             let (u, v) = (pair[j], pair[width + j]);
-            // At equal values the distance has no slope, and takes none.
+            // At equal values the distance has no slope: zero is taken.
             let slope = if u == v { 0.0 } else { distance[j] * (u - v).signum() };
             d_pair[j] += slope + product[j] * v;
             d_pair[width + j] += product[j] * u - slope;

@@ -1,4 +1,4 @@
-//! What is read of a text: its rows `[tokens, width]` become one row.
+//! Pooling: a text's rows `[tokens, width]` become one row.
 
 /// `y = mean over rows of x`
 pub fn mean(x: &[f32], y: &mut [f32]) {
@@ -39,12 +39,12 @@ pub fn max_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     }
 }
 
-/// Whether `x` takes the place of `y`; a NaN does, and stays.
+/// Whether `x` replaces `y`; a NaN does, and stays.
 fn is_larger(x: f32, y: f32) -> bool {
     x > y || (x.is_nan() && !y.is_nan())
 }
 
-/// `a = softmax(x q / sqrt(width))`, `y = aᵀ x`: attention of one query. `a` has a value a row.
+/// `a = softmax(x q / sqrt(width))`, `y = aᵀ x`: attention of one query. `a` has one value per row.
 pub fn query(x: &[f32], q: &[f32], a: &mut [f32], y: &mut [f32]) {
     let scale = 1.0 / (q.len() as f32).sqrt();
     for (a, row) in a.iter_mut().zip(x.chunks_exact(q.len())) {

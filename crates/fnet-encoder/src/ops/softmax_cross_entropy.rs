@@ -4,22 +4,22 @@ use rayon::prelude::*;
 
 use crate::arch::{exp, multiversion, sum_by};
 
-/// The label of a row that is not to be learnt: no loss, no gradient.
+/// The label of a row to be ignored: no loss, no gradient.
 pub const IGNORED: u32 = u32::MAX;
 
-/// What a row came to.
+/// The result for a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RowLoss {
     /// Cross-entropy in nats.
     pub loss: f32,
-    /// Whether the label has the largest logit, and the first of several.
+    /// Whether the label has the largest logit, or the first of several.
     pub correct: bool,
-    /// Whether there was nothing to learn.
+    /// Whether the row was ignored.
     pub ignored: bool,
 }
 
-/// Adds `bias` to logits `[rows, classes]`, turns them into their gradient, `scale * (softmax - one
-/// hot)`, in place, and fills `losses`. An empty `bias` is none.
+/// Adds `bias` to logits `[rows, classes]`, turns them into their gradient, `scale * (softmax - one hot)`, in
+/// place, and fills `losses`. `bias` may be empty.
 pub fn forward_backward(
     logits: &mut [f32],
     bias: &[f32],
@@ -64,7 +64,7 @@ multiversion! {
     }
 }
 
-/// The largest value that is a number, in lanes that the compiler can vectorise.
+/// The largest value that is not NaN, in lanes that the compiler can vectorise.
 #[inline(always)]
 fn largest(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };

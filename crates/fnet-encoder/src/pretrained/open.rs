@@ -12,21 +12,21 @@ use crate::embeddings::words_name;
 use crate::heads::{BAG_WORDS, UNTIED_BIAS};
 use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
 
-/// What opening a folder found beside the tensors it wanted.
+/// How the tensors in a folder differ from those of the model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// Tensors of the model that the file lacks; they keep their fresh values.
     pub missing: Vec<String>,
-    /// Tensors of the file that the model has no place for.
+    /// Tensors of the file that the model does not use.
     pub unused: Vec<String>,
-    /// Tensors of another shape than the configuration's, with both shapes. No model is opened with these.
+    /// Tensors whose shape is not the configuration's, with both shapes. No model is opened with these.
     pub misshapen: Vec<String>,
 }
 
 /// Opens a model with the head it was saved with.
 ///
-/// Weight files are mapped into memory. One that another program makes shorter while it is read ends this process, by a
-/// signal on Unix: replace such files by renaming, as [`save`](super::save) does.
+/// Weight files are memory-mapped. If another program shortens one while it is read, this process ends, by a signal
+/// on Unix: replace such files by renaming, as [`save`](super::save) does.
 ///
 /// # Errors
 /// If a file is missing, broken or does not fit the configuration; if a weight is missing.
@@ -34,7 +34,7 @@ pub fn open<'a>(source: impl Into<Source<'a>>) -> Result<Model, EncoderError> {
     Ok(open_reported(source)?.0)
 }
 
-/// As [`open`], with the tensors of the file that the model has no place for.
+/// As [`open`], and returns the tensors of the file that the model does not use.
 ///
 /// # Errors
 /// As [`open`].
@@ -47,7 +47,7 @@ pub fn open_reported<'a>(source: impl Into<Source<'a>>) -> Result<(Model, Report
     }
 }
 
-/// The folder that a model is opened from: itself, or that of a file of weights.
+/// The folder that a model is opened from: the path itself, or the folder of a weight file.
 pub fn folder_of(path: &Path) -> &Path {
     let folder = if path.is_file() { path.parent() } else { None };
     folder.unwrap_or(path)
@@ -66,7 +66,7 @@ pub fn open_as<'a>(
     open_with(source, head, seed, |_| {})
 }
 
-/// As [`open_as`], with another readout: `change` may set `classifier_pooling` and `classifier_pairs`. A pooler of
+/// As [`open_as`], with other pooling: `change` may set `classifier_pooling` and `classifier_pairs`. A pooler of
 /// another shape then starts fresh.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub fn open_with<'a>(
     Ok((files.fill(model, &report, seed)?, report))
 }
 
-/// What a model folder holds, from the headers of its files: no weight is read.
+/// The contents of a model folder, from the headers of its files: no weight is read.
 ///
 /// # Errors
 /// If a file is missing or broken, or the weights are not those of the configuration.
@@ -102,7 +102,7 @@ pub fn inspect<'a>(source: impl Into<Source<'a>>) -> Result<Inspection, EncoderE
     })
 }
 
-/// What a model folder holds.
+/// The contents of a model folder.
 #[derive(Debug, Clone)]
 pub struct Inspection {
     /// Shape and settings.
@@ -111,9 +111,9 @@ pub struct Inspection {
     pub head: Head,
     /// The model's tensors.
     pub tensors: Vec<TensorInfo>,
-    /// Floating-point operations a token, at the longest sequence.
+    /// Floating-point operations per token, at the longest sequence.
     pub flops_per_token: f64,
-    /// Tensors that the files lack, and those that have no place.
+    /// Missing and unused tensors.
     pub report: Report,
 }
 
@@ -121,7 +121,7 @@ pub struct Inspection {
 struct Files<'a> {
     config: ModelConfig,
     weights: WeightFiles<'a>,
-    /// Whether the model is to read its texts in another way than the one that was saved.
+    /// Whether the model pools its texts in another way than the saved one.
     has_new_readout: bool,
 }
 
@@ -156,7 +156,7 @@ impl<'a> Files<'a> {
         EncoderError::Format { path: self.weights.path().into(), message }
     }
 
-    /// Whether the tensor is there in its shape.
+    /// Whether the tensor is there, with its shape.
     fn has(&self, info: &TensorInfo) -> bool {
         self.weights.shape(&info.name) == Some(info.shape.as_slice())
     }
@@ -165,7 +165,7 @@ impl<'a> Files<'a> {
         name.strip_prefix(self.config.prefix()).is_some_and(|part| part.starts_with(".pooler."))
     }
 
-    /// The head by `architectures`, or without it by the heads whose weights are there.
+    /// The head by `architectures`, or else by the weights that are there.
     fn head(&self) -> Head {
         if let Some(head) = head_of(&self.config) {
             return head;
@@ -200,7 +200,7 @@ impl<'a> Files<'a> {
             let layers = config.num_hidden_layers;
             return Err(self.error(format!("lacks layer {layer} of the {layers} that config.json names")));
         }
-        // Two bytes a weight at least: a false size is refused before it is allocated.
+        // At least two bytes per weight: a false size is refused before it is allocated.
         if config.encoder_weights() * 2 > self.weights.len() as u128 {
             return Err(self.error(format!(
                 "holds {} bytes, too few for the {} weights that config.json names",
@@ -238,7 +238,7 @@ impl<'a> Files<'a> {
         Ok((model, report))
     }
 
-    /// Reads the weights; those of a head that are not there start fresh.
+    /// Reads the weights; missing ones of a head start fresh.
     fn fill(&self, mut model: Model, report: &Report, seed: u64) -> Result<Model, EncoderError> {
         if !report.misshapen.is_empty() {
             return Err(self.error(some_of(&report.misshapen)));
@@ -284,7 +284,7 @@ pub fn some_of(names: &[String]) -> String {
     if names.len() <= SHOWN { shown } else { format!("{shown}, and {} more", names.len() - SHOWN) }
 }
 
-/// The head that a configuration was saved with, by its `architectures`; `None` where there are none.
+/// The head that a configuration was saved with, by its `architectures`; `None` if there are none.
 fn head_of(config: &ModelConfig) -> Option<Head> {
     let architecture = config.other.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str)?;
     let task = ["FNet", "Bert", "Mixing"].iter().find_map(|family| architecture.strip_prefix(family));
@@ -303,7 +303,7 @@ fn classification(config: &ModelConfig) -> Head {
     let named = config.other.get("id2label").and_then(Value::as_object).map(Map::len);
     let counted = || config.other.get("num_labels").and_then(Value::as_u64).map(|n| n as usize);
     let labels = named.or_else(counted).unwrap_or(2).max(1);
-    // As Transformers decides where it is not told.
+    // As Transformers decides if it is not told.
     if problem == Some("regression") || (problem.is_none() && labels == 1) {
         return Head::Regression;
     }

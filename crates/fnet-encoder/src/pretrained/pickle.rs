@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-/// A value on the machine's stack; what is larger lies in the arena.
+/// A value on the machine's stack; anything larger is in the arena.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value {
     /// `None`, a float, or anything else that no tensor needs.
@@ -18,7 +18,7 @@ pub(super) enum Value {
     Global((u32, u32), (u32, u32)),
     /// A tuple or list in the arena.
     Sequence(usize),
-    /// A dictionary in the arena: keys and values in turn.
+    /// A dictionary in the arena: keys and values, alternating.
     Dict(usize),
     /// The arguments of a persistent id: where PyTorch names a storage.
     Persistent(usize),
@@ -54,7 +54,7 @@ impl<'a> Pickle<'a> {
         self.top
     }
 
-    /// A string, where the value is one in UTF-8.
+    /// A string, if the value is one in UTF-8.
     pub fn text(&self, value: Value) -> Option<&'a str> {
         let Value::Text(start, end) = value else { return None };
         std::str::from_utf8(&self.bytes[start as usize..end as usize]).ok()
@@ -95,7 +95,7 @@ struct Machine<'a> {
     pickle: Pickle<'a>,
     at: usize,
     stack: Vec<Value>,
-    /// Heights of the stack that marks stand at.
+    /// Stack heights of the marks.
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
 }
@@ -219,13 +219,13 @@ impl Machine<'_> {
         Ok((start as u32, end as u32)) // no pickle of gigabytes comes here
     }
 
-    /// A number of so many bytes without sign.
+    /// An unsigned number of so many bytes.
     fn number(&mut self, len: usize) -> Result<usize, String> {
         let (start, end) = self.take(len)?;
         Ok(self.pickle.bytes[start..end].iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte)))
     }
 
-    /// An integer, in two's complement where it has a sign.
+    /// An integer, in two's complement if signed.
     fn integer(&mut self, len: usize, has_sign: bool) -> Result<(), String> {
         if len > 8 {
             return Err("holds an integer of more than 64 bits".into());
@@ -247,7 +247,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Bytes up to a line's end, which is passed over.
+    /// Bytes up to the end of a line, which is skipped.
     fn line(&mut self) -> Result<(u32, u32), String> {
         let rest = &self.pickle.bytes[self.at..];
         let len = rest.iter().position(|b| *b == b'\n').ok_or("ends in the middle")?;

@@ -18,10 +18,10 @@ use crate::{EncoderError, Head, Model, ModelConfig};
 /// How weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightType {
-    /// Four bytes a weight: what is opened again is bit for bit what was saved.
+    /// Four bytes per weight: a model opened again is bit for bit the one that was saved.
     #[default]
     Float32,
-    /// Two bytes a weight, of which three digits are kept: half the size.
+    /// Two bytes per weight, which keep three digits: half the size.
     Bfloat16,
 }
 
@@ -89,7 +89,7 @@ pub fn weights_to_bytes(model: &Model, stored: WeightType) -> Result<Vec<u8>, En
         .map(|info| (info.name.as_str(), info))
         .chain(repeated.map(|info| (TIED_BIAS, info)))
         .map(|(name, info)| (name, View { shape: &info.shape, values: &values[info.range()], stored }))
-        // What is not trained follows from the configuration, and must be the same in every program.
+        // Weights that are not trained follow from the configuration, and must be the same in every program.
         .chain(fixed.iter().map(|(name, shape, values)| {
             (name.as_str(), View { shape, values, stored: WeightType::Float32 })
         }));
@@ -98,7 +98,7 @@ pub fn weights_to_bytes(model: &Model, stored: WeightType) -> Result<Vec<u8>, En
         .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
 }
 
-/// What mixers compute with and is not trained, under the names that Transformers' model has them by.
+/// The fixed weights of mixers, by their names in Transformers' model.
 fn fixed_weights(model: &Model) -> Vec<(String, [usize; 2], Vec<f32>)> {
     let of_layer = |(i, mixer): (usize, &dyn Mixer)| {
         let place = model.config().layer_name(i);
@@ -108,10 +108,10 @@ fn fixed_weights(model: &Model) -> Vec<(String, [usize; 2], Vec<f32>)> {
     model.mixers().enumerate().flat_map(of_layer).collect()
 }
 
-/// The problem type of a model with several labels an example, which are not predicted here.
+/// The problem type of a model with several labels per example, which are not predicted here.
 pub const MULTI_LABEL: &str = "multi_label_classification";
 
-/// The text of `config.json`, with the head's architecture, and how the weights beside it are written.
+/// The text of `config.json`, with the head's architecture, and how the weights next to it are written.
 pub fn config_to_json(model: &Model, stored: WeightType) -> String {
     let mut config = model.config().clone();
     let family = if config.has_projection() { "FNet" } else { "Bert" };
@@ -156,7 +156,7 @@ pub fn config_to_json(model: &Model, stored: WeightType) -> String {
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
 }
 
-/// The code that opens in Transformers what it does not know: a folder that needs it carries it.
+/// The code that opens in Transformers what it does not know; folders that need it contain it.
 pub const MODELING_FILE: &str = "modeling_fnet_mixing.py";
 const MODELING_MODULE: &str = "modeling_fnet_mixing";
 const MODELING_CODE: &str = include_str!("modeling_fnet_mixing.py");
@@ -191,7 +191,7 @@ fn usual_labels(labels: usize) -> Vec<String> {
     (0..labels).map(|i| format!("LABEL_{i}")).collect()
 }
 
-/// A classifier's labels in the order of its outputs; `None` where some are named and others not.
+/// A classifier's labels in the order of its outputs; `None` if some are named and others not.
 pub fn labels_of(config: &ModelConfig, head: Head) -> Option<Vec<String>> {
     let Some(ids) = config.other.get("id2label") else { return Some(usual_labels(head.outputs())) };
     let ids = ids.as_object().filter(|ids| ids.len() == head.outputs())?;
@@ -203,11 +203,11 @@ pub fn labels_of(config: &ModelConfig, head: Head) -> Option<Vec<String>> {
     (0..ids.len()).map(|i| name(ids.get(&i.to_string())?)).collect()
 }
 
-/// Writes `config.json` and `model.safetensors` into an existing folder, and beside them the code that opens them in
-/// Transformers where its own does not.
+/// Writes `config.json` and `model.safetensors` into an existing folder, with the code that opens them in
+/// Transformers if its own cannot.
 ///
 /// # Errors
-/// If a file cannot be written; what was there before is then still whole.
+/// If a file cannot be written; the previous files are then intact.
 pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
     save_as(model, folder, WeightType::Float32)
 }

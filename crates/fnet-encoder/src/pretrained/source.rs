@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{CONFIG_FILE, folder_of};
 use crate::EncoderError;
 
-/// Where a model is read from: files, or memory. A path becomes one by itself.
+/// Where a model is read from: files, or memory. Paths convert into it.
 ///
 /// ```no_run
 /// use fnet_encoder::pretrained::{self, Source};
@@ -19,9 +19,9 @@ use crate::EncoderError;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// A model folder, or one file of weights with `config.json` beside it.
+    /// A model folder, or one weight file with `config.json` next to it.
     Path(&'a Path),
-    /// What such a folder holds.
+    /// The contents of such a folder.
     Memory {
         /// The bytes of `config.json`.
         config: &'a [u8],
@@ -37,7 +37,7 @@ impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The bytes of `config.json`, and what a message calls it.
+    /// The bytes of `config.json`, and its name in messages.
     pub(super) fn config(self) -> Result<(Cow<'a, Path>, Cow<'a, [u8]>), EncoderError> {
         match self {
             Self::Path(path) => {

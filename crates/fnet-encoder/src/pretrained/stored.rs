@@ -11,7 +11,7 @@ pub(super) enum Kind {
     F16,
     Bf16,
     F64,
-    /// No weights; a name for it, and bytes a value.
+    /// Not weights: the type's name, and its bytes per value.
     Other(&'static str, usize),
 }
 

@@ -8,7 +8,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{Pickle, Value};
 use super::stored::{Kind, Place};
 
-/// Longest pickle that is believed: it holds names and shapes, thousands of which fit in a megabyte.
+/// Longest pickle that is accepted: it holds names and shapes, thousands of which fit in a megabyte.
 const LONGEST_PICKLE: usize = 4 << 20;
 const LONGEST_NAME: usize = 1 << 10;
 const MOST_AXES: usize = 8;
@@ -55,7 +55,7 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
     let (start, end) = pickle.ok_or("holds no data.pkl: it is no file of PyTorch's")?;
     let pickle = Pickle::read(&bytes[start..end]).map_err(|e| format!("its pickle {e}"))?;
     let entries = pickle.entries(pickle.top()).ok_or("its pickle is no dictionary of tensors")?;
-    // One value a name, the last, as in Python: repeated names cost nothing.
+    // One value per name, the last, as in Python: repeated names cost nothing.
     let mut found = BTreeMap::new();
     for (key, value) in entries {
         let name = pickle.text(key).ok_or("its pickle is no dictionary of tensors")?;

@@ -15,7 +15,7 @@ use super::{Source, WEIGHTS_FILE, torch};
 use crate::config::GIT_LFS;
 use crate::{EncoderError, TensorInfo};
 
-/// Longest header or index that is believed: thousands of tensors fit in a megabyte.
+/// Longest header or index that is accepted: thousands of tensors fit in a megabyte.
 const LONGEST_HEADER: u64 = 16 << 20;
 const SHARDS_FILE: &str = "model.safetensors.index.json";
 const TORCH_FILE: &str = "pytorch_model.bin";
@@ -105,7 +105,7 @@ impl<'a> WeightFiles<'a> {
         Some(&self.places.get(name)?.shape)
     }
 
-    /// Gives every tensor the name that `rename` makes of its own.
+    /// Renames every tensor by `rename`.
     pub fn rename(&mut self, rename: impl Fn(&str) -> String) {
         let places = std::mem::take(&mut self.places);
         self.places = places.into_iter().map(|(name, place)| (rename(&name), place)).collect();
@@ -147,7 +147,7 @@ impl<'a> WeightFiles<'a> {
         Ok(())
     }
 
-    /// Opens the files that an index names, which lie beside it.
+    /// Opens the files that an index names, in its folder.
     fn add_shards(&mut self, index: &Path) -> Result<(), EncoderError> {
         let io = |source| EncoderError::Io { path: index.into(), source };
         let fail = |message: String| Err(format_error(index, message));

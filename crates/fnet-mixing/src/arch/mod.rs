@@ -46,8 +46,8 @@ impl Simd {
         }
     }
 
-    /// The level that new mixers use: what the environment variable `FNET_SIMD` names (`portable`,
-    /// `avx2`, `avx512`), else the best that this CPU has. Looked up once.
+    /// The level that new mixers use: the one named by the environment variable `FNET_SIMD` (`portable`, `avx2`,
+    /// `avx512`), else the best of this CPU. Looked up once.
     ///
     /// # Errors
     /// If `FNET_SIMD` names no level, or one that this CPU lacks.
@@ -89,17 +89,17 @@ impl Simd {
                 Self::Avx512 => avx512(lanes, kernel),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => avx2(lanes, kernel),
-                // Other levels are refused by `checked` where they do not exist.
+                // Levels that do not exist here are refused by `checked`.
                 _ => kernel.run::<portable::Lanes<4>>(),
             }
         }
     }
 }
 
-/// What is compiled once for each level and width of register.
+/// Code that is compiled once for each level and register width.
 pub(crate) trait Kernel {
-    /// Runs it. Implementations must be `#[inline(always)]`, as must all that they call on vectors: only
-    /// so is it compiled for the level.
+    /// Runs it. Implementations must be `#[inline(always)]`, as must everything they call on vectors: only then is
+    /// it compiled for the level.
     ///
     /// # Safety
     /// The CPU has the level of `V`.

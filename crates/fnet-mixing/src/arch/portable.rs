@@ -1,4 +1,4 @@
-//! Arrays that the compiler vectorises as it can: right on any target.
+//! Arrays that the compiler vectorises as best it can: correct on any target.
 
 use std::ops::{Add, Mul, Sub};
 

@@ -1,9 +1,8 @@
 //! Registers of SSE, AVX2 with FMA, and AVX-512.
 //!
-//! One SAFETY reason serves all of this file: the caller of a constructor vouches that the CPU has
-//! the level (see `Vector`), and every other method has a value in hand, which proves it. Pointers
-//! are the caller's word as the trait states it. Tests: all of `tests.rs`, at each level that the
-//! machine has.
+//! One SAFETY reason serves all of this file: the caller of a constructor vouches that the CPU has the level (see
+//! `Vector`), and every other method has a value in hand, which proves it. The caller vouches for pointers as the
+//! trait requires. Tests: all of `tests.rs`, at each level that the machine has.
 #![allow(clippy::undocumented_unsafe_blocks)] // the reason above, once
 
 use std::arch::x86_64::*;
@@ -118,7 +117,7 @@ macro_rules! vector {
     };
 }
 
-/// For each lane all ones where it is in `low..high`.
+/// For each lane, all ones if it is in `low..high`.
 #[inline(always)]
 unsafe fn mask8(low: usize, high: usize) -> __m256i {
     unsafe {

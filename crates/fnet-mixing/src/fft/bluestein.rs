@@ -29,13 +29,13 @@ impl Bluestein {
         let angle = |n: usize| PI * ((n as u128 * n as u128) % (2 * prime as u128)) as f64 / prime as f64;
         let chirp: Vec<[f32; 2]> =
             (0..prime).map(|n| [angle(n).cos() as f32, -angle(n).sin() as f32]).collect();
-        // The plain level's registers have four lanes, of which one is used here.
+        // The portable level's registers have four lanes, of which one is used here.
         let mut filter = vec![[0.0_f32; 8]; len];
         for (n, c) in chirp.iter().enumerate() {
             (filter[n][0], filter[n][4]) = (c[0] / len as f32, -c[1] / len as f32);
             filter[(len - n) % len] = filter[n];
         }
-        // SAFETY: any CPU has the plain level; `filter` holds `len` elements of two times four values, and a
+        // SAFETY: any CPU has the portable level; `filter` holds `len` elements of two times four values, and a
         // smooth length needs no scratch. Tests: `fft::tests`.
         unsafe { fft.forward(Simd::Portable, 4, filter.as_mut_ptr().cast(), std::ptr::null_mut()) };
         Self { fft, chirp, filter: filter.iter().map(|f| [f[0], f[4]]).collect() }
@@ -50,7 +50,7 @@ impl Bluestein {
     /// `scratch` holds `scratch_len` elements.
     pub unsafe fn run(&self, simd: Simd, lanes: usize, data: *mut f32, step: usize, scratch: *mut f32) {
         let (element, len) = (2 * lanes, self.fft.len);
-        // SAFETY: the caller's word; all indices are below the two lengths. Tests: `fft::tests`.
+        // SAFETY: the caller's promise; all indices are below the two lengths. Tests: `fft::tests`.
         unsafe {
             let (to, steps) = (scratch, [step, element]);
             simd.run(lanes, Multiply { from: data, to, steps, factors: &self.chirp });
@@ -64,7 +64,7 @@ impl Bluestein {
     }
 }
 
-/// The smallest length of at least `least` whose transform is fast: `2^a 3^b 5^c` with few odd factors.
+/// The smallest length of at least `least` that transforms fast: `2^a 3^b 5^c` with few odd factors.
 fn convolution_len(least: usize) -> usize {
     let odd = [1, 3, 5, 9, 15];
     let lengths = odd.iter().map(|odd| odd * least.div_ceil(*odd).next_power_of_two());

@@ -1,7 +1,7 @@
 //! Small discrete Fourier transforms in registers: `X[k] = sum over n of z[n] exp(-2 pi i n k / r)`.
 //!
-//! Traits, not closures: what is compiled for a SIMD level must be inlined into it, and only functions can
-//! be told to.
+//! Traits, not closures: code compiled for a SIMD level must be inlined into it, and only functions can be forced
+//! to.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
@@ -16,7 +16,7 @@ pub(super) trait Butterfly<const R: usize> {
     unsafe fn apply<V: Vector>(z: &mut [Complex<V>; R], roots: *const f32);
 }
 
-/// The butterflies of all radices that the compiler knows.
+/// The butterflies of all radices known at compile time.
 pub(super) struct Small;
 
 impl Butterfly<2> for Small {
@@ -45,7 +45,7 @@ macro_rules! odd_butterflies {
         impl Butterfly<$radix> for Small {
             #[inline(always)]
             unsafe fn apply<V: Vector>(z: &mut [Complex<V>; $radix], roots: *const f32) {
-                // SAFETY: the caller's word. Tests: `fft::tests`.
+                // SAFETY: the caller's promise. Tests: `fft::tests`.
                 unsafe { odd::<V, { $radix / 2 }>(z, roots) }
             }
         }

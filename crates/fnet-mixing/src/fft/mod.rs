@@ -3,7 +3,7 @@
 //! The data is `[length][re, im][lane]`, so that a butterfly needs no shuffles. The FFT is in
 //! place, by decimation in frequency (Gentleman and Sande 1966): a pass of radix `r` over blocks of
 //! `m` elements leaves `r` independent blocks of `m / r`. It ends with frequency `k` at
-//! `position(k)`; whoever reads the result looks that up, and nothing is ever reordered.
+//! `position(k)`; code that reads the result looks that up, and nothing is ever reordered.
 
 mod bluestein;
 mod butterflies;
@@ -15,11 +15,11 @@ use std::f64::consts::TAU;
 use crate::arch::Simd;
 use pass::Pass;
 
-/// The largest prime that is transformed by its definition; above it Bluestein's algorithm is faster.
+/// The largest prime that is transformed by definition; above it Bluestein's algorithm is faster.
 const LARGEST_DIRECT_PRIME: usize = 61;
 
-/// Passes that see blocks larger than this (in bytes) go over all of the data one after another; below
-/// it, a block goes through all of its passes while it is in the first-level cache.
+/// Passes over blocks larger than this (in bytes) go over all of the data one after another; a smaller block goes
+/// through all of its passes while it is in the first-level cache.
 const CACHED_BLOCK: usize = 24 << 10;
 
 /// A planned FFT.
@@ -30,7 +30,7 @@ pub(crate) struct Fft {
 }
 
 impl Fft {
-    /// Plans for `len` elements, at least 1. `largest_power` of two is what the registers have room for: 4 or 8.
+    /// Plans for `len` elements, at least 1. `largest_power` of two is what fits in the registers: 4 or 8.
     pub fn new(len: usize, largest_power: usize) -> Self {
         let mut passes = Vec::new();
         let mut block = len;
@@ -48,7 +48,7 @@ impl Fft {
         size_of_val(&self.positions[..]) + passes.sum::<usize>()
     }
 
-    /// Where frequency `k` is found after [`forward`](Self::forward).
+    /// The position of frequency `k` after [`forward`](Self::forward).
     ///
     /// # Safety
     /// `k` is below the length. (A check here would keep the compiler from unrolling the loops that look up.)
@@ -74,8 +74,8 @@ impl Fft {
         let in_cache = |pass: &&Pass| pass.block * element * size_of::<f32>() <= CACHED_BLOCK;
         let outer = self.passes.iter().take_while(|pass| !in_cache(pass)).count();
         let (outer, inner) = self.passes.split_at(outer);
-        // SAFETY: the blocks of each pass tile the `len` elements; the rest is the caller's word.
-        // Tests: `fft::tests`, and every shape of `tests.rs`.
+        // SAFETY: the blocks of each pass tile the `len` elements; the rest is the caller's promise. Tests:
+        // `fft::tests`, and every shape of `tests.rs`.
         unsafe {
             for pass in outer {
                 pass.run(simd, lanes, data, self.len / pass.block, scratch);
@@ -90,10 +90,10 @@ impl Fft {
         }
     }
 
-    /// The other way round, not scaled: from frequency `k` at `position(k)` to the elements in order.
+    /// The reverse, not scaled: from frequency `k` at `position(k)` to the elements in order.
     ///
-    /// The DFT is symmetric, so its passes backwards, each transposed, take its own output's order and give
-    /// the input's. That is again the forward transform; with real and imaginary parts swapped it is the inverse.
+    /// The DFT is symmetric, so its passes in reverse, each transposed, take its own output order and give the
+    /// input order. This is again the forward transform; with real and imaginary parts swapped it is the inverse.
     ///
     /// # Safety
     /// As [`forward`](Self::forward), without scratch: for lengths whose prime factors are 2, 3, 5 and 7.

@@ -49,7 +49,7 @@ impl Pass {
     /// # Safety
     /// As [`Fft::forward`](super::Fft::forward), for `blocks * block` elements.
     pub unsafe fn run(&self, simd: Simd, lanes: usize, data: *mut f32, blocks: usize, scratch: *mut f32) {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller's promise.
         unsafe {
             match self.radix {
                 2..=5 | 7 | 8 => simd.run(lanes, SmallRadix::<false> { pass: self, data, blocks }),
@@ -63,11 +63,11 @@ impl Pass {
     /// # Safety
     /// As [`run`](Self::run). The radix is 2, 3, 4, 5, 7 or 8.
     pub unsafe fn run_transposed(&self, simd: Simd, lanes: usize, data: *mut f32, blocks: usize) {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller's promise.
         unsafe { simd.run(lanes, SmallRadix::<true> { pass: self, data, blocks }) }
     }
 
-    /// A prime that is not known to the compiler.
+    /// A prime that is not known at compile time.
     ///
     /// # Safety
     /// As [`run`](Self::run).
@@ -97,7 +97,7 @@ impl Pass {
     }
 }
 
-/// A pass of a radix that the compiler knows; if `TRANSPOSED`, backwards.
+/// A pass of a radix known at compile time; if `TRANSPOSED`, backwards.
 struct SmallRadix<'a, const TRANSPOSED: bool> {
     pass: &'a Pass,
     data: *mut f32,
@@ -165,7 +165,7 @@ unsafe fn butterfly<V: Vector, const R: usize, const TRANSPOSED: bool, const TWI
     Small: Butterfly<R>,
 {
     let (re, im) = if TRANSPOSED { (V::LANES, 0) } else { (0, V::LANES) };
-    // SAFETY: the caller's word.
+    // SAFETY: the caller's promise.
     unsafe {
         let mut z = [Complex { re: V::load(data.add(re)), im: V::load(data.add(im)) }; R];
         for q in 1..R {
@@ -199,7 +199,7 @@ impl Kernel for Direct<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { pass, data, step } = self;
-        // SAFETY: `radix` elements can be read and written; the plan takes no larger prime this way.
+        // SAFETY: `radix` elements can be read and written; the plan sends no larger prime here.
         unsafe {
             let mut z = [Complex::<V>::load(data); LARGEST_DIRECT_PRIME];
             let z = &mut z[..pass.radix];

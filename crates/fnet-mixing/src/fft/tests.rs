@@ -45,7 +45,7 @@ fn inverse_restores() {
         let fft = Fft::new(len, 8);
         let original: Vec<f32> = (0..len * 8).map(|n| (n as f32 * 0.713).sin()).collect();
         let mut data = original.clone();
-        // SAFETY: any CPU has the plain level; `data` holds `len` elements of its four lanes.
+        // SAFETY: any CPU has the portable level; `data` holds `len` elements of its four lanes.
         unsafe {
             fft.forward(Simd::Portable, 4, data.as_mut_ptr(), std::ptr::null_mut());
             fft.inverse(Simd::Portable, 4, data.as_mut_ptr());

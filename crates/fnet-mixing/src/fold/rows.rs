@@ -6,7 +6,7 @@ use crate::vector::Vector;
 /// A half for each of the fold and the two separations.
 const SCALE: f32 = 0.125;
 
-/// Values along a row that are asked for before they are needed.
+/// Values along a row that are prefetched before they are needed.
 const AHEAD: usize = 128;
 
 /// Reads, folds and transposes a strip of rows into `buffer[m][re, im][row]`.
@@ -27,7 +27,7 @@ impl Kernel for Fold<'_> {
             let first = self.strip.first + half * V::LANES;
             let rows = self.plan.half_rows().saturating_sub(first).min(V::LANES);
             for m in (0..d).step_by(V::LANES) {
-                // SAFETY: the caller's word. Tests: every shape of `tests.rs`.
+                // SAFETY: the caller's promise. Tests: every shape of `tests.rs`.
                 unsafe {
                     if rows == 0 {
                         self.zero::<V>(half, m);
@@ -45,8 +45,8 @@ impl Kernel for Fold<'_> {
 }
 
 impl Fold<'_> {
-    /// Columns `m..` of all rows. All loops are of sizes that the compiler knows, and all rows a step apart, so that
-    /// the tile stays in registers.
+    /// Columns `m..` of all rows. All loops have sizes known at compile time, and all rows are a step apart, so
+    /// that the tile stays in registers.
     ///
     /// # Safety
     /// As [`Kernel::run`]. The tile is inside the matrix; `FIRST` says that `m = 0`.
@@ -60,7 +60,7 @@ impl Fold<'_> {
         let to = self.buffer.wrapping_add((2 * m + half) * V::LANES);
         // SAFETY: rows `n` and `-n` are below S, and columns below D.
         unsafe {
-            // Beyond the end of a row, the rows of the next tile are asked for.
+            // Beyond the end of a row, the rows of the next tile are prefetched.
             let ahead = m + AHEAD + if m + AHEAD < d { 0 } else { (V::LANES - 1) * d };
             let mut tile = V::tile(V::splat(0.0));
             for i in 0..V::LANES {
@@ -122,7 +122,7 @@ unsafe fn folded<V: Vector, const FIRST: bool>(
     d: usize,
 ) -> V {
     let from = opposite.wrapping_add(d).wrapping_sub(m + V::LANES - 1);
-    // SAFETY: the caller's word; column 0 is its own mirror image.
+    // SAFETY: the caller's promise; column 0 is its own mirror image.
     unsafe {
         let mirrored = if FIRST {
             V::load_lanes(from, 0, V::LANES - 1).reverse() + V::load_lanes(opposite, 0, 1)

@@ -21,8 +21,8 @@ impl Kernel for Spread<'_> {
         for target in &self.plan.column_strips {
             for j in (target.first..target.end()).step_by(V::LANES) {
                 let whole = whole_rows && j > 0 && j + V::LANES <= self.plan.half_columns().min(target.end());
-                // One tile at a time stays in registers; what is read again is in the first-level cache.
-                // SAFETY: the caller's word. Tests: every shape of `tests.rs`.
+                // One tile at a time stays in registers; values read again are in the first-level cache.
+                // SAFETY: the caller's promise. Tests: every shape of `tests.rs`.
                 unsafe {
                     if whole {
                         self.whole_tile::<V, A_OPPOSITE>(target, j);

@@ -5,10 +5,10 @@ use crate::arch::Kernel;
 use crate::plan::{Plan, Strip};
 use crate::vector::Vector;
 
-/// Rows whose cache lines are asked for before they are written.
+/// Rows whose cache lines are prefetched before they are written.
 const ROWS_AHEAD: usize = 2;
 
-/// What the last pass does with the values that are in the output.
+/// What the last pass does with the values already in the output.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Write {
     Set,
@@ -30,7 +30,7 @@ pub(crate) struct Unfold<'a> {
 impl Kernel for Unfold<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's word. Tests: every shape of `tests.rs`.
+        // SAFETY: the caller's promise. Tests: every shape of `tests.rs`.
         unsafe {
             match self.write {
                 Write::Set => self.rows::<V, false>(),
@@ -45,11 +45,11 @@ impl Unfold<'_> {
     /// As [`Kernel::run`].
     #[inline(always)]
     unsafe fn rows<V: Vector, const ADD: bool>(&self) {
-        // Of most strips every lane is written, here and mirrored.
+        // In most strips every lane is written, here and mirrored.
         let last = (self.plan.hidden - 1) / 2;
         let start = self.strips.iter().take_while(|s| s.first == 0).count();
         let end = self.strips.partition_point(|s| s.end() - 1 <= last).max(start);
-        // SAFETY: the caller's word.
+        // SAFETY: the caller's promise.
         unsafe {
             for strip in self.strips[..start].iter().chain(&self.strips[end..]) {
                 for k in self.rows.clone() {
@@ -114,7 +114,7 @@ impl Places {
             first,
             mirrored_first,
             count: (d / 2 + 1).saturating_sub(first).min(V::LANES),
-            // Of the mirror images those are written that no column is itself: 1 <= j < d / 2.
+            // Only mirror images that are not columns themselves are written: 1 <= j < d / 2.
             mirrored_low: (first + V::LANES).saturating_sub((d - 1) / 2 + 1),
             mirrored_high: if first == 0 { V::LANES - 1 } else { V::LANES },
         }
@@ -141,7 +141,7 @@ impl Places {
 
 #[inline(always)]
 unsafe fn put_lanes<V: Vector, const ADD: bool>(to: *mut f32, value: V, low: usize, high: usize) {
-    // SAFETY: the caller's word for lanes `low..high`.
+    // SAFETY: the caller's promise for lanes `low..high`.
     unsafe {
         if low == 0 && high == V::LANES {
             let value = if ADD { V::load(to) + value } else { value };

@@ -1,4 +1,4 @@
-//! Text, rows and tokenizers: what comes in.
+//! The input: text, rows and tokenizers.
 
 pub mod corpus;
 pub mod sample;

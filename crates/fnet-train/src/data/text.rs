@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// Longest line or record of rows that is read: a guard against files that are not text.
 pub(crate) const LONGEST_LINE: u64 = 64 << 20;
-/// Bytes by which a file is known.
+/// Bytes by which a file is recognised.
 const FIRST_BYTES: usize = 1 << 16;
 
 /// The path that stands for standard input and standard output.
@@ -24,7 +24,7 @@ pub fn is_standard_stream(path: &Path) -> bool {
 /// Opens a file, or standard input, for reading; decompresses it if its first bytes say so.
 ///
 /// # Errors
-/// If the file cannot be opened, or is known to be no text.
+/// If the file cannot be opened, or is recognised as something other than text.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     open_counted(path, Arc::default())
 }
@@ -43,7 +43,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Like [`open`], and adds to `bytes` what is read of the file itself.
+/// Like [`open`], and counts in `bytes` what is read from the file itself.
 ///
 /// # Errors
 /// As [`open`].
@@ -69,10 +69,10 @@ pub fn open_counted(path: &Path, bytes: Arc<AtomicU64>) -> Result<Box<dyn BufRea
     Ok(Box::new(BufReader::with_capacity(FIRST_BYTES, text)))
 }
 
-/// A reader whose first bytes were looked at.
+/// A reader whose first bytes have been peeked at.
 struct Peeked<R> {
     first: Cursor<Vec<u8>>,
-    /// What came after them instead of more.
+    /// The error that came after them.
     error: Option<std::io::Error>,
     rest: R,
 }
@@ -93,14 +93,14 @@ impl<R: Read> Read for Peeked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match (self.first.read(buffer)?, &self.error) {
             (0, None) => self.rest.read(buffer),
-            // Again and again: whoever looks ahead must not use it up.
+            // Returned every time: peeking must not use it up.
             (0, Some(error)) => Err(std::io::Error::new(error.kind(), error.to_string())),
             (read, _) => Ok(read),
         }
     }
 }
 
-/// How a file is packed, by its first bytes: names lie.
+/// How a file is compressed, by its first bytes: names lie.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Packing {
     None,
@@ -109,7 +109,7 @@ enum Packing {
 }
 
 impl Packing {
-    /// What a file with these first bytes is, or what it is instead of text.
+    /// The compression of a file with these first bytes, or else what it is instead of text.
     fn of(first: &[u8]) -> std::result::Result<Self, String> {
         const OTHERS: [(&[u8], &str); 10] = [
             (b"version https://git-lfs", "a pointer of Git LFS, not the file: run `git lfs pull`"),
@@ -141,7 +141,7 @@ fn ending(path: &Path) -> Option<&str> {
     path.extension()?.to_str()
 }
 
-/// The ending that says what is in the file, below `.gz` and `.zst`: `txt`, `jsonl`, `tsv`, `csv`.
+/// The extension that gives the contents, without `.gz` and `.zst`: `txt`, `jsonl`, `tsv`, `csv`.
 pub fn format_ending(path: &Path) -> String {
     let plain = match ending(path) {
         Some("gz" | "zst") => path.file_stem().map_or(path, Path::new),
@@ -162,7 +162,7 @@ pub struct Lines {
     end: u8,
     number: usize,
     bytes: Vec<u8>,
-    /// How many of the bytes were handed out as a piece.
+    /// How many of the bytes have been returned as a piece.
     taken: usize,
     /// Whether the last piece was not the end of its line.
     within_line: bool,
@@ -177,7 +177,7 @@ impl Lines {
         Self::open_counted(path, Arc::default())
     }
 
-    /// Opens a file, and adds to `bytes` what is read of it.
+    /// Opens a file, and counts in `bytes` what is read from it.
     ///
     /// # Errors
     /// If the file cannot be opened.
@@ -187,7 +187,7 @@ impl Lines {
 
     /// The lines of a file that is open; `path` is for messages.
     pub fn of(path: &Path, mut reader: Box<dyn BufRead + Send>) -> Self {
-        // What cannot be read is an error of the first line.
+        // A read error is reported for the first line.
         let first = reader.fill_buf().unwrap_or_default();
         let ends_with_cr = |first: &[u8]| {
             let before_last = first.len().saturating_sub(1); // the last may be half of a CR LF
@@ -221,7 +221,7 @@ impl Lines {
         self.text(self.bytes.len()).map(|text| Some((self.number, text)))
     }
 
-    /// The next line, or a part of it that ends between words where it is longer than [`LONGEST_PIECE`]; with it,
+    /// The next line, or, if it is longer than [`LONGEST_PIECE`], a part of it that ends between words; with it,
     /// whether a line begins here. `None` at the end of the file.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl Lines {
         self.text(self.taken).map(|text| Some((text, begins)))
     }
 
-    /// The first bytes of the line as text, without its end.
+    /// The first `len` bytes of the line as text, without its end.
     fn text(&self, len: usize) -> Result<&str> {
         let line = &self.bytes[..len];
         let line = line.strip_suffix(&[self.end]).unwrap_or(line);
@@ -262,7 +262,7 @@ impl Lines {
         Ok(text)
     }
 
-    /// The error of a line just read that is no JSON object, or not one `with` what is wanted.
+    /// The error for a line just read that is not a JSON object, or not one `with` what is wanted.
     pub fn no_object(&self, with: &str, error: &serde_json::Error) -> Error {
         let line = self.bytes.trim_ascii_start();
         if self.number == 1 && line.starts_with(b"[") {
@@ -283,7 +283,7 @@ impl Lines {
     }
 }
 
-/// Where a piece of a long text ends: after its last blank, or where there is none in its second half before its last
+/// Where a piece of a long text ends: after its last blank or, if there is none in its second half, before its last
 /// character.
 fn end_of_piece(bytes: &[u8]) -> usize {
     let middle = bytes.len() / 2;
@@ -295,7 +295,7 @@ fn end_of_piece(bytes: &[u8]) -> usize {
     (bytes.len() - 1 - last).max(1)
 }
 
-/// A text in pieces of at most [`LONGEST_PIECE`] bytes, cut between words where it can be.
+/// A text in pieces of at most [`LONGEST_PIECE`] bytes, cut between words if possible.
 pub fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let end = match text.as_bytes().get(..LONGEST_PIECE) {

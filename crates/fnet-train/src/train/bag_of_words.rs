@@ -30,7 +30,7 @@ pub struct BagOfWords {
 
 type Features = Vec<(usize, f32)>;
 
-/// Hashed words and neighbouring pairs of a row; the second text's are kept apart from the first's.
+/// Hashed words and neighbouring pairs of a row; the second text's are kept separate from the first's.
 fn counts(row: &Row) -> HashMap<usize, f32> {
     let mut counts = HashMap::new();
     for (side, text) in [Some(&row.first), row.second.as_ref()].into_iter().flatten().enumerate() {
@@ -127,7 +127,7 @@ impl BagOfWords {
     }
 }
 
-/// What a bag of words fitted to a task's training rows reaches on its held-out rows, under the metrics' names.
+/// The scores on a task's held-out rows of a bag of words fitted to its training rows, by metric.
 ///
 /// # Errors
 /// If a file cannot be read.

@@ -1,12 +1,13 @@
-//! Where the training of a bag's opinion begins: with word vectors around the mean of the training texts' words.
+//! Initialisation of the bag's opinion: word vectors centred on the mean of the training texts' words.
 //!
-//! What all words have in common says nothing of a text, and in a long text it is most of the sum.
+//! What all words have in common says nothing about a text, and in a long text it is most of the sum.
 
 use fnet_encoder::{BAG_WORDS, Model};
 
 use crate::data::tasks::encoding::Example;
 
-/// Takes the mean over the examples' tokens from the word vectors of a model's bag; a model without one stays as it is.
+/// Subtracts the mean over the examples' tokens from the word vectors of a model's bag; a model without one is
+/// unchanged.
 pub fn centre(model: &mut Model, examples: &[Example]) {
     let (hidden, pad) = (model.config().hidden_size, model.config().pad_token_id);
     let Some(words) = model.parameters_mut().get_mut(BAG_WORDS) else { return };

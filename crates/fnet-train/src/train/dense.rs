@@ -1,6 +1,6 @@
-//! The little linear algebra that closed-form starts need, in float64 and in a fixed order.
+//! The little linear algebra that closed-form initialisation needs, in float64 and in a fixed order.
 
-/// A row, and how much it counts.
+/// A row and its weight.
 pub type Weighted = (Vec<f64>, f64);
 
 fn sum_of_weights(rows: &[Weighted]) -> f64 {
@@ -32,7 +32,7 @@ pub fn covariance(rows: &[Weighted], mean: &[f64]) -> Vec<f64> {
     covariance
 }
 
-/// Adds a part of the mean of its diagonal to the diagonal of a square matrix.
+/// Adds `part` times the mean of its diagonal to the diagonal of a square matrix.
 pub fn add_ridge(matrix: &mut [f64], part: f64) {
     let n = matrix.len().isqrt();
     let trace: f64 = (0..n).map(|i| matrix[i * (n + 1)]).sum();

@@ -16,15 +16,15 @@ use crate::random::{Fingerprint, generator};
 use crate::runs::state::Position;
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
-/// How training examples are varied, drawn anew each time.
+/// Augmentation of training examples, drawn anew each time.
 pub struct Variation {
-    /// Part of the tokens that is hidden, from 0 to 1, so that no single word is learned by heart.
+    /// Fraction of the tokens that is hidden, so that no single word is memorised.
     pub hide_rate: f64,
-    /// What stands in their place: `[MASK]`.
+    /// The token put in their place: `[MASK]`.
     pub mask: u32,
     /// By token id, whether it is a special token, which is never hidden.
     pub special: Vec<bool>,
-    /// How often a pair's texts change places, from 0 to 1.
+    /// How often a pair's texts are swapped, from 0 to 1.
     pub swap_rate: f64,
 }
 
@@ -49,7 +49,7 @@ impl Variation {
 /// Windows of a text that one training step reads.
 const MOST_WINDOWS: usize = 4;
 
-/// Appends an example to a training batch; of a text with many windows some, drawn anew each time.
+/// Appends an example to a training batch; of a text with many windows, only some, drawn anew each time.
 fn push(example: &Example, batch: &mut Batch, random: &mut ChaCha8Rng) {
     for text in &example.texts {
         let mut windows: Vec<usize> = (0..text.ends.len()).collect();
@@ -83,9 +83,9 @@ pub struct TaskObjective {
     accumulate: usize,
     variation: Variation,
     seed: u64,
-    /// How much an example of each class counts in the loss; empty where all count the same.
+    /// The weight of each class in the loss; empty if all count the same.
     class_weights: Vec<f32>,
-    /// Of all examples, to learn from and to judge by.
+    /// Of all training and held-out examples.
     fingerprint: u64,
     /// Batches of the epoch `ordered`, one after another, and where each ends.
     order: Vec<u32>,
@@ -102,7 +102,7 @@ pub enum BatchSize {
     Tokens(usize),
 }
 
-/// Examples among which those of similar length are put together.
+/// Examples in a pool from which those of similar length are batched.
 const POOL: usize = 2_048;
 
 impl TaskObjective {
@@ -136,7 +136,7 @@ impl TaskObjective {
         }
     }
 
-    /// The same with every class having the same part in the loss, however many rows it has.
+    /// The same, with every class having the same share of the loss, however many rows it has.
     pub fn balanced(mut self) -> Self {
         if let Labels::Classes(names) = &self.labels {
             let mut counts = vec![0; names.len()];
@@ -155,7 +155,7 @@ impl TaskObjective {
         self.train.examples.len()
     }
 
-    /// Puts an epoch's batches in an order that the seed decides.
+    /// Puts an epoch's batches in an order determined by the seed.
     fn shuffle(&mut self, epoch: u64) {
         let mut random = generator(self.seed, "shuffle", epoch);
         self.order = (0..self.train.examples.len() as u32).collect();

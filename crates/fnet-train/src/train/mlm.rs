@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::tokenizer::Tokenizer;
 
-/// What is masked, and by what.
+/// What is masked, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Masking {
-    /// Part of the tokens that is predicted.
+    /// Fraction of the tokens that is predicted.
     pub rate: f64,
-    /// Of these, the part replaced by `[MASK]`.
+    /// Fraction of these replaced by `[MASK]`.
     pub mask: f64,
-    /// Of these, the part replaced by a random token; the rest stays.
+    /// Fraction of these replaced by a random token; the rest is left as it is.
     pub random: f64,
     /// Whether all pieces of a word are masked together.
     pub whole_word: bool,
@@ -53,8 +53,8 @@ impl Masker {
         }
     }
 
-    /// Masks a sequence in place, and appends its targets, counted from `first`, the place of the
-    /// sequence among the batch's tokens. At least one token is masked where one can be.
+    /// Masks a sequence in place, and appends its targets, counted from `first`, the sequence's offset in the
+    /// batch. At least one token is masked if one can be.
     pub fn mask(
         &mut self,
         tokens: &mut [u32],

@@ -15,7 +15,7 @@ use crate::runs::state::Position;
 use crate::train::mlm::{Masker, Masking};
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
-/// What is learnt beside the masked tokens, on pairs of neighbouring sequences.
+/// What is learnt in addition to masked tokens, from pairs of neighbouring sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
@@ -40,13 +40,13 @@ impl Learns {
         self != Self::Mlm
     }
 
-    /// Longest part of a sequence, so that whole ones have at most `longest` tokens.
+    /// Longest part of a sequence, so that the whole has at most `longest` tokens.
     pub fn longest_part(self, longest: usize) -> usize {
         if self.pairs() { longest.saturating_sub(3) / 2 } else { longest.saturating_sub(2) }
     }
 
-    /// Leaves a pair as it is, class 0, or makes it one of class 1, with even chances; `IGNORED` for
-    /// what is no pair. `other` fills in a second part from elsewhere.
+    /// Leaves a pair as it is, class 0, or turns it into one of class 1, with even chances; `IGNORED` if it is not
+    /// a pair. `other` fills in a second part from elsewhere.
     fn arrange(
         self,
         pair: &mut Pair,
@@ -77,13 +77,13 @@ impl Learns {
         class
     }
 
-    /// Name of the metric that says how well pairs are told apart.
+    /// Name of the metric for classifying pairs.
     fn metric(self) -> &'static str {
         if self == Self::MlmSop { "sentence_order_accuracy" } else { "next_sentence_accuracy" }
     }
 }
 
-/// Token ids of a sequence's two parts; the second is empty where it is no pair.
+/// Token ids of a sequence's two parts; the second is empty if it is not a pair.
 pub type Pair = [Vec<u32>; 2];
 
 /// A masked batch.
@@ -117,7 +117,7 @@ pub struct MlmObjective<'a> {
     sequences: Sequences,
     validation: Vec<Masked>,
     micro: Vec<Masked>,
-    /// Of all tokens, to learn from and to validate on.
+    /// Of all training and validation tokens.
     fingerprint: u64,
     pair: Pair,
     tokens: Vec<u32>,
@@ -137,7 +137,7 @@ pub struct MlmSettings {
     pub accumulate: usize,
     /// Longest sequence with its special tokens.
     pub longest: usize,
-    /// The length that every sequence is filled up to, where padding is mixed in.
+    /// The length that every sequence is padded to, if padding is mixed in.
     pub fixed_length: Option<usize>,
     /// Seed of order and masks.
     pub seed: u64,
@@ -147,8 +147,8 @@ pub struct MlmSettings {
 const VALIDATION_SEED: u64 = 20_210_509;
 
 impl<'a> MlmObjective<'a> {
-    /// Trains on `sequences`, validates on the sequences in `validation`; both are pairs where the
-    /// settings ask for them.
+    /// Trains on `sequences`, validates on the sequences in `validation`; both are pairs if the settings ask for
+    /// them.
     pub fn new(
         settings: MlmSettings,
         tokenizer: &'a Tokenizer,
@@ -197,7 +197,7 @@ impl<'a> MlmObjective<'a> {
         objective
     }
 
-    /// Masks `self.pair` and appends it, unless there is nothing in it to be masked.
+    /// Masks `self.pair` and appends it, unless nothing in it can be masked.
     fn append(&mut self, masked: &mut Masked, class: u32, random: &mut ChaCha8Rng) {
         let MlmSettings { longest, fixed_length, .. } = self.settings;
         let (tokens, segments) = (&mut self.tokens, &mut self.segments);
@@ -349,7 +349,7 @@ mod tests {
             for _ in 0..1_000 {
                 let mut pair = [vec![1], vec![2]];
                 let class = learns.arrange(&mut pair, &mut random, |random, second| {
-                    // Half of what is elsewhere is no pair.
+                    // Half of the sequences from elsewhere are not pairs.
                     second.extend([3].iter().take(random.random_range(0..2)));
                 });
                 let expected = match (learns, class) {

@@ -23,8 +23,8 @@ pub enum Part {
 }
 
 impl Part {
-    /// Whether a tensor belongs to it. Each belongs to one part, but the heads' and embeddings' norms, which
-    /// are norms too.
+    /// Whether a tensor belongs to it. Each belongs to one part, except the norms of heads and embeddings, which
+    /// are also norms.
     pub fn holds(self, name: &str) -> bool {
         let mixing = name.contains(".mixing.")
             || name.contains(".attention.self.")

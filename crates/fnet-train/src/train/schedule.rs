@@ -1,6 +1,6 @@
 //! The learning rate over a run.
 
-/// How the learning rate goes on after warm-up.
+/// The learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -18,14 +18,14 @@ pub enum Decay {
 pub struct Schedule {
     /// Highest learning rate.
     pub learning_rate: f64,
-    /// Part of the run that warms up, from 0 to 1.
+    /// Fraction of the run spent on warm-up.
     pub warm_up: f64,
     /// What follows.
     pub decay: Decay,
 }
 
 impl Schedule {
-    /// Learning rate where `progress` of the run (0 to 1) is done.
+    /// Learning rate at `progress` through the run (0 to 1).
     pub fn at(&self, progress: f64) -> f64 {
         let progress = progress.clamp(0.0, 1.0);
         if progress < self.warm_up {

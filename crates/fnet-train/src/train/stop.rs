@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks for a checkpoint, the second ends at once.
+//! Ctrl-C and SIGTERM: the first asks for a checkpoint, the second exits at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
@@ -13,13 +13,13 @@ struct Flags {
     set: AtomicBool,
 }
 
-/// Everyone who listens. One handler serves them all: a process can have one only.
+/// All listeners. One handler serves them all: a process can have only one.
 static LISTENERS: Mutex<Vec<Weak<Flags>>> = Mutex::new(Vec::new());
 static HANDLER: Once = Once::new();
 
 impl Stop {
-    /// Listens for signals from now on; several may, such as two trainers in one program. Where the program has a handler
-    /// of its own already, nothing is heard.
+    /// Listens for signals from now on; there may be several listeners, such as two trainers in one program. If the
+    /// program already has its own handler, no signal arrives here.
     pub fn on_signal() -> Self {
         let stop = Self::default();
         let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl Stop {
     }
 }
 
-/// Tells everyone who listens. False where that is not enough: before training there is nothing to save, and a second
+/// Notifies all listeners. False if that is not enough: before training there is nothing to save, and a second
 /// signal means that nobody wants to wait.
 fn signal() -> bool {
     let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,7 +15,7 @@ use crate::runs::state::{Position, State};
 use crate::train::schedule::Schedule;
 use crate::train::stop::Stop;
 
-/// How long a run goes on.
+/// How long a run lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Budget {
@@ -46,7 +46,7 @@ pub struct LoopSettings {
     pub checkpoint_minutes: f64,
 }
 
-/// What one step came to.
+/// The result of one step.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StepOutcome {
     /// Loss over all predictions of the step.
@@ -66,7 +66,7 @@ pub struct Evaluation {
 
 /// What is trained: draws batches, and knows how well the model does.
 pub trait Objective {
-    /// Draws the next batches from `position`, moves it on, and adds their gradients.
+    /// Draws the next batches from `position`, advances it, and adds their gradients.
     ///
     /// # Errors
     /// If a batch does not fit the model.
@@ -79,7 +79,7 @@ pub trait Objective {
         w: &mut Workspace,
     ) -> Result<StepOutcome>;
 
-    /// Passes over the data that `position` stands for.
+    /// Passes over the data up to `position`.
     fn epochs(&self, position: Position) -> f64;
 
     /// How well the model does on held-out data; `None` where there is none.
@@ -114,7 +114,7 @@ pub struct Trainer<'a> {
     pub name: &'a str,
     /// No progress.
     pub quiet: bool,
-    /// How to go on after Ctrl-C.
+    /// How to resume after Ctrl-C.
     pub resume_command: String,
 }
 
@@ -174,7 +174,7 @@ impl Trainer<'_> {
         Ok(state)
     }
 
-    /// Part of the budget that is used up.
+    /// Fraction of the budget that is used up.
     fn progress(&self, state: &State) -> f64 {
         match self.settings.budget {
             Budget::Steps(steps) => state.step as f64 / steps.max(1) as f64,
@@ -283,7 +283,7 @@ impl Trainer<'_> {
     }
 }
 
-/// What is logged of a step.
+/// What is logged for a step.
 struct StepRow {
     outcome: StepOutcome,
     loss: f64,

@@ -1,11 +1,11 @@
-//! Where the training of towers begins: in closed form, with whitened vectors, their cosine, and words' matches.
+//! Closed-form initialisation of towers: whitened vectors, their cosine, and words' matches.
 //!
-//! What an encoder says of texts differs most along a few directions that mean little, and cosines see nothing
-//! else. Whitening (Su et al. 2021) takes `z = L⁻¹ (x - mean)` with `L Lᵀ` the covariance of the training texts, so
-//! that every direction counts the same. Words that are matched are whitened alike, and count by `a / (a + share)` of
-//! their share of all words (Arora et al. 2017, section 3). From cosines and matches to numbers leads the plane of least
-//! squares, to classes linear discriminant analysis (Hastie et al. 2009, section 4.3); all else that the output layer
-//! sees starts without weight.
+//! An encoder's text vectors differ most along a few directions that mean little, and cosines see nothing else.
+//! Whitening (Su et al. 2021) takes `z = L⁻¹ (x - mean)` with `L Lᵀ` the covariance of the training texts, so that
+//! every direction counts the same. Matched words are whitened in the same way, and weighted by `a / (a + share)`
+//! of their share of all words (Arora et al. 2017, section 3). Cosines and matches are mapped to numbers by least
+//! squares, to classes by linear discriminant analysis (Hastie et al. 2009, section 4.3); the output layer's other
+//! inputs start with zero weight.
 
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 
@@ -14,12 +14,12 @@ use crate::data::tasks::encoding::Example;
 use crate::error::Result;
 use crate::train::dense::{self, Weighted};
 
-/// Examples that the covariance is taken of.
+/// Examples that the covariance is computed from.
 const MOST_EXAMPLES: usize = 4_000;
-/// Added to the covariance's diagonal, as a part of its mean: directions that few texts use stay small.
+/// Added to the covariance's diagonal, as a fraction of its mean: directions that few texts use stay small.
 const RIDGE: f64 = 0.01;
 
-/// Sets the pooler and the output layer of a model that reads pairs in towers; others stay as they are.
+/// Sets the pooler and the output layer of a model that reads pairs in towers; others are unchanged.
 ///
 /// # Errors
 /// If an example does not fit the model.
@@ -43,7 +43,7 @@ pub fn start(model: &mut Model, examples: &[Example], w: &mut Workspace) -> Resu
     Ok(())
 }
 
-/// The last values that the output layer sees of each example: the cosine, and with it the matches.
+/// The last inputs of the output layer for each example: the cosine, and the matches if there are any.
 fn last_seen(model: &Model, examples: &[Example], w: &mut Workspace) -> Result<Vec<Vec<f64>>> {
     let count = if model.config().classifier_matching { 3 } else { 1 };
     let mut seen = vec![Vec::new(); examples.len()];
@@ -58,10 +58,10 @@ fn last_seen(model: &Model, examples: &[Example], w: &mut Workspace) -> Result<V
     Ok(seen)
 }
 
-/// How rare a word must be to tell half of what it can.
+/// The share of all words at which a word has half of the largest weight.
 const RARE: f64 = 1e-3;
 
-/// Has words that are matched be whitened, and count by how rare they are in these examples.
+/// Whitens matched words, and weights them by how rare they are in these examples.
 fn start_matching(model: &mut Model, sample: &[Example]) {
     let (vocabulary, hidden) = (model.config().vocab_size, model.config().hidden_size);
     let mut counts = vec![0_u32; vocabulary];
@@ -86,7 +86,7 @@ fn start_matching(model: &mut Model, sample: &[Example]) {
     }
 }
 
-/// Has the pooler whiten each vector that is read of a text.
+/// Makes the pooler whiten each pooled vector of a text.
 fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Result<()> {
     let (width, hidden) = (model.pooled_width(), model.config().hidden_size);
     let mut texts = Vec::new();
@@ -113,10 +113,10 @@ fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Re
     Ok(())
 }
 
-/// A value for each of a few inputs, and an offset.
+/// A coefficient for each of a few inputs, and an offset.
 type Plane = (Vec<f64>, f64);
 
-/// Has each output be a plane over the last values that it sees.
+/// Makes each output a plane over its last inputs.
 fn set_output(model: &mut Model, planes: &[Plane]) {
     if let Some(weight) = model.parameters_mut().get_mut("classifier.weight") {
         let inputs = weight.len() / planes.len().max(1);
@@ -131,10 +131,10 @@ fn set_output(model: &mut Model, planes: &[Plane]) {
     }
 }
 
-/// Added to a covariance of cosines, so that it has an inverse where all are alike.
+/// Added to a covariance of cosines, so that it has an inverse if all are alike.
 const LEAST_VARIANCE: f64 = 1e-6;
 
-/// `L⁻¹` with `L Lᵀ` the covariance of rows around zero, each counted by its weight over the sum of all.
+/// `L⁻¹` with `L Lᵀ` the covariance of rows around zero, each weighted by its share of the sum of all weights.
 fn whitener(rows: &[Weighted], count: usize) -> Option<Vec<f64>> {
     let mut covariance = dense::covariance(rows, &vec![0.0; count]);
     (0..count).for_each(|i| covariance[i * (count + 1)] += LEAST_VARIANCE);
@@ -193,8 +193,7 @@ fn least_squares(points: &[Vec<f64>], labels: &[f32]) -> Plane {
     (slopes, offset)
 }
 
-/// The matrix `[count, count]` and the bias that whiten rows, each counted by its weight; `None` where their
-/// covariance has no inverse.
+/// The matrix `[count, count]` and the bias that whiten weighted rows; `None` if their covariance has no inverse.
 fn whiten(rows: &[Weighted], count: usize) -> Option<(Vec<f32>, Vec<f32>)> {
     let mean = dense::mean(rows, count);
     let mut covariance = dense::covariance(rows, &mean);
@@ -214,7 +213,7 @@ mod tests {
     #[test]
     fn whitened_columns_have_no_mean_and_no_covariance() {
         let (count, n) = (4, 500);
-        // Columns that lean on each other, from a generator of one's own.
+        // Correlated columns, from a small generator.
         let mut state = 1_u64;
         let mut noise = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

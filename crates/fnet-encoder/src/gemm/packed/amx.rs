@@ -1,7 +1,7 @@
 //! Tiles by AMX: eight registers of 16 rows of 64 bytes, and `tdpbf16ps`, which multiplies two.
 //!
-//! Rust has no stable intrinsics for tiles, so each instruction is one line of assembly behind
-//! [`Tiles`]. Machines with tiles are few; the tests run the same kernel on emulated ones too.
+//! Rust has no stable intrinsics for tiles, so each instruction is one line of assembly behind [`Tiles`]. Few
+//! machines have tiles, so the tests run the same kernel on emulated ones too.
 
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ pub fn is_available() -> bool {
     })
 }
 
-/// Asks the kernel for the tiles' state: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
+/// Asks the kernel for permission to use tiles: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
 #[cfg(target_os = "linux")]
 fn permitted() -> bool {
     let mut answer: i64 = 158;

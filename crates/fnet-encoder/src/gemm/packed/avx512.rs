@@ -1,4 +1,4 @@
-//! Tiles by AVX-512's registers: of float32 values by `vfmadd`, of bfloat16 pairs by `vdpbf16ps`.
+//! Tiles in AVX-512 registers: float32 values with `vfmadd`, bfloat16 pairs with `vdpbf16ps`.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -6,8 +6,8 @@ use std::mem::transmute;
 use super::pack::{Layout, Values};
 use super::{COLUMNS, Kernel};
 
-/// Whether `vdpbf16ps` does more work a second than `vfmadd`: not on Intel's cores, where it starts
-/// every fourth time as often (measured on Emerald Rapids: 83 against 161 Gflop/s).
+/// Whether `vdpbf16ps` does more work per second than `vfmadd`: not on Intel's cores, where it starts only a
+/// quarter as often (measured on Emerald Rapids: 83 against 161 Gflop/s).
 pub fn is_dot_fast() -> bool {
     let vendor = __cpuid(0);
     [vendor.ebx, vendor.edx, vendor.ecx] == [b"Auth", b"enti", b"cAMD"].map(|s| u32::from_le_bytes(*s))
@@ -17,9 +17,9 @@ pub fn is_dot_fast() -> bool {
 const ROWS: usize = 12;
 /// Longer sums read and write results less often.
 const DEPTH: usize = 768;
-/// Lower tasks spare the translation of addresses.
+/// Lower tasks need fewer address translations.
 const HEIGHT: usize = 96;
-/// Words ahead of the current one that are fetched into the first-level cache.
+/// Words to prefetch ahead of the current one, into the first-level cache.
 const AHEAD: usize = 16;
 
 macro_rules! kernel {
@@ -45,8 +45,8 @@ macro_rules! kernel {
                 stride: usize,
                 add: bool,
             ) {
-                // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says; two registers make a row of
-                // COLUMNS. What is fetched ahead may lie beyond them: a prefetch reads nothing.
+                // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says; two registers make a row of COLUMNS. What
+                // is prefetched may lie beyond them: a prefetch reads nothing.
                 unsafe {
                     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
                     // The results are needed last: no sum waits for them.

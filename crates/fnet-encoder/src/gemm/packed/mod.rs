@@ -1,10 +1,9 @@
-//! Products by kernels of our own, summed in float32: the loops around a tile, over blocks that fit the
-//! caches.
+//! Products by our own kernels, summed in float32: the loops around a tile, over blocks that fit the caches.
 //!
-//! A *word* of 32 bits is one value of float32, or two neighbours of the inner axis rounded to bfloat16.
-//! Columns of w are packed in panels of [`COLUMNS`], rows of x in strips of a tile's height, as
-//! `[word][column]` and `[word][row]`, or `[row][word]` for tile registers; what is missing to a whole tile
-//! is zero. Both buffers stay with their threads.
+//! A *word* of 32 bits is one value of float32, or two neighbours of the inner axis rounded to bfloat16. Columns of
+//! w are packed in panels of [`COLUMNS`], rows of x in strips of a tile's height, as `[word][column]` and
+//! `[word][row]`, or `[row][word]` for tile registers; incomplete tiles are filled with zeros. Both buffers are
+//! kept per thread.
 //!
 //! A result's sum runs over the inner axis in order, in blocks of one length: it depends neither on
 //! the other rows nor on threads.
@@ -48,7 +47,7 @@ pub trait Kernel: Copy + Send + Sync {
     /// How a strip of x is packed.
     const STRIP: Layout;
 
-    /// Readies a thread for tiles.
+    /// Prepares a thread for tiles.
     fn begin(self) {}
 
     /// Ends what `begin` began.
@@ -94,7 +93,7 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
             let depth = length.div_ceil(word).next_multiple_of(BLOCK);
             let part = Part { n, first, width, length, depth, add: out == Out::Add || start > 0 };
             let panels = aligned(&mut buffer, width.next_multiple_of(COLUMNS) * depth);
-            // Where memory lies across the panels, a task packs as many as it can: it reads longer runs.
+            // Where memory runs across the panels, a task packs as many as it can, to read longer runs.
             let panels_of_task = if w.column == 1 { 1 } else { (width / COLUMNS / threads).max(1) };
             let together = panels_of_task * COLUMNS;
             panels.par_chunks_mut(together * depth).enumerate().for_each(|(i, panels)| {
@@ -112,8 +111,8 @@ pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix
     PANELS.set(buffer);
 }
 
-/// Cuts `y` into strips of `len` values and gives each of so many tasks an equal number of them; the first
-/// strip of each, and its values.
+/// Cuts `y` into strips of `len` values and divides them evenly among the tasks; returns the index of each task's
+/// first strip, and its values.
 fn strips_of_tasks(mut y: &mut [f32], len: usize, tasks: usize) -> Vec<(usize, &mut [f32])> {
     let strips = y.len().div_ceil(len);
     let mut parts = Vec::with_capacity(tasks);
@@ -128,7 +127,7 @@ fn strips_of_tasks(mut y: &mut [f32], len: usize, tasks: usize) -> Vec<(usize, &
     parts
 }
 
-/// Room for `len` words from the start of a cache line on: what crosses lines is loaded more slowly.
+/// Space for `len` words, starting on a cache line: loads across lines are slower.
 fn aligned(buffer: &mut Vec<u32>, len: usize) -> &mut [u32] {
     const LINE: usize = 64;
     buffer.resize(buffer.len().max(len + LINE / 4), 0);

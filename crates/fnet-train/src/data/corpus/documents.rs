@@ -1,5 +1,5 @@
-//! Paragraphs out of corpus files: `.txt` (a paragraph a line, an empty line between documents) and
-//! `.jsonl` (an object with `text` a line), each plain, `.gz` or `.zst`.
+//! Paragraphs from corpus files: `.txt` (one paragraph per line, an empty line between documents) and `.jsonl` (one
+//! object with `text` per line), each plain, `.gz` or `.zst`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Documents {
         })
     }
 
-    /// Part of the files that has been read, from 0 to 1.
+    /// Fraction of the files that has been read.
     pub fn progress(&self) -> f64 {
         self.read.load(Ordering::Relaxed) as f64 / self.size.max(1) as f64
     }

@@ -1,4 +1,4 @@
-//! Text corpora: documents out of files, token shards on disk, training sequences out of shards.
+//! Text corpora: documents from files, token shards on disk, training sequences from shards.
 
 pub mod documents;
 pub mod sequences;

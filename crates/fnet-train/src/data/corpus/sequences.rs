@@ -1,4 +1,4 @@
-//! What makes a training sequence, and in which order they come.
+//! What makes a training sequence, and the order of sequences.
 
 use rand::seq::SliceRandom;
 
@@ -18,8 +18,8 @@ pub enum Layout {
     Sentences,
 }
 
-/// Where a sequence lies: tokens `start..start + len` of a shard, the last `second` of them as its
-/// second segment.
+/// The place of a sequence: tokens `start..start + len` of a shard, the last `second` of them as its second
+/// segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     shard: u32,
@@ -40,7 +40,7 @@ impl Place {
         self.len == 0
     }
 
-    /// Its first and its second segment; the second is empty where it is no pair.
+    /// Its first and its second segment; the second is empty if it is not a pair.
     pub fn segments(self) -> [Self; 2] {
         let first = Self { len: self.len - self.second, second: 0, ..self };
         [first, Self { start: first.start + first.len, len: self.second, second: 0, ..self }]
@@ -114,8 +114,8 @@ impl Sequences {
         Self { shards, places, order: Vec::new(), shuffled: None, left_out }
     }
 
-    /// Joins neighbours of the same document to pairs, each sequence in one pair; those without a
-    /// neighbour stay single.
+    /// Joins neighbours in the same document into pairs, each sequence in one pair; those without a neighbour stay
+    /// single.
     pub fn paired(self) -> Self {
         let mut places = Vec::with_capacity(self.places.len() / 2);
         let mut rest = self.places.as_slice();
@@ -134,7 +134,7 @@ impl Sequences {
         Self { places, ..self }
     }
 
-    /// Splits off the last `count` sequences of the corpus, for validation without a file of its own.
+    /// Splits off the last `count` sequences of the corpus, for validation without a separate file.
     pub fn split_off(&mut self, count: usize) -> Vec<Place> {
         let at = self.places.len().saturating_sub(count);
         self.places.split_off(at)
@@ -178,7 +178,7 @@ impl Sequences {
         fingerprint
     }
 
-    /// Sequence number `index` of pass `epoch`, in an order that the seed and the pass decide.
+    /// Sequence number `index` of pass `epoch`, in an order determined by the seed and the pass.
     pub fn shuffled(&mut self, seed: u64, epoch: u64, index: usize) -> Place {
         if self.shuffled != Some((seed, epoch)) {
             self.order = (0..self.places.len() as u32).collect();

@@ -9,8 +9,8 @@
 //! | 8 | `FNETTOK1` |
 //! | 8 | number of units |
 //! | 8 | number of tokens |
-//! | 4 a unit | end of the unit in tokens; bit 31: ends a document, bit 30: ends a paragraph |
-//! | 4 a token | token id |
+//! | 4 per unit | end of the unit in tokens; bit 31: ends a document, bit 30: ends a paragraph |
+//! | 4 per token | token id |
 
 use std::fs::File;
 use std::io::Write;
@@ -46,7 +46,7 @@ struct Index {
     vocab_size: usize,
 }
 
-/// What is in a unit.
+/// A unit of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
     /// First token in the shard.
@@ -74,7 +74,7 @@ pub struct Shards {
     pub reused: bool,
 }
 
-/// A name for the shards of these files under this tokenizer: another one when any of them changes.
+/// A name for the shards of these files under this tokenizer; it changes when any of them does.
 ///
 /// # Errors
 /// If a file is missing, or the tokenizer cannot be serialised.
@@ -94,7 +94,7 @@ impl Shards {
     /// Opens the shards in `folder`, or makes them from `files`.
     ///
     /// # Errors
-    /// If the corpus cannot be read, or the folder not written.
+    /// If the corpus cannot be read, or the folder cannot be written.
     pub fn open_or_make(
         folder: &Path,
         files: &[PathBuf],
@@ -215,7 +215,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let path = shard_path(self.folder, self.shards);
-        // Another run may have the old one mapped, or make the same.
+        // Another run may have the old one mapped, or be making the same one.
         let write = || {
             let mut out = WholeFile::create_after_others(&path)?;
             out.write_all(MAGIC)?;
@@ -318,7 +318,7 @@ mod tests {
             (0..4).map(|i| (shard.unit(i).ends_paragraph, shard.unit(i).ends_document)).collect();
         assert_eq!(flags, [(false, false), (true, false), (true, true), (true, true)]);
 
-        // A damaged shard is made again, not believed.
+        // A damaged shard is made again, not trusted.
         let path = shard_path(&place, 0);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.truncate(bytes.len() - 3);

@@ -8,7 +8,7 @@ use super::words::{
     third_person, with_article,
 };
 
-/// `documents` documents, a paragraph a line, an empty line between documents.
+/// `documents` documents, one paragraph per line, an empty line between documents.
 pub fn text(documents: usize, random: &mut ChaCha8Rng) -> String {
     let mut text = String::new();
     for number in 0..documents {
@@ -70,7 +70,7 @@ fn nature_of(member: &str, kind: &str) -> String {
     format!("{} is {}", with_article(member), with_article(kind))
 }
 
-/// Praise or blame, of one mind.
+/// Praise or blame, without mixing them.
 fn review(random: &mut ChaCha8Rng) -> String {
     let (same, opposite, outcomes) =
         if chance(50, random) { (&PRAISE, &BLAME, &PLEASED) } else { (&BLAME, &PRAISE, &ANNOYED) };

@@ -1,9 +1,8 @@
 //! The sample data: a small English-like language with meaning in it, made by this generator alone.
 //!
-//! The corpus shows what words mean: what kind of thing a wren is, which verbs say the same, which
-//! adjectives go with praise. The four tasks ask for it, in GLUE's formats, with words in the
-//! development half that the training half never shows. So a bag of words falls short, and
-//! pretraining helps.
+//! The corpus shows what words mean: what kind of thing a wren is, which verbs mean the same, which adjectives go
+//! with praise. The four tasks test this, in GLUE's formats, with words in the development half that the training
+//! half never shows. So a bag of words falls short, and pretraining helps.
 
 mod corpus;
 mod tasks;
@@ -14,7 +13,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::random::generator;
 
-/// Seed of the data that is shipped in `data/`.
+/// Seed of the data shipped in `data/`.
 pub const SEED: u64 = 2_021;
 
 /// Documents in the corpus, and in its validation half.
@@ -67,7 +66,7 @@ pub fn write(folder: &Path, seed: u64) -> Result<()> {
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
         let text = text(file, seed).unwrap_or_default();
-        // The same again is left alone: what is made of it is known by its time.
+        // An unchanged file is left alone: data made from it is identified by its modification time.
         if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
             continue;
         }

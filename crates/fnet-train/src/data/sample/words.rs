@@ -72,7 +72,7 @@ impl Kind {
     }
 }
 
-/// Pairs of verbs that say the same: base form and past.
+/// Pairs of verbs with the same meaning: base form and past.
 pub const VERBS: [[(&str, &str); 2]; 12] = [
     [("follow", "followed"), ("trail", "trailed")],
     [("help", "helped"), ("assist", "assisted")],
@@ -101,7 +101,7 @@ pub const BLAME: [&str; 24] = [
     "soggy", "dingy",
 ];
 
-/// Words of degree, which part an adjective from what negates it.
+/// Degree words, which separate an adjective from its negation.
 pub const DEGREES: [&str; 4] = ["very", "quite", "rather", "really"];
 
 /// What praise and blame are about.

@@ -1,4 +1,4 @@
-//! The classes of labelled rows: spelt in one way, counted, and checked for what is no class at all.
+//! The classes of labelled rows: spelling unified, counted, and checked for labels that are not classes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,11 +14,11 @@ pub struct Classes {
     pub names: Vec<String>,
     /// Rows of each.
     pub counts: Vec<usize>,
-    /// What a careful person would look at before training.
+    /// Things to look at before training.
     pub warnings: Vec<String>,
 }
 
-/// Whether two labels are the same: blanks around them do not count, nor does how a number is written (`1`, `1.0`).
+/// Whether two labels are the same: surrounding blanks do not count, nor does how a number is written (`1`, `1.0`).
 pub fn is_same_label(a: &str, b: &str) -> bool {
     let (a, b) = (a.trim(), b.trim());
     a == b || number(a).is_some_and(|a| number(b) == Some(a))
@@ -30,14 +30,14 @@ fn number(label: &str) -> Option<f64> {
 
 /// More classes than this are a mistake.
 const MOST_CLASSES: usize = 10_000;
-/// Fewer rows than this may have a class each.
+/// With fewer rows than this, each may have its own class.
 const FEW_ROWS: usize = 5;
 
 impl Classes {
     /// Finds the classes of a labelled file.
     ///
     /// # Errors
-    /// If the file cannot be read, has one class only, or a class for every row.
+    /// If the file cannot be read, has only one class, or a different class for every row.
     pub fn find(path: &Path, columns: &Columns) -> Result<Self> {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         rows::read(path, columns, true, |row| {
@@ -53,7 +53,7 @@ impl Classes {
         let mut classes: Vec<(String, usize)> = counts.into_iter().collect();
         if classes.iter().all(|(name, _)| number(name).is_some()) {
             let value = |name: &str| number(name).unwrap_or(f64::NAN);
-            // Of the same numbers the shortest comes first, and stays.
+            // Of equal numbers, the shortest comes first and is kept.
             classes.sort_by(|(a, _), (b, _)| value(a).total_cmp(&value(b)).then(a.len().cmp(&b.len())));
             classes.dedup_by(|next, kept| {
                 let same = value(&next.0) == value(&kept.0);
@@ -92,7 +92,7 @@ impl Classes {
         format!("{} classes, with their rows: {}{more}", self.names.len(), shown.join(", "))
     }
 
-    /// Weights that give every class the same part in the loss: rows / (classes * rows of the class).
+    /// Weights that give every class the same share of the loss: rows / (classes * rows of the class).
     pub fn balanced_weights(counts: &[usize]) -> Vec<f32> {
         let present = counts.iter().filter(|count| **count > 0).count();
         let rows: usize = counts.iter().sum();

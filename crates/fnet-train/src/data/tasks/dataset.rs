@@ -31,7 +31,7 @@ impl Labels {
         }
     }
 
-    /// The metrics where the task names none.
+    /// The metrics if the task names none.
     pub fn usual_metrics(&self) -> Vec<Metric> {
         match self {
             Self::Classes(names) if names.len() == 2 => {
@@ -47,7 +47,7 @@ impl Labels {
     /// A label as a number: the class's id, or the value.
     ///
     /// # Errors
-    /// Names the line of an unknown class or of what is no number.
+    /// Names the line of an unknown class or an invalid number.
     pub fn parse(&self, path: &Path, line: usize, label: &str) -> Result<f32> {
         match self {
             Self::Classes(names) => {
@@ -80,7 +80,7 @@ impl Labels {
     }
 }
 
-/// Index of the largest output; the first where several are.
+/// Index of the largest output; the first of several.
 pub fn likeliest(output: &[f32]) -> u32 {
     let mut best = 0;
     for (i, v) in output.iter().enumerate() {
@@ -96,9 +96,9 @@ pub fn likeliest(output: &[f32]) -> u32 {
 pub struct Dataset {
     /// In the file's order.
     pub examples: Vec<Example>,
-    /// Those that were longer than the model.
+    /// Those too long for the model.
     pub long: LongOnes,
-    /// Rows with a text of nothing but blanks.
+    /// Rows with a blank text.
     pub empty: usize,
 }
 
@@ -149,10 +149,10 @@ impl Dataset {
 /// Rows that are tokenised at once.
 const ENCODED_AT_ONCE: usize = 4096;
 
-/// Tokens run at once where nothing is trained.
+/// Tokens run at once when nothing is trained.
 pub const INFERENCE_TOKENS: usize = 4_096;
 
-/// Batches of examples of similar length, up to a number of tokens each: the examples' numbers.
+/// Batches of examples of similar length, up to a number of tokens each, as indices of examples.
 pub fn batches_by_tokens(examples: &[Example], mut order: Vec<u32>, most: usize) -> Vec<Vec<u32>> {
     let len = |i: u32| examples[i as usize].tokens();
     order.sort_by_key(|i| len(*i));
@@ -170,7 +170,8 @@ pub fn batches_by_tokens(examples: &[Example], mut order: Vec<u32>, most: usize)
     batches
 }
 
-/// Runs the encoder over examples in batches of `batch_tokens` and hands each pass with its examples' numbers to `take`.
+/// Runs the encoder over examples in batches of `batch_tokens` and hands each pass to `take`, with the indices of
+/// its examples.
 ///
 /// # Errors
 /// If an example does not fit the model, or what `take` returns.
@@ -192,7 +193,7 @@ pub fn run_batches(
     Ok(())
 }
 
-/// The classifier's outputs for examples, `[examples, outputs]`. `done` hears how far it is, from 0 to 1.
+/// The classifier's outputs for examples, `[examples, outputs]`. `done` is told the progress, from 0 to 1.
 ///
 /// # Errors
 /// If an example does not fit the model.
@@ -236,7 +237,7 @@ pub fn score(labels: &Labels, metrics: &[Metric], outputs: &[f32], expected: &[f
     metrics.iter().map(|m| (m.name().to_string(), value(m))).collect()
 }
 
-/// As [`score`], with the held-out file's name after each metric's where a task has several.
+/// As [`score`], with the held-out file's name after each metric's if a task has several.
 pub fn score_named(
     name: &str,
     labels: &Labels,
@@ -248,7 +249,7 @@ pub fn score_named(
     score(labels, metrics, outputs, expected).into_iter().map(|(metric, v)| (named(metric), v)).collect()
 }
 
-/// What an epoch, or a seed, is chosen by: the mean of the metrics of which more is better.
+/// The score that chooses an epoch or a seed: the mean of the metrics for which higher is better.
 pub fn score_of(values: &[Score]) -> f64 {
     let is_error = |name: &str| Metric::ERRORS.iter().any(|error| name.starts_with(error.name()));
     let scores: Vec<f64> =

@@ -1,4 +1,4 @@
-//! What a row becomes on its way into a model: the token ids of its texts.
+//! Encoding rows for a model: the token ids of their texts.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 
-/// What becomes of a text that is longer than the model.
+/// How a text that is too long for the model is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -21,7 +21,7 @@ pub enum Long {
 }
 
 impl Long {
-    /// Windows wherever more than a text's ends is read.
+    /// Windows if more than a text's ends is read.
     pub fn usual(config: &ModelConfig) -> Self {
         let ends = |pool: &Pool| matches!(pool, Pool::First | Pool::Last);
         if config.classifier_pooling.pools().iter().all(ends) { Self::Cut } else { Self::Windows }
@@ -46,25 +46,25 @@ impl Text {
         Self { tokens, segments, ends }
     }
 
-    /// Where window `i` lies among the tokens.
+    /// The range of window `i` in the tokens.
     pub fn window(&self, i: usize) -> std::ops::Range<usize> {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         start as usize..self.ends[i] as usize
     }
 
-    /// Appends the text to a batch, all its windows or those that are named.
+    /// Appends the text to a batch: all its windows, or the given ones.
     pub fn push_to(&self, batch: &mut Batch, windows: impl IntoIterator<Item = usize>) {
         let windows = windows.into_iter().map(|i| self.window(i));
         batch.push_windows(windows.map(|w| (&self.tokens[w.clone()], &self.segments[w])));
     }
 }
 
-/// One example: a text, a pair read together, or the two texts of a pair apart.
+/// One example: a text, a pair read together, or the two texts of a pair separately.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
     /// What goes through the model.
     pub texts: Vec<Text>,
-    /// Class id or number; NaN where there is none.
+    /// Class id or number; NaN if there is none.
     pub label: f32,
 }
 
@@ -86,15 +86,15 @@ pub struct Encoding<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Longest sequence in tokens.
     pub longest: usize,
-    /// The length that every sequence is filled up to, where padding is mixed in.
+    /// The length that every sequence is padded to, if padding is mixed in.
     pub fixed_length: Option<usize>,
-    /// How the texts of a pair meet.
+    /// How the texts of a pair are combined.
     pub pairs: Pairs,
-    /// What becomes of longer texts.
+    /// How texts that are too long are read.
     pub long: Long,
 }
 
-/// An example, and what was done because it was long.
+/// An example, and what was done about its length.
 pub struct Encoded {
     /// The example.
     pub example: Example,
@@ -104,7 +104,7 @@ pub struct Encoded {
     pub windowed: bool,
 }
 
-/// How many examples were longer than the model.
+/// How many examples were too long for the model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LongOnes {
     /// Those whose end was left out.
@@ -121,13 +121,13 @@ impl LongOnes {
         example
     }
 
-    /// Counts those of another part.
+    /// Adds the counts of another part.
     pub fn add(&mut self, other: Self) {
         self.cut += other.cut;
         self.windowed += other.windowed;
     }
 
-    /// What was done with them, of so many examples of a file; `None` where there were none.
+    /// What was done with them, out of `all` examples of a file; `None` if there were none.
     pub fn sentence(&self, file: &Path, all: usize, longest: usize) -> Option<String> {
         let file = file.display();
         let said =
@@ -144,7 +144,7 @@ impl Encoding<'_> {
     /// Encodes a row.
     ///
     /// # Errors
-    /// If the tokenizer cannot write a text.
+    /// If the tokenizer cannot encode a text.
     pub fn encode(&self, row: &Row, label: f32) -> Result<Encoded> {
         let first = self.tokenizer.encode(&row.first)?;
         let second = row.second.as_ref().map(|s| self.tokenizer.encode(s)).transpose()?;
@@ -186,7 +186,7 @@ impl Encoding<'_> {
         Text::whole(tokens, segments)
     }
 
-    /// Fills a sequence up where padding is fixed.
+    /// Pads a sequence if padding is fixed.
     pub fn pad(&self, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
         if let Some(length) = self.fixed_length {
             self.tokenizer.fill_up(length, tokens, segments);

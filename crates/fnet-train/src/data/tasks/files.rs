@@ -18,7 +18,7 @@ pub struct TaskFiles {
     pub dev: Vec<(String, PathBuf, Columns)>,
     /// What is predicted.
     pub labels: Labels,
-    /// What it is judged by.
+    /// The metrics it is judged by.
     pub metrics: Vec<Metric>,
 }
 

@@ -26,9 +26,9 @@ pub struct GlueTask {
     pub labels: &'static [&'static str],
     /// Metrics; their mean chooses the best epoch.
     pub metrics: &'static [Metric],
-    /// Whether a pair means the same with its texts exchanged.
+    /// Whether a pair means the same with its texts swapped.
     pub symmetric: bool,
-    /// Part of a training example's tokens that is hidden: it helps where single words mean much.
+    /// Fraction of a training example's tokens that is hidden: it helps where single words mean much.
     pub hide_rate: f64,
 }
 

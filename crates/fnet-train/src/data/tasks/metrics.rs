@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Part of the rows that are right.
+    /// Fraction of correct rows.
     Accuracy,
     /// Harmonic mean of precision and recall of class 1.
     F1,
-    /// Mean over the classes that occur of their F1: each counts the same, however many rows it has.
+    /// Mean F1 of the classes that occur: each counts the same, however many rows it has.
     MacroF1,
     /// Matthews correlation, also for more than two classes (Gorodkin 2004).
     Matthews,
@@ -18,14 +18,14 @@ pub enum Metric {
     Pearson,
     /// Spearman rank correlation, ties sharing their mean rank.
     Spearman,
-    /// Mean of what predictions are off by.
+    /// Mean absolute error of the predictions.
     MeanAbsoluteError,
-    /// Mean of its squares.
+    /// Mean squared error of the predictions.
     MeanSquaredError,
 }
 
 impl Metric {
-    /// Those of which less is better: they are reported, and choose nothing.
+    /// Those for which lower is better: they are reported, but choose nothing.
     pub const ERRORS: [Self; 2] = [Self::MeanAbsoluteError, Self::MeanSquaredError];
 
     /// Name in tables and JSON.
@@ -111,7 +111,7 @@ fn pearson(a: &[f64], b: &[f64]) -> f64 {
         aa += (a - mean_a) * (a - mean_a);
         bb += (b - mean_b) * (b - mean_b);
     }
-    // A constant side has no correlation; counting it as none keeps tables readable.
+    // A constant side has no correlation; counting it as zero keeps tables readable.
     if aa > 0.0 && bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
 }
 

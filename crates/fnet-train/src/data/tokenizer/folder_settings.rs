@@ -1,5 +1,5 @@
-//! What a model folder says of its tokenizer beside the vocabulary, followed as Transformers follows it: its class, case,
-//! tokens added later, names of special tokens, sides. What cannot be followed is refused by name.
+//! A folder's tokenizer settings apart from the vocabulary, applied as in Transformers: class, case, added tokens,
+//! names of special tokens, sides. What cannot be followed is refused by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,7 @@ const LIKE_BERT: [&str; 12] = [
 ];
 /// Classes that run a `spiece.model` as `FNetTokenizer` does.
 const LIKE_FNET: [&str; 2] = ["FNetTokenizer", "AlbertTokenizer"];
-/// Classes that split words by a program of their own, whatever `tokenizer.json` says.
+/// Classes that split words with an external program, whatever `tokenizer.json` says.
 const OF_THEIR_OWN: [&str; 6] = [
     "BertJapaneseTokenizer",
     "BertweetTokenizer",
@@ -53,9 +53,9 @@ pub(super) struct FolderSettings {
     config: Value,
     /// `added_tokens.json`: tokens and their ids.
     added: BTreeMap<String, u32>,
-    /// The class of the model in `config.json`, where no class of tokenizer is named.
+    /// Whether the model in `config.json` is a BERT; used if no tokenizer class is named.
     is_bert: bool,
-    /// Whether there is a folder, and not a file alone.
+    /// Whether there is a folder, not just a file.
     is_folder: bool,
 }
 
@@ -102,7 +102,7 @@ impl FolderSettings {
         self.class().map_or(self.is_bert, |class| LIKE_BERT.contains(&class))
     }
 
-    /// Whether `[CLS]` and `[SEP]` are put around texts whatever the file says, or where it says nothing.
+    /// Whether `[CLS]` and `[SEP]` are put around texts whatever the file says, or if it says nothing.
     pub fn has_usual_frame(&self, has_own: bool) -> std::result::Result<bool, String> {
         if self.is_like_bert() {
             return Ok(true);
@@ -145,7 +145,7 @@ impl FolderSettings {
         Ok(())
     }
 
-    /// Follows the settings of case and accents where Transformers lets them win over `tokenizer.json`.
+    /// Applies the case and accent settings where Transformers lets them override `tokenizer.json`.
     pub fn set_case(&self, inner: &mut Inner) {
         let Some(NormalizerWrapper::BertNormalizer(own)) = inner.get_normalizer().cloned() else { return };
         if !self.is_like_bert() {
@@ -159,12 +159,12 @@ impl FolderSettings {
         }
     }
 
-    /// The special token that the settings name for a purpose, such as `cls_token`.
+    /// The special token that the settings name under a key such as `cls_token`.
     pub fn name(&self, key: &str) -> Option<&str> {
         token_named(&self.config, key)
     }
 
-    /// Adds the tokens that the settings name and the vocabulary file lacks, under the ids that they have there.
+    /// Adds the tokens that the settings name and the vocabulary file lacks, with the ids they have there.
     pub fn add_tokens(&self, inner: &mut Inner) -> std::result::Result<(), String> {
         let mut with_ids: BTreeMap<u32, AddedToken> = BTreeMap::new();
         for (id, token) in
@@ -182,7 +182,7 @@ impl FolderSettings {
                 .normalized(flag("normalized").unwrap_or(!special));
             with_ids.insert(id, added);
         }
-        // Of the old file's tokens those are special that have a purpose, or stand in the newer of the lists.
+        // Of the old file's tokens, those that have a role or are in the newer of the lists are special.
         let specials = self.special_tokens(&LISTS[1..]);
         for (token, id) in &self.added {
             with_ids.insert(*id, AddedToken::from(token.as_str(), specials.contains(&token.as_str())));
@@ -214,7 +214,7 @@ impl FolderSettings {
         Ok(())
     }
 
-    /// The special tokens that are named for a purpose or stand in `lists`.
+    /// The special tokens that have a role or are in `lists`.
     fn special_tokens(&self, lists: &[&str]) -> Vec<&str> {
         let named = SPECIAL_KEYS.iter().filter_map(|key| self.name(key));
         let lists = lists.iter().filter_map(|key| self.config.get(*key)?.as_array()).flatten();
@@ -222,7 +222,7 @@ impl FolderSettings {
         named.chain(listed).collect()
     }
 
-    /// Whether texts that are too long lose their beginnings, where the settings say.
+    /// Whether texts that are too long are cut on the left, if the settings say.
     pub fn truncates_left(&self) -> std::result::Result<Option<bool>, String> {
         match self.config.get("truncation_side").and_then(Value::as_str) {
             None => Ok(None),
@@ -234,7 +234,7 @@ impl FolderSettings {
         }
     }
 
-    /// Whether padding comes before the text, where the settings say.
+    /// Whether padding comes before the text, if the settings say.
     pub fn pads_left(&self) -> Option<bool> {
         Some(self.config.get("padding_side")?.as_str()? == "left")
     }

@@ -7,8 +7,8 @@ use super::Special;
 /// Stands for a text.
 const TEXT: u32 = u32::MAX - 1;
 
-/// Checks what the tokenizer puts around one text and around two. An error for what no model here reads; `Some` says
-/// what is wrong with pairs alone.
+/// Checks what the tokenizer puts around one text and around two. An error if no model here can read it; `Some`
+/// says what is wrong with pairs alone.
 pub(super) fn check(inner: &Inner, special: Special) -> Result<Option<String>, String> {
     let Some(processor) = inner.get_post_processor() else { return Ok(None) };
     let text = || Encoding::from_tokens(vec![Token::new(TEXT, String::new(), (0, 0))], 0);

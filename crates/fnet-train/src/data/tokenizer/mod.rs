@@ -1,4 +1,4 @@
-//! Vocabularies trained and run by the `tokenizers` crate, and what the rest needs to know of them.
+//! Vocabularies trained and run by the `tokenizers` crate, and what the rest needs to know about them.
 
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,11 @@ mod vocab_txt;
 
 /// A SentencePiece model in a model folder, where there is no `tokenizer.json`.
 pub const SENTENCEPIECE_FILE: &str = "spiece.model";
-/// A WordPiece vocabulary in a model folder, where there is neither.
+/// A WordPiece vocabulary in a model folder, if there is neither.
 pub const VOCAB_FILE: &str = "vocab.txt";
 /// The tokenizer in a model folder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// What Transformers' `AutoTokenizer` reads beside it.
+/// What Transformers' `AutoTokenizer` reads next to it.
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// How a vocabulary is made.
@@ -39,10 +39,10 @@ pub enum Kind {
     Unigram,
 }
 
-/// Ids of the tokens with a task of their own.
+/// Ids of the special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Special {
-    /// Fills up sequences of fixed length.
+    /// Pads sequences of fixed length.
     pub pad: u32,
     /// Starts a sequence.
     pub cls: u32,
@@ -57,15 +57,15 @@ pub struct Tokenizer {
     inner: Inner,
     special: Special,
     vocab_size: usize,
-    /// Whether texts that are too long lose their beginnings.
+    /// Whether texts that are too long are cut on the left.
     truncates_left: bool,
-    /// Whether padding comes before the text, which is not done here.
+    /// Whether padding comes before the text, which is not supported here.
     pads_left: bool,
     /// Why pairs cannot be read as one sequence.
     no_pairs: Option<String>,
 }
 
-/// A `tokenizer_config.json`; an empty object where there is none.
+/// A `tokenizer_config.json`; an empty object if there is none.
 fn read_config(path: &Path) -> Result<Value> {
     match std::fs::read_to_string(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(json!({})),
@@ -76,7 +76,7 @@ fn read_config(path: &Path) -> Result<Value> {
     }
 }
 
-/// The special token that settings name for a purpose, as a text or as an object with its content.
+/// A special token named in settings, as a string or as an object with its content.
 fn token_named<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
     let value = config.get(key)?;
     value.as_str().or_else(|| value.get("content")?.as_str())
@@ -101,7 +101,7 @@ fn template(cls: &str, sep: &str, inner: &Inner) -> std::result::Result<Template
         .map_err(|e| e.to_string())
 }
 
-/// What settings call the special tokens, in the order of their usual names.
+/// The settings' keys for the special tokens, in the order of their usual names.
 const SPECIAL_KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
@@ -146,19 +146,19 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`, a SentencePiece `.model`, or a WordPiece `.txt`.
     ///
     /// # Errors
-    /// If the file cannot be read, is no tokenizer, or lacks a special token.
+    /// If the file cannot be read, is not a tokenizer, or lacks a special token.
     pub fn read(path: &Path) -> Result<Self> {
         let is_json = path.extension().is_some_and(|ending| ending == "json");
-        let folder = path.parent().filter(|_| !is_json); // the others say nothing of case
+        let folder = path.parent().filter(|_| !is_json); // the others say nothing about case
         let settings = folder.map_or_else(|| Ok(FolderSettings::default()), FolderSettings::read)?;
         Self::read_with(path, &settings)
     }
 
-    /// Reads the tokenizer of a model folder: its `tokenizer.json`, or else its `spiece.model` or `vocab.txt`, with what
-    /// the folder says of it elsewhere, as Transformers does.
+    /// Reads the tokenizer of a model folder: its `tokenizer.json`, or else its `spiece.model` or `vocab.txt`, with
+    /// the folder's other settings, as Transformers does.
     ///
     /// # Errors
-    /// As [`read`](Self::read); if there is none, or one of a kind that cannot be run here.
+    /// As [`read`](Self::read); if there is none, or one of an unsupported kind.
     pub fn of_folder(folder: &Path) -> Result<Self> {
         Self::read_with(&Self::file_of(folder), &FolderSettings::read(folder)?)
     }
@@ -195,7 +195,7 @@ impl Tokenizer {
     }
 
     fn inner_from_json(bytes: &[u8]) -> std::result::Result<Inner, String> {
-        /// The library panics on some broken files: all of this one is read before, and no part twice.
+        /// The library panics on some broken files: the whole file is parsed here first, and no part twice.
         #[derive(serde::Deserialize)]
         struct Checked {
             #[serde(default)]
@@ -246,7 +246,7 @@ impl Tokenizer {
     /// Whether two texts can be read as one sequence.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// Says why not.
     pub fn check_pairs(&self) -> Result<()> {
         match &self.no_pairs {
             Some(message) => {
@@ -257,10 +257,10 @@ impl Tokenizer {
         }
     }
 
-    /// Whether sequences can be filled up with padding.
+    /// Whether sequences can be padded.
     ///
     /// # Errors
-    /// If the folder wants it before the text.
+    /// If the folder wants padding before the text.
     pub fn check_padding(&self) -> Result<()> {
         if self.pads_left {
             let message = format!(
@@ -290,7 +290,7 @@ impl Tokenizer {
     }
 
     /// Where a folder's texts are cut: the length in its `tokenizer_config.json`, as Transformers cuts them, or the
-    /// model's `longest` where that is shorter or nothing is said.
+    /// model's `longest` if that is shorter or no length is given.
     pub fn longest_of(folder: &Path, longest: usize) -> usize {
         let config = read_config(&folder.join(TOKENIZER_CONFIG_FILE)).unwrap_or_default();
         let said = config.get("model_max_length").and_then(Value::as_u64);
@@ -339,14 +339,14 @@ impl Tokenizer {
     /// Ids of a text, without special tokens around it.
     ///
     /// # Errors
-    /// If the vocabulary has no way to write the text, not even as unknown.
+    /// If the vocabulary cannot encode the text, not even as unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false);
         let encoding = encoding.map_err(|e| Error::usage(format!("{TOKENIZER_FILE}: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// For each id, whether it goes on with the word before it: for whole-word masking.
+    /// For each id, whether it continues the previous word: for whole-word masking.
     pub fn continuations(&self) -> Vec<bool> {
         let metaspace = (0..self.vocab_size as u32).any(|id| self.token(id).starts_with('▁'));
         (0..self.vocab_size as u32)
@@ -372,7 +372,7 @@ impl Tokenizer {
         special
     }
 
-    /// Fills a sequence up to `longest` tokens.
+    /// Pads a sequence to `longest` tokens.
     pub fn fill_up(&self, longest: usize, tokens: &mut Vec<u32>, segments: &mut Vec<u32>) {
         tokens.resize(longest, self.special.pad);
         segments.resize(longest, 0);
@@ -394,8 +394,8 @@ impl Tokenizer {
         let (mut a, mut b) = (first.len(), second.map_or(0, <[u32]>::len));
         let cut = a + b > room;
         if cut {
-            // The longer one is cut to what the shorter leaves, both to halves where that is more; of an odd
-            // room the longer one has the odd token.
+            // The longer one is cut to what the shorter leaves, or both to halves if that is more; if the room is
+            // odd, the longer one gets the odd token.
             let shorter = a.min(b).min(room / 2);
             (a, b) = if a > b { (room - shorter, shorter) } else { (shorter, room - shorter) };
         }

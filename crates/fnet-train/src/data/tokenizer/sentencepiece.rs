@@ -110,8 +110,8 @@ pub(super) fn read(bytes: &[u8], config: &Value) -> Result<Inner, String> {
     Ok(inner)
 }
 
-/// The replacements of characters that the model was trained with. The library that runs them trusts the
-/// bytes, so here every step that it could take is checked first.
+/// The character replacements that the model was trained with. The library that runs them trusts the bytes, so here
+/// every step that it could take is checked first.
 fn model_map(normalizer: Option<NormalizerSpec>) -> Result<Option<Precompiled>, String> {
     let Some(bytes) = normalizer.and_then(|n| n.precompiled_charsmap).filter(|bytes| !bytes.is_empty())
     else {
@@ -125,7 +125,7 @@ fn broken() -> String {
     "holds a broken table of characters".into()
 }
 
-/// Checks the tables of characters in the normalizer of a `tokenizer.json`, however deep they stand.
+/// Checks the character tables in the normalizer of a `tokenizer.json`, at any depth.
 pub(super) fn check_maps(normalizer: &Value) -> Result<(), String> {
     let parts: Vec<&Value> = match normalizer {
         Value::Object(map) => map.values().collect(),

@@ -18,8 +18,8 @@ use tokenizers::{
 
 use super::{Kind, SPECIAL_TOKENS};
 
-/// Characters of the longest word that is learnt from. The library's trainers take the square of a word's length, and
-/// their likelihoods underflow; what they make maps words of over 100 characters to the unknown token.
+/// Length of the longest word to learn from, in characters. The library's trainers are quadratic in a word's
+/// length, and their likelihoods underflow; their tokenizers map words of over 100 characters to the unknown token.
 const LONGEST_WORD: usize = 100;
 
 /// A tokenizer that splits and normalises, with no vocabulary yet.
@@ -153,7 +153,7 @@ pub(super) fn train_unigram(
 /// The same model with its pieces in order: the library gives characters that no piece covers their
 /// scores, just above the lowest one, in the order of a hash map.
 fn in_fixed_order(model: &Unigram) -> std::result::Result<Unigram, tokenizers::Error> {
-    const STEP: f64 = 1e-4; // between the scores that the library hands out
+    const STEP: f64 = 1e-4; // between the scores that the library assigns
     let all: Vec<(String, f64)> = model.iter().cloned().collect();
     let (special, pieces) = all.split_at(SPECIAL_TOKENS.len().min(all.len()));
     let lowest = pieces.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);

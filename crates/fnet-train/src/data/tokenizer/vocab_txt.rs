@@ -1,4 +1,4 @@
-//! `vocab.txt`: a WordPiece vocabulary, a token a line, run as Transformers' `BertTokenizer` does.
+//! `vocab.txt`: a WordPiece vocabulary, one token per line, run as Transformers' `BertTokenizer` does.
 
 use ahash::AHashMap;
 use serde_json::Value;

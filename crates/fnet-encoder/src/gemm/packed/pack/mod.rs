@@ -1,8 +1,8 @@
-//! Packs operands with AVX-512, in the order in which they lie in memory.
+//! Packs operands with AVX-512, in memory order.
 //!
-//! A *line* is a register of 16 words, read from memory at once: neighbours of one lane where memory lies
-//! along the lanes, of one word in 16 lanes where it lies across them. What is packed the other way round
-//! is transposed, a block of lines at a time.
+//! A *line* is a register of 16 words, read from memory at once: neighbours in one lane where memory runs along the
+//! lanes, one word of 16 lanes where it runs across them. If the packed order is the other way round, it is
+//! transposed, a block of lines at a time.
 
 mod transpose;
 mod word;
@@ -41,7 +41,7 @@ pub enum Values {
 }
 
 impl Values {
-    /// How many.
+    /// The number of values.
     pub const fn of_word(self) -> usize {
         match self {
             Self::One => 1,
@@ -132,12 +132,12 @@ unsafe fn along<W: Word, const GROUPS: usize>(job: Job, to: &mut [u32]) {
     let Job { from, lanes, length, all, depth } = job;
     let (width, line) = (4 * GROUPS, W::VALUES * BLOCK);
     let blocks = depth / BLOCK;
-    // Narrow words lie without gaps, as full registers.
+    // Narrow words have no gaps between them, as full registers.
     let step = if all == NARROW { BLOCK } else { all };
     for (part, to) in to.chunks_exact_mut(all * depth).enumerate() {
         for (block, to) in to.chunks_exact_mut(all * BLOCK).enumerate() {
             let start = block * line;
-            // The next part, whole rows at a time: memory is fastest where it is read in order.
+            // Prefetches the next part, whole rows at a time: memory is fastest when read in order.
             let [first, end] = [block, block + 1].map(|block| (part + 1) * all + all * block / blocks);
             fetch_rows::<W>(from, first..end, length);
             for lane in (0..all).step_by(width) {
@@ -195,7 +195,7 @@ unsafe fn along_as_it_lies<W: Word>(job: Job, to: &mut [u32]) {
     }
 }
 
-/// Words ahead of the current ones that are fetched: the CPU does not see by itself that they come next.
+/// Words to prefetch ahead of the current ones: the CPU does not see on its own that they come next.
 const AHEAD: usize = 4;
 
 /// From memory across the lanes to `[word][lane]`: four words over all the lanes at a time.
@@ -278,7 +278,7 @@ unsafe fn across_transposed<W: Word>(job: Job, to: &mut [u32]) {
     }
 }
 
-/// Has these rows, `length` values of each, brought nearer, whether they are there or not.
+/// Prefetches these rows, `length` values of each, whether they exist or not.
 #[inline(always)]
 fn fetch_rows<W: Word>(from: Matrix, rows: Range<usize>, length: usize) {
     for row in rows {

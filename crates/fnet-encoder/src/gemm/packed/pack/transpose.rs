@@ -26,7 +26,7 @@ pub unsafe fn join([a, b, c, d]: [__m512i; 4]) -> [__m512i; 3] {
     }
 }
 
-/// Turns lanes of 16 words into words of `4 * GROUPS` lanes, which follow one another without gaps.
+/// Turns lanes of 16 words into words of `4 * GROUPS` lanes, one after another without gaps.
 #[inline(always)]
 pub unsafe fn transpose<const GROUPS: usize>(lanes: [[__m512i; 4]; GROUPS]) -> [[__m512i; GROUPS]; 4] {
     // SAFETY: the caller has the features.

@@ -1,4 +1,4 @@
-//! Words as memory holds them: one value of float32, or two of bfloat16, rounded here or before.
+//! Words as stored in memory: one float32 value, or two bfloat16 values, rounded here or earlier.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -91,7 +91,7 @@ impl Word for Halves {
     }
 }
 
-/// Values of the lower and the upper half in turn.
+/// Values of the lower and the upper half, alternating.
 const IN_TURN: [u16; 32] = {
     let mut from = [0; 32];
     let mut i = 0;

@@ -61,16 +61,16 @@ pub(super) fn read(
     }
 }
 
-/// What a reader and those who read from it tell each other.
+/// State shared by a reader and the code that reads from it.
 struct Limits {
     /// Bytes that the record may still take.
     left: Cell<u64>,
-    /// Line of a quote that stands where none may.
+    /// Line of a misplaced quote.
     stray_quote: Cell<Option<usize>>,
 }
 
-/// A reader that stops where a record grows beyond all bounds, as after a quote that is not closed, and at text after a
-/// quoted field, which the parser would take for part of it.
+/// A reader that stops if a record grows beyond all bounds, as after an unclosed quote, and at text after a quoted
+/// field, which the parser would take for part of it.
 struct Checked<R> {
     inner: R,
     limits: Rc<Limits>,
@@ -93,7 +93,7 @@ impl<R: Read> Read for Checked<R> {
     }
 }
 
-/// Where a byte of CSV stands.
+/// Where a byte is within CSV.
 #[derive(Clone, Copy, PartialEq)]
 enum Within {
     StartOfField,

@@ -1,4 +1,4 @@
-//! Which format a file of rows has: by its ending, or for standard input by its first line.
+//! The format of a file of rows: by its extension, or for standard input by its first line.
 
 use std::path::Path;
 
@@ -22,10 +22,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's ending names.
+    /// The format that a file's extension names.
     ///
     /// # Errors
-    /// If it names none.
+    /// If the extension is unknown.
     pub fn of_ending(path: &Path) -> Result<Self> {
         match format_ending(path).as_str() {
             "csv" => Ok(Self::Csv),
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// The name of its files' ending.
+    /// The extension of its files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -52,7 +52,7 @@ impl Format {
             return Ok(Self::of_bytes(first, columns));
         }
         let format = Self::of_ending(path)?;
-        // Tables come as .txt, too: their header tells.
+        // Tables come as .txt, too: their header shows it.
         let is_table = format == Self::Txt && Self::of_bytes(first, columns) == Self::Tsv;
         Ok(if is_table { Self::Tsv } else { format })
     }

@@ -1,4 +1,4 @@
-//! Rows as JSON objects, one a line.
+//! Rows as JSON objects, one per line.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::{Column, Columns, Each, Row};
 use crate::data::text::Lines;
 use crate::error::{Error, Result};
 
-/// The next line's object, with the line's number; blank lines are passed over.
+/// The next line's object, with the line's number; blank lines are skipped.
 pub(super) fn next_object(lines: &mut Lines) -> Result<Option<(usize, Map<String, Value>)>> {
     while let Some((number, line)) = lines.next_line()? {
         if line.trim().is_empty() {

@@ -1,4 +1,4 @@
-//! Rows of one or two texts and a label, out of TSV, CSV and JSONL files.
+//! Rows of one or two texts and a label, from TSV, CSV and JSONL files.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub struct Row {
     pub first: String,
     /// The second text of a pair.
     pub second: Option<String>,
-    /// The label as it stands in the file.
+    /// The label as written in the file.
     pub label: Option<String>,
 }
 
@@ -35,9 +35,9 @@ type Each<'a> = &'a mut dyn FnMut(Row) -> Result<()>;
 
 /// Reads the rows of a file, or of standard input (`-`), one by one, in a stream.
 ///
-/// The ending says the format: `.tsv` (tabs, quotes are literal), `.csv` (RFC 4180), `.jsonl`, and for texts without
-/// labels `.txt` (a text a line); each also with `.gz` or `.zst`. Standard input is known by its first line. The label
-/// column is read where the file has it.
+/// The extension gives the format: `.tsv` (tabs, quotes are literal), `.csv` (RFC 4180), `.jsonl`, and for texts
+/// without labels `.txt` (one text per line); each also with `.gz` or `.zst`. The format of standard input is
+/// recognised by its first line. The label column is read if the file has it.
 ///
 /// # Errors
 /// Names the line with too few or too many fields, an empty label, invalid UTF-8, a NUL or broken JSON, and a file
@@ -57,7 +57,7 @@ pub fn read(
         each(row)
     };
     let mut open = text::open(path)?;
-    // What cannot be read is an error of the first line.
+    // A read error is reported for the first line.
     let format = Format::of(path, open.fill_buf().unwrap_or_default(), columns)?;
     let lines = |open| Lines::of(path, open);
     match format {
@@ -105,7 +105,7 @@ pub fn format_of(path: &Path, columns: &Columns) -> Result<Format> {
     Format::of(path, text::open(path)?.fill_buf().unwrap_or_default(), columns)
 }
 
-/// A text a line.
+/// One text per line.
 fn plain(path: &Path, lines: &mut Lines, columns: &Columns, needs_label: bool, each: Each) -> Result<()> {
     if needs_label {
         return Err(Error::file(path, "has no label: labelled rows are .tsv, .csv or .jsonl"));

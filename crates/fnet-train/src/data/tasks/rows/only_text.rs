@@ -1,4 +1,4 @@
-//! The column that must be the text where nobody says: the only one that holds more than numbers.
+//! The text column when none is named: the only one that holds more than numbers.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
 use crate::settings::setting;
 
-/// Rows that are looked at.
+/// Rows that are examined.
 const ROWS: usize = 20;
 
 /// The name of the only column with text in it; `None` for plain texts, which have no columns.
@@ -21,7 +21,7 @@ const ROWS: usize = 20;
 /// If there are several or none, or the file cannot be read.
 pub fn only_text_column(path: &Path) -> Result<Option<String>> {
     if text::is_standard_stream(path) {
-        return Ok(None); // it can be read once only
+        return Ok(None); // it can be read only once
     }
     let mut open = text::open(path)?;
     let nothing = Columns { text: Vec::new(), label: None, header: true, skip_ragged: false };

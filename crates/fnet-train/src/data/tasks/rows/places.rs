@@ -1,4 +1,4 @@
-//! Where the texts and the label of a row stand among its fields.
+//! Which of a row's fields are its texts and its label.
 
 use std::path::Path;
 
@@ -17,14 +17,14 @@ pub(super) struct Places {
 const MOST_NAMES: usize = 20;
 const LONGEST_NAME: usize = 40;
 
-/// A name as a message shows it: what cannot be seen is made visible, and what is long is cut.
+/// A name as shown in messages: invisible characters are made visible, and long names are cut.
 pub(crate) fn shortened(name: &str) -> String {
     let cut: String = name.chars().take(LONGEST_NAME).collect();
     let dots = if cut.len() < name.len() { ".." } else { "" };
     format!("{}{dots}", cut.escape_debug())
 }
 
-/// Names as a message lists them: what cannot be seen is made visible, and what is long is cut.
+/// Names as listed in messages: invisible characters are made visible, and long names are cut.
 pub(crate) fn quoted_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = names.len().saturating_sub(MOST_NAMES);
     let shown: Vec<String> = names.take(MOST_NAMES).map(|name| format!("`{}`", shortened(name))).collect();
@@ -68,7 +68,7 @@ impl Places {
     ) -> Result<Option<Row>> {
         let width = *self.width.get_or_insert(fields.len());
         if columns.skip_ragged {
-            // Predictions are told apart by their number, so there no row may be left out.
+            // Predictions are identified by their number, so there no row may be left out.
             if needs_label && width != fields.len() {
                 return Ok(None);
             }
@@ -97,7 +97,7 @@ impl Places {
     }
 }
 
-/// The place of a name in the header; blanks around it there do not count.
+/// The index of a name in the header, ignoring blanks around it.
 fn named(path: &Path, name: &str, header: &[String]) -> Result<usize> {
     let places =
         |is: &dyn Fn(&str) -> bool| -> Vec<usize> { (0..header.len()).filter(|i| is(&header[*i])).collect() };
@@ -116,7 +116,7 @@ fn named(path: &Path, name: &str, header: &[String]) -> Result<usize> {
     }
 }
 
-/// What to do where the only column is a header whose names have another separator between them.
+/// What to do if the only column is a header with another separator between its names.
 fn separator(name: &str, header: &[String]) -> Option<String> {
     let [only] = header else { return None };
     let [comma, tab] = [(',', ".csv"), ('\t', ".tsv")];

@@ -1,4 +1,4 @@
-//! Tab-separated rows, a line each; quotes are literal.
+//! Tab-separated rows, one per line; quotes are literal.
 
 use std::path::Path;
 
