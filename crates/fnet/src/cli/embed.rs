@@ -20,13 +20,13 @@ pub struct Args {
     /// Folder of the model; by default the one that ships with the program
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// .txt (a text a line), .csv, .tsv or .jsonl, also .gz or .zst; - is standard input
+    /// .txt (a text per line), .csv, .tsv or .jsonl, also .gz or .zst; - is standard input
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// A NumPy array of float32, [texts, hidden size]; - is standard output
     #[arg(long, value_name = "FILE.npy")]
     output: PathBuf,
-    /// What is read of a text: first, last, mean, max or embeddings, or several side by side, joined by +; by default
+    /// The vector of a text: first, last, mean, max or embeddings, or several side by side, joined by +; by default
     /// what a fine-tuned model reads, else the mean
     #[arg(long, alias = "pool", value_name = "VECTORS")]
     pooling: Option<Pooling>,

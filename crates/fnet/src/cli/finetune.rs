@@ -56,43 +56,42 @@ struct Flags {
     /// How much each class counts in training: equal (by its rows), or balanced (the same, however few rows it has)
     #[arg(long, value_enum)]
     class_weights: Option<ClassWeights>,
-    /// What is read of a text: first, last, mean, max, query (one learnt query's attention) or embeddings (mean of
-    /// the word embeddings), or several joined by +; by default max+embeddings, for pairs embeddings
+    /// Vectors that the classifier reads from a text: first, last, mean, max, query (attention of one learnt query) or
+    /// embeddings (mean of the word embeddings), or several joined by +; by default max+embeddings, for pairs embeddings
     #[arg(long, value_name = "VECTORS")]
     pooling: Option<Pooling>,
-    /// How the texts of a pair meet: together in one sequence, in towers (each goes through the encoder alone), or in
-    /// symmetric-towers, where their order means nothing; by default towers, symmetric ones for numbers
+    /// How a pair is encoded: together (in one sequence), towers (each text on its own) or symmetric-towers (as towers,
+    /// where the order of the texts means nothing); by default towers, for regression symmetric-towers
     #[arg(long, value_parser = parse_name::<Pairs>)]
     pairs: Option<Pairs>,
-    /// Whether a classifier hears a second opinion on each text, from its words alone; by default where there are fewer
-    /// than 20,000 rows of single texts
+    /// Whether a bag of words takes part in the classification of single texts; by default with fewer than 20,000 rows
     #[arg(long, value_name = "true|false")]
     bag: Option<bool>,
-    /// Whether the words of pairs in towers are matched across both texts, beside their vectors; by default they are,
-    /// but not in symmetric-towers
+    /// Whether the words of pairs in towers are matched across both texts, in addition to their vectors; by default they
+    /// are, except in symmetric-towers
     #[arg(long, value_name = "true|false")]
     matching: Option<bool>,
-    /// What becomes of texts longer than the model; by default windows wherever more than a text's ends is read
+    /// How texts longer than the model are read; by default in windows, unless --pooling reads the ends alone
     #[arg(long, value_enum)]
     long: Option<Long>,
     /// Longest sequence in tokens; by default the model's length
     #[arg(long)]
     max_length: Option<usize>,
-    /// Fill every example up to so many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
+    /// Pad every example to this many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
     #[arg(long, value_name = "TOKENS", conflicts_with = "max_length")]
     pad_to: Option<usize>,
-    /// Part of a training example's tokens that [MASK] hides, drawn anew each time: helps where single words mean
-    /// much, harms on pairs; by default 0.15 for classes of single texts (but not cola), else 0
+    /// Fraction of a training example's tokens hidden by [MASK], drawn anew in each epoch: helps where single words
+    /// matter, harms pairs; by default 0.15 for classes of single texts (except cola), else 0
     #[arg(long)]
     hide_rate: Option<f64>,
-    /// How often the texts of a training pair change places, drawn anew each time; by default 0.5 where a
-    /// task's order means nothing (mrpc, stsb, qqp), else 0
+    /// How often the texts of a training pair are swapped, drawn anew in each epoch; by default 0.5 for tasks whose
+    /// order means nothing (mrpc, stsb, qqp), else 0
     #[arg(long)]
     swap_rate: Option<f64>,
-    /// Instead of --batch-size: examples of similar length together, up to this many tokens
+    /// Batches of examples of similar length, up to this many tokens, instead of --batch-size
     #[arg(long, conflicts_with = "batch_size")]
     batch_tokens: Option<usize>,
-    /// Runs with this many seeds, from --seed up; the best is kept in --out
+    /// Train with this many seeds, from --seed up, and keep the best in --out
     #[arg(long)]
     seeds: Option<u64>,
     #[command(flatten)]

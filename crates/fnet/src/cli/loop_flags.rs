@@ -22,13 +22,13 @@ pub struct LoopFlags {
     /// Sequences in a batch (pretraining: as many tokens as this many full sequences)
     #[arg(long)]
     pub batch_size: Option<usize>,
-    /// Batches whose gradients are summed for one step
+    /// Batches whose gradients are summed in one step
     #[arg(long)]
     pub accumulate: Option<usize>,
     /// Highest learning rate
     #[arg(long)]
     pub learning_rate: Option<f64>,
-    /// Part of the run in which the learning rate rises, from 0 to 1
+    /// Fraction of the run in which the learning rate rises, from 0 to 1
     #[arg(long)]
     pub warm_up: Option<f64>,
     /// How the learning rate falls after warm-up
@@ -61,17 +61,17 @@ pub struct LoopFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub products: ProductFlags,
-    /// Compute each feed-forward layer again in the backward pass instead of keeping it: a third of the
+    /// Recompute each feed-forward layer in the backward pass instead of keeping it: a third of the
     /// memory for activations, a sixth more work, the same bytes
     #[arg(long)]
     pub recompute: bool,
-    /// Parts of the model that are trained; the others are frozen
+    /// Parts of the model to train; the others are frozen
     #[arg(long = "train-parts", value_enum, value_delimiter = ',', value_name = "PART")]
     pub parts: Vec<Part>,
     /// A named choice of what is trained
     #[arg(long, value_enum, conflicts_with = "parts")]
     pub recipe: Option<Recipe>,
-    /// Parameters that are not trained, by name; `*` stands for any characters
+    /// Parameters not to train, by name; `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
     pub freeze: Vec<String>,
 }

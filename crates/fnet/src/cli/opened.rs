@@ -20,13 +20,13 @@ use super::product_flags::ProductFlags;
 pub struct InferenceFlags {
     #[command(flatten)]
     products: ProductFlags,
-    /// Tokens that are run at once, in texts of similar length
+    /// Tokens in a batch, of texts of similar length
     #[arg(long, default_value_t = INFERENCE_TOKENS)]
     pub batch_tokens: usize,
     #[command(flatten)]
     padding: PaddingFlags,
-    /// What becomes of texts longer than the model; by default as in fine-tuning, else windows wherever more than a
-    /// text's ends is read
+    /// How texts longer than the model are read; by default as in fine-tuning, else in windows, unless only a text's
+    /// ends are read
     #[arg(long, value_enum)]
     long: Option<Long>,
 }
@@ -41,7 +41,7 @@ impl InferenceFlags {
 /// How long sequences are.
 #[derive(Args, Clone, Copy)]
 pub struct PaddingFlags {
-    /// Fill every text up to so many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
+    /// Pad every text to this many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)
     #[arg(long, value_name = "TOKENS")]
     pad_to: Option<usize>,
 }

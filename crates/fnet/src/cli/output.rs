@@ -106,7 +106,7 @@ impl Output {
     }
 }
 
-/// Says what was done: on standard output, or beside it where the rows went there.
+/// Says what was done: on standard output, or on standard error where the rows went there.
 pub fn say_done(output: &Path, done: &str) -> Result<()> {
     if is_standard_stream(output) {
         eprintln!("{done}");

@@ -21,7 +21,7 @@ pub struct Args {
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows: .csv, .tsv, .jsonl, or .txt with a text a line, also .gz or .zst; - is standard input
+    /// Rows: .csv, .tsv, .jsonl, or .txt with a text per line, also .gz or .zst; - is standard input
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Predictions, in the input's order: .tsv as the GLUE server takes it, .csv, or .jsonl with

@@ -21,7 +21,7 @@ pub struct Args {
     flags: Flags,
     #[command(flatten)]
     run: RunFlags,
-    /// Print the memory and the work that the run will need, and write nothing to --out
+    /// Print the memory and the work that the run will need, without writing to --out
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
 }
@@ -36,7 +36,7 @@ struct Flags {
     /// Text to validate on; by default the end of the corpus is held out
     #[arg(long, num_args = 1.., value_name = "FILE")]
     valid: Vec<PathBuf>,
-    /// Go on from this model's weights, with its vocabulary and shape: to adapt it to other text,
+    /// Continue from this model's weights, with its vocabulary and shape: to adapt it to other text,
     /// such as a task's own
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "vocab_size", "kind", "cased", "preset", "mixer", "mixers", "padding", "attention_heads", "spectral_radius", "leak", "input_scale", "sparsity"])]
     model: Option<PathBuf>,
@@ -55,7 +55,7 @@ struct Flags {
     /// Size of the model: tiny, mini, small, medium, base, large
     #[arg(long)]
     preset: Option<String>,
-    /// Mixer of all layers: shift (half of either neighbour, no weights; the default), fourier (FNet as published; the
+    /// Mixer of all layers: shift (half of each neighbour, no weights; the default), fourier (FNet as published; the
     /// default of objectives on pairs), fourier-seq, fourier-hidden, hartley, attention, linear, random, mlp, reservoir
     /// or none; attention-top-2 for attention in the top 2 layers (also bottom, middle, mixed) and fourier in the
     /// others
@@ -76,25 +76,25 @@ struct Flags {
     /// What makes a training sequence
     #[arg(long, value_enum)]
     sequences: Option<Layout>,
-    /// What is learnt beside masked tokens, on pairs of neighbouring sequences
+    /// What is learnt in addition to masked tokens, on pairs of neighbouring sequences
     #[arg(long, value_enum)]
     objective: Option<Learns>,
-    /// Mix sequences at their own length, or fill all up to --seq-len
+    /// Mix sequences at their own length, or pad all to --seq-len
     #[arg(long, value_parser = parse_padding)]
     padding: Option<Padding>,
-    /// Part of the tokens that is masked. Validation always masks 15 %, so that runs compare
+    /// Fraction of the tokens that is masked. Validation always masks 15 %, so that runs compare
     #[arg(long)]
     mask_rate: Option<f64>,
-    /// Of the masked tokens, the part replaced by [MASK]
+    /// Of the masked tokens, the fraction replaced by [MASK]
     #[arg(long)]
     mask_token_rate: Option<f64>,
-    /// Of the masked tokens, the part replaced by a random token
+    /// Of the masked tokens, the fraction replaced by a random token
     #[arg(long)]
     mask_random_rate: Option<f64>,
     /// Mask all pieces of a word together
     #[arg(long)]
     whole_word: bool,
-    /// Folder for token shards, which several runs may share; by default beside --out
+    /// Folder for token shards, which several runs may share; by default next to --out
     #[arg(long, value_name = "DIR")]
     shards: Option<PathBuf>,
     #[command(flatten)]
@@ -113,16 +113,16 @@ fn parse_padding(text: &str) -> std::result::Result<Padding, String> {
 /// Settings of reservoir layers; their weights are random and never trained.
 #[derive(clap::Args, Serialize)]
 struct ReservoirFlags {
-    /// Reservoir: largest eigenvalue of the recurrent weights, how long the past is remembered (0.9)
+    /// Reservoir: largest eigenvalue of the recurrent weights: how long the past is remembered (0.9)
     #[arg(long, value_name = "RADIUS")]
     spectral_radius: Option<f32>,
-    /// Reservoir: part of the state that each token replaces (0.5)
+    /// Reservoir: fraction of the state that each token replaces (0.5)
     #[arg(long, value_name = "RATE")]
     leak: Option<f32>,
-    /// Reservoir: size of the input beside the recurrence (1)
+    /// Reservoir: size of the input relative to the recurrence (1)
     #[arg(long, value_name = "SCALE")]
     input_scale: Option<f32>,
-    /// Reservoir: part of the recurrent weights that is zero (0.9)
+    /// Reservoir: fraction of the recurrent weights that is zero (0.9)
     #[arg(long, value_name = "PART")]
     sparsity: Option<f32>,
 }

@@ -14,8 +14,8 @@ pub struct ProductFlags {
     /// Operands of matrix products: f32 (the default), or bf16, with sums and weights in float32
     #[arg(long, value_parser = parse_name::<Precision>)]
     pub precision: Option<Precision>,
-    /// What computes products: avx512 (f32), amx or avx512-bf16 (bf16), or library; by default the fastest
-    /// of this machine. The last bits depend on it
+    /// What computes products: avx512 (f32), amx or avx512-bf16 (bf16), or library; by default the
+    /// fastest of this machine. The last bits depend on it
     #[arg(long, value_name = "LEVEL", value_parser = parse_name::<Level>)]
     pub products: Option<Level>,
 }

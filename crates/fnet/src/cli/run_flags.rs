@@ -24,7 +24,7 @@ pub struct RunFlags {
     /// Replace the run that --out holds
     #[arg(long)]
     overwrite: bool,
-    /// Go on with the run in this folder, with its own settings
+    /// Continue the run in this folder, with its own settings
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
     /// Threads; all cores by default. The result does not depend on it
@@ -66,7 +66,7 @@ impl RunFlags {
     ) -> Result<(RunFolder, S)> {
         if !given(flags)?.is_empty() || self.config.is_some() || self.overwrite {
             return Err(Error::usage(
-                "--resume: a run goes on with its own settings; no other setting can be given",
+                "--resume: a run continues with its own settings; no other can be given",
             ));
         }
         let folder = RunFolder::existing(path)?;

@@ -18,8 +18,8 @@ mod processes;
 
 /// Pretrain and fine-tune with each of several mixers, and report what each costs and reaches
 ///
-/// Every pretraining gets the same budget, seed and order of data. Stopped half-way, the same command goes on
-/// where it was; an entry that fails is reported and tried again by the next call.
+/// Every pretraining gets the same budget, seed and order of data. Stopped half-way, the same command
+/// continues where it was; an entry that fails is reported and tried again by the next call.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -53,13 +53,13 @@ struct Flags {
     /// GLUE task to fine-tune on, and the folder with its files; may be given several times
     #[arg(long, value_name = "TASK=DIR")]
     task: Vec<String>,
-    /// Mixers, with commas: names, names joined by + (one a layer), or attention-top-2 and its like
+    /// Mixers, with commas: names, names joined by + (one per layer), or attention-top-2 and its like
     #[arg(long, value_delimiter = ',', value_name = "MIXER")]
     mixers: Vec<String>,
     /// What is trained, with commas; each recipe is combined with each mixer
     #[arg(long, value_enum, value_delimiter = ',', value_name = "RECIPE")]
     recipes: Vec<Recipe>,
-    /// Minutes of pretraining each: as many steps as these hold at a speed that is measured first, in turn
+    /// Minutes of pretraining each, turned into steps at a speed that is measured first, in turn
     #[arg(long, conflicts_with_all = ["steps", "flops"])]
     minutes: Option<f64>,
     /// Steps of pretraining each
@@ -68,7 +68,7 @@ struct Flags {
     /// Floating-point operations of pretraining each, such as 1e15
     #[arg(long)]
     flops: Option<f64>,
-    /// Runs with so many seeds, from 1 up
+    /// Run with this many seeds, from 1 up
     #[arg(long)]
     seeds: Option<u64>,
     /// Size of the models
