@@ -13,9 +13,9 @@ use crate::settings::setting;
 /// A pretrained model of preset mini, built into the program: `models/mini` of the repository, in bfloat16.
 #[cfg(feature = "shipped-model")]
 mod shipped {
-    pub const CONFIG: &[u8] = include_bytes!("../../../models/mini/config.json");
-    pub const WEIGHTS: &[u8] = include_bytes!("../../../models/mini/model.safetensors");
-    pub const TOKENIZER: &[u8] = include_bytes!("../../../models/mini/tokenizer.json");
+    pub const CONFIG: &[u8] = include_bytes!("../models/mini/config.json");
+    pub const WEIGHTS: &[u8] = include_bytes!("../models/mini/model.safetensors");
+    pub const TOKENIZER: &[u8] = include_bytes!("../models/mini/tokenizer.json");
 }
 
 /// The shipped model's name in messages.
