@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{fails, fnet, json, run, sample, tiny_pretraining};
+use common::{fails, fnet, has_logged, json, run, sample, tiny_pretraining, wait_for};
 use serde_json::Value;
 
 fn command(tasks: &str) -> String {
@@ -85,13 +85,9 @@ fn stopped_it_writes_a_checkpoint_and_goes_on() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
     let command = command("").replace("--steps 6", "--steps 3000").replace("fourier,none", "fourier");
-    let mut child = fnet(folder, &command).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = fnet(folder, &command).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let run_folder = folder.join("compared/runs/fourier/seed-1/pretrained");
-    while !run_folder.join("metrics.jsonl").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it trained");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_for(|| has_logged(&run_folder));
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));

@@ -4,22 +4,11 @@ mod common;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use common::{fails, fnet, run, sample, tiny_pretraining};
+use common::{fails, fnet, run, sample, tiny_pretraining, wait_for};
 
 fn start(folder: &Path, arguments: &str) -> Child {
     fnet(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn wait_for(is_there: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if is_there() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("waited in vain");
 }
 
 /// Names in a folder and below that a finished or resumed run must not have.

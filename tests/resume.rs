@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{fnet, run, sample, tiny_pretraining};
+use common::{fnet, has_logged, run, sample, tiny_pretraining, wait_for};
 
 fn weights(folder: &Path, name: &str) -> Vec<u8> {
     std::fs::read(folder.join(name).join("model.safetensors")).unwrap()
@@ -80,10 +80,7 @@ fn ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        while !folder.join("run/metrics.jsonl").exists() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(Duration::from_millis(300));
+        wait_for(|| has_logged(&folder.join("run")));
         let id = child.id().to_string();
         std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
         child.wait_with_output().unwrap()

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -38,6 +39,22 @@ pub fn fails(folder: &Path, arguments: &str, says: &str) {
     assert_eq!(output.status.code(), Some(1), "fnet {arguments}: {stderr}");
     assert!(line.starts_with("error: ") && line.contains(says), "fnet {arguments}\n{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// Waits until something holds, for half a minute at most.
+pub fn wait_for(is_so: impl Fn() -> bool) {
+    for _ in 0..1_500 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited in vain");
+}
+
+/// Whether a run's log has its first lines.
+pub fn has_logged(run: &Path) -> bool {
+    std::fs::metadata(run.join("metrics.jsonl")).is_ok_and(|log| log.len() > 0)
 }
 
 /// What `fnet` printed on standard output, as JSON.

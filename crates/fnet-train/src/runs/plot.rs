@@ -1,4 +1,4 @@
-//! Plots as SVG that can be read in black and white: lines differ by their dashes and marks.
+//! Plots as SVG. Lines differ by colour, and in black and white by their dashes and marks.
 
 use plotters::prelude::*;
 use plotters::series::DashedLineSeries;
@@ -22,6 +22,17 @@ pub struct Series {
     /// Whether points have marks.
     pub marked: bool,
 }
+
+/// Colours that people with any colour vision can tell apart (Okabe and Ito 2008), dark enough for lines on white.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(190, 140, 0),
+    RGBColor(0, 0, 0),
+];
 
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -81,7 +92,8 @@ fn draw(area: &Area, title: &str, axes: [Axis; 2], series: &[Series]) -> Drawn {
         .bold_line_style(BLACK.mix(0.12))
         .draw()?;
     for (i, line) in series.iter().enumerate() {
-        let style = BLACK.mix([1.0, 0.55][i / 3 % 2]).stroke_width(2);
+        let colour = COLOURS[i % COLOURS.len()];
+        let style = colour.stroke_width(2);
         let (dash, gap) = [(1, 0), (8, 5), (2, 4)][i % 3];
         let points = line.points.clone().into_iter();
         let drawn = if gap == 0 {
@@ -99,14 +111,14 @@ fn draw(area: &Area, title: &str, axes: [Axis; 2], series: &[Series]) -> Drawn {
                 };
                 let [a, b, c] = ends.map(|(from, to)| PathElement::new(vec![(from, 0), (to, 0)], style));
                 let shape = if marked { shape(i, 13) } else { vec![(0, 0), (0, 0)] };
-                EmptyElement::at((x, y)) + a + b + c + PathElement::new(shape, BLACK.stroke_width(1))
+                EmptyElement::at((x, y)) + a + b + c + PathElement::new(shape, colour.stroke_width(1))
             });
         }
         if line.marked {
             let step = line.points.len().div_ceil(12).max(1);
             let shown = line.points.iter().step_by(step);
             chart.draw_series(
-                shown.map(|p| EmptyElement::at(*p) + PathElement::new(shape(i, 0), BLACK.stroke_width(1))),
+                shown.map(|p| EmptyElement::at(*p) + PathElement::new(shape(i, 0), colour.stroke_width(1))),
             )?;
         }
     }

@@ -41,28 +41,40 @@ pub fn peak_memory() -> Option<u64> {
 /// Rows of the summary table: name and value.
 pub fn rows(results: &Value) -> Vec<(String, String)> {
     let number = |key: &str| results[key].as_f64().unwrap_or(f64::NAN);
+    let count = |key: &str| grouped(number(key));
     let mut rows = vec![
-        ("parameters".into(), results["parameters"].to_string()),
-        ("steps".into(), results["steps"].to_string()),
-        ("tokens".into(), results["tokens"].to_string()),
+        ("parameters".into(), count("parameters")),
+        ("steps".into(), count("steps")),
+        ("tokens".into(), count("tokens")),
         ("training time".into(), duration(number("seconds"))),
-        ("tokens per second".into(), format!("{:.0}", number("tokens_per_second"))),
+        ("speed".into(), format!("{} tokens/s", count("tokens_per_second"))),
     ];
     if results["trained_parameters"] != results["parameters"] && !results["trained_parameters"].is_null() {
-        rows.insert(1, ("trained parameters".into(), results["trained_parameters"].to_string()));
+        rows.insert(1, ("trained parameters".into(), count("trained_parameters")));
     }
     if let Some(bytes) = results["peak_memory_bytes"].as_f64() {
-        rows.push(("peak memory".into(), format!("{:.0} MB", bytes / 1e6)));
+        rows.push(("peak memory".into(), format!("{} MB", grouped(bytes / 1e6))));
     }
     for (name, value) in results["values"].as_object().into_iter().flatten() {
         let beside = results["bag_of_words"][name].as_f64();
         let beside = beside.map_or_else(String::new, |bag| format!("  (bag of words {bag:.4})"));
-        rows.push((name.clone(), format!("{:.4}{beside}", value.as_f64().unwrap_or(f64::NAN))));
+        rows.push((name.replace('_', " "), format!("{:.4}{beside}", value.as_f64().unwrap_or(f64::NAN))));
     }
     if let Some(step) = results["best_step"].as_u64() {
-        rows.push(("best at step".into(), step.to_string()));
+        rows.push(("best at step".into(), grouped(step as f64)));
     }
     rows
+}
+
+/// A whole number with its thousands apart: `1,234,567`.
+pub fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    if !value.is_finite() {
+        return format!("{value}");
+    }
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().flat_map(|c| std::str::from_utf8(c)).collect();
+    let sign = if value <= -0.5 { "-" } else { "" };
+    format!("{sign}{}", groups.join(","))
 }
 
 /// A table of two columns, aligned.
@@ -102,7 +114,7 @@ fn section_of(results: &Value, metrics: &[Value], settings: &str) -> String {
     };
     let mut plots = plot("training loss", smoothed(&series("loss")));
     for name in results["values"].as_object().into_iter().flat_map(|v| v.keys()) {
-        plots += &plot(name, series(name));
+        plots += &plot(&name.replace('_', " "), series(name));
     }
     plots += &plot("learning rate", series("learning_rate"));
     format!(
@@ -117,8 +129,10 @@ pub fn html_page(title: &str, body: &str) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
-         table{{border-collapse:collapse;display:block;overflow:auto}}\
+         table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}\
          td,th{{padding:.2rem 1rem .2rem 0;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}\
+         table.wide{{font-size:.8rem;line-height:1.3}}\
+         .wide td+td,.wide th+th{{padding:.2rem 0 .2rem .6rem;text-align:right}}\
          svg{{max-width:100%;height:auto;margin:1rem 0}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}\
          </style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n",
         title = escape(title),
@@ -154,13 +168,19 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 /// A plot over steps.
 fn plot(name: &str, points: Vec<(f64, f64)>) -> String {
-    let [x, y] = ["step", name].map(|label| Axis { label, log: false });
+    let [x, y] = ["optimiser steps", name].map(|label| Axis { label, log: false });
     plot::svg(name, x, y, &[Series { name: String::new(), points, marked: false }])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        let all = [0.0, 7.4, 999.6, 1_000.0, 1_234_567.0, -1_234.0, f64::NAN].map(grouped);
+        assert_eq!(all, ["0", "7", "1,000", "1,000", "1,234,567", "-1,234", "NaN"]);
+    }
 
     #[test]
     fn the_page_is_whole_and_safe() {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::progress::duration;
 use crate::runs::plot::{self, Axis, Series};
-use crate::runs::report::{escape, html_page};
+use crate::runs::report::{escape, grouped, html_page};
 use crate::speed::Speed;
 
 /// One mixer under one recipe, over all seeds.
@@ -59,11 +60,11 @@ pub fn mean(values: &[f64]) -> Option<(f64, Option<f64>)> {
 
 impl Entry {
     /// A value of the pretrainings, by its place in `results.json`.
-    fn values(&self, pointer: &str) -> Vec<f64> {
+    pub(super) fn values(&self, pointer: &str) -> Vec<f64> {
         self.pretraining.iter().filter_map(|run| run.pointer(pointer)?.as_f64()).collect()
     }
 
-    fn mean(&self, pointer: &str) -> Option<f64> {
+    pub(super) fn mean(&self, pointer: &str) -> Option<f64> {
         Some(mean(&self.values(pointer))?.0)
     }
 
@@ -79,7 +80,7 @@ impl Entry {
     }
 }
 
-const VALIDATION_LOSS: &str = "/values/validation_loss";
+pub(super) const VALIDATION_LOSS: &str = "/values/validation_loss";
 
 impl Comparison {
     /// Names of all tasks that any entry has.
@@ -98,10 +99,10 @@ impl Comparison {
             "mixer",
             "parameters",
             "trained",
-            "Mflops a token",
+            "Mflops/token",
             "tokens/s",
             "peak MB",
-            "seconds",
+            "time",
             "steps",
             "validation loss",
         ]
@@ -117,9 +118,10 @@ impl Comparison {
         };
         for entry in &self.entries {
             let whole = |pointer: &str, scale: f64| {
-                entry.mean(pointer).map_or("–".to_string(), |v| format!("{:.0}", v * scale))
+                entry.mean(pointer).map_or("–".to_string(), |v| grouped(v * scale))
             };
             let mflops = entry.mean("/flops_per_token").map_or("–".into(), |v| format!("{:.2}", v * 1e-6));
+            let time = entry.mean("/seconds").map_or("–".into(), duration);
             let mut row = vec![
                 entry.name.clone(),
                 whole("/parameters", 1.0),
@@ -127,7 +129,7 @@ impl Comparison {
                 mflops,
                 whole("/tokens_per_second", 1.0),
                 whole("/peak_memory_bytes", 1e-6),
-                whole("/seconds", 1.0),
+                time,
                 whole("/steps", 1.0),
                 spread(&entry.values(VALIDATION_LOSS), 3),
             ];
@@ -188,7 +190,8 @@ impl Comparison {
     }
 
     fn page(&self, settings: &str) -> String {
-        let mut body = String::from("<table>\n");
+        let verdict = self.verdict().into_iter().map(|line| format!("<li>{}</li>\n", escape(&line)));
+        let mut body = format!("<ul>\n{}</ul>\n<table class=\"wide\">\n", verdict.collect::<String>());
         for (i, row) in self.table().iter().enumerate() {
             let cell = if i == 0 { "th" } else { "td" };
             let cells: String = row.iter().map(|text| format!("<{cell}>{}</{cell}>", escape(text))).collect();
@@ -291,7 +294,7 @@ mod tests {
             "2.00",
             "50",
             "5",
-            "2",
+            "2 s",
             "4",
             "4.500 ± 0.707",
             "0.600 ± 0.141",

@@ -22,6 +22,7 @@ mod comparison;
 mod entries;
 mod in_process;
 mod settings;
+mod verdict;
 
 /// The settings of a comparison, in its folder.
 pub const SETTINGS_FILE: &str = "compare.toml";

@@ -113,6 +113,7 @@ pub fn run(args: Args) -> Result<()> {
         say(serde_json::to_string(&comparison).unwrap_or_default())?;
     } else {
         say(aligned(&comparison.table()).trim_end())?;
+        comparison.verdict().iter().try_for_each(say)?;
     }
     let took = duration(begun.elapsed().as_secs_f64());
     eprintln!("done in {took}; report: {}", args.out.join("report.html").display());
