@@ -3,10 +3,10 @@
 //!
 //!     cargo run --release -p fnet-encoder --example own_mixer
 
-use fnet_encoder::mixers::Mixer;
+use fnet_encoder::mixers::{Mixer, MixerBackward};
 use fnet_encoder::{
-    Batch, Buffers, ClassTargets, Dropout, EncoderError, Gradients, Head, Mode, Model, ModelConfig, Pass,
-    Scratch, Targets, Workspace,
+    Batch, Buffers, ClassTargets, Dropout, EncoderError, Head, Mode, Model, ModelConfig, Pass, Targets,
+    Workspace,
 };
 
 /// `y` at a place is `x` at the next one, and zero at a sequence's last.
@@ -25,15 +25,8 @@ impl Mixer for RightNeighbour {
         Ok(())
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        _: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        _: &mut Buffers,
-        _: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, dy, dx, .. } = back;
         for range in p.batch.ranges() {
             let (start, second, end) = (range.start, range.start + 1, range.end);
             let dy = &dy[start * self.hidden..(end - 1) * self.hidden];

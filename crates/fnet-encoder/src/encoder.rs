@@ -6,7 +6,7 @@ use crate::EncoderError;
 use crate::activated::Activated;
 use crate::dropout_sites;
 use crate::gemm::{Matrix, Out};
-use crate::mixers::{Mixer, MixerKind};
+use crate::mixers::{Mixer, MixerBackward, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops;
 use crate::ops::layer_norm::{self, Sum};
@@ -161,7 +161,14 @@ impl Layer {
         slot: usize,
     ) -> Result<(), EncoderError> {
         let Workspace { d_sum, d_hidden, layers, scratch, .. } = w;
-        self.mixer.backward_add(p, gradients, d_sum, d_hidden, &mut layers[slot].mixer, scratch)
+        self.mixer.backward_add(MixerBackward {
+            pass: p,
+            gradients,
+            dy: d_sum,
+            dx: d_hidden,
+            kept: &mut layers[slot].mixer,
+            scratch,
+        })
     }
 
     /// Turns `d`, the gradient of the rows' output, into that of x + mix(x), and fills `w.d_sum` with it too.

@@ -156,11 +156,11 @@ impl Norm {
         let sums = match before.bias {
             Some(bias) => {
                 let [gamma, beta, bias] = gradients.all_of([self.gamma, self.beta, bias]);
-                layer_norm::Gradients { gamma, beta, bias }
+                layer_norm::ScaleGradients { gamma, beta, bias }
             }
             None => {
                 let [gamma, beta] = gradients.all_of([self.gamma, self.beta]);
-                layer_norm::Gradients { gamma, beta, bias: None }
+                layer_norm::ScaleGradients { gamma, beta, bias: None }
             }
         };
         let gamma = self.gamma.of(p.values);

@@ -1,9 +1,9 @@
 //! Every mixer in a whole model: bits that depend on nothing else, gradients, memory, freezing.
 
-use fnet_encoder::mixers::{Mixer, MixerKind};
+use fnet_encoder::mixers::{Mixer, MixerBackward, MixerKind};
 use fnet_encoder::{
-    Batch, Buffers, Builder, Dropout, EncoderError, Gradients, Head, Init, MlmTargets, Mode, Model,
-    ModelConfig, Pass, Scratch, Targets, Tensor, Workspace, pretrained,
+    Batch, Buffers, Builder, Dropout, EncoderError, Head, Init, MlmTargets, Mode, Model, ModelConfig, Pass,
+    Targets, Tensor, Workspace, pretrained,
 };
 
 fn config(mixer: MixerKind) -> ModelConfig {
@@ -217,15 +217,8 @@ impl Mixer for First {
         Ok(())
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        gradients: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        kept: &mut Buffers,
-        _: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, gradients, dy, dx, kept, .. } = back;
         let factor = self.factor.of(p.values);
         let [x] = kept.get([dy.len()]);
         let mut d_factor = vec![0.0; factor.len()];

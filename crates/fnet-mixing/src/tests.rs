@@ -313,3 +313,20 @@ fn plans_of_many_lengths_are_bounded() {
     let bound = RaggedMixer::MOST_PLAN_BYTES;
     assert!((bound / 2..bound + 4096).contains(&most), "{most}");
 }
+
+/// Small enough for Miri, which watches every access: all entry points, odd, prime and large prime lengths.
+#[test]
+fn miri_sees_every_entry_point() {
+    for (seq_len, hidden) in [(1, 1), (2, 3), (5, 4), (9, 8), (13, 2), (67, 1), (3, 17)] {
+        let mixer = FourierMixer::new(seq_len, hidden).unwrap();
+        let x: Vec<f32> = (0..2 * seq_len * hidden).map(|i| (i % 5) as f32).collect();
+        let (mut y, mut z) = (vec![0.0; x.len()], x.clone());
+        mixer.mix(&x, &mut y).unwrap();
+        mixer.mix_in_place(&mut z).unwrap();
+        assert_eq!(y, z);
+        mixer.mix_add(&x, &mut z).unwrap();
+        let mut ragged = vec![0.0; x.len()];
+        RaggedMixer::new(hidden).mix(&[0, seq_len, seq_len, 2 * seq_len], &x, &mut ragged).unwrap();
+        assert_eq!(y, ragged);
+    }
+}

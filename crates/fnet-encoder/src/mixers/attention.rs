@@ -2,14 +2,14 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::{Mixer, sequences};
+use super::{Mixer, MixerBackward, sequences};
 use crate::dropout_sites;
 use crate::gemm::{Matrix, Out, matmul_nn, matmul_tn};
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops::attention::{self, Rows, Scores};
 use crate::ops::linear;
-use crate::parameters::{Gradients, Init, Tensor};
-use crate::workspace::{Buffers, Scratch};
+use crate::parameters::{Init, Tensor};
+use crate::workspace::Buffers;
 use crate::{Batch, EncoderError};
 
 /// Multi-head softmax attention with its output layer and dropout, as in BERT (Devlin et al. 2019), without
@@ -126,15 +126,8 @@ impl Mixer for Attention {
         Ok(())
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        gradients: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        kept: &mut Buffers,
-        scratch: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, gradients, dy, dx, kept, scratch } = back;
         let (hidden, tokens) = (self.hidden, p.batch.tokens().len());
         let [x, all, context, sums] = kept.get([dy.len(), 3 * dy.len(), dy.len(), tokens * self.heads]);
         let (all, context, partial) = (&*all, &*context, &mut scratch.partial);

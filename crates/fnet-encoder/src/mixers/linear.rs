@@ -1,8 +1,8 @@
-use super::{Mixer, sequences};
+use super::{Mixer, MixerBackward, sequences};
 use crate::gemm::{Matrix, Out, matmul_nn, matmul_nt, matmul_tn, multiply};
 use crate::modules::{Builder, Pass};
-use crate::parameters::{Gradients, Init, Tensor};
-use crate::workspace::{Buffers, Scratch};
+use crate::parameters::{Init, Tensor};
+use crate::workspace::Buffers;
 use crate::{EncoderError, ops};
 
 /// `y = S x Hᵀ`: a matrix over the sequence and one over the hidden axis, trained or, as `random`, never
@@ -11,14 +11,14 @@ use crate::{EncoderError, ops};
 /// `S` is `[longest, longest]`; a sequence of n tokens uses its first n rows and columns, so late positions are
 /// trained only by long sequences. Both start normal with a variance of one over their width, so that mixing
 /// preserves the scale of values.
-pub struct Linear {
+pub struct LinearMixing {
     over_sequence: Tensor,
     over_hidden: Tensor,
     hidden: usize,
     longest: usize,
 }
 
-impl Linear {
+impl LinearMixing {
     pub(crate) fn new(b: &mut Builder, layer: usize, trained: bool) -> Self {
         let (hidden, longest) = (b.config.hidden_size, b.config.max_position_embeddings);
         let name = format!("{}.mixing", b.config.layer_name(layer));
@@ -38,7 +38,7 @@ impl Linear {
     }
 }
 
-impl Mixer for Linear {
+impl Mixer for LinearMixing {
     fn forward(&self, p: Pass, x: &[f32], y: &mut [f32], kept: &mut Buffers) -> Result<(), EncoderError> {
         let (width, tokens) = (self.hidden, p.batch.tokens().len());
         let [kept_x, inner] = kept.get([x.len(), x.len()]);
@@ -54,15 +54,8 @@ impl Mixer for Linear {
         Ok(())
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        gradients: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        kept: &mut Buffers,
-        scratch: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, gradients, dy, dx, kept, scratch } = back;
         let (width, tokens, longest) = (self.hidden, p.batch.tokens().len(), self.longest);
         let [x, inner] = kept.get([dy.len(), dy.len()]);
         let (inner, dy) = (&*inner, &*dy);

@@ -1,13 +1,13 @@
 use rayon::prelude::*;
 
-use super::{Mixer, sequences};
+use super::{Mixer, MixerBackward, sequences};
 use crate::EncoderError;
 use crate::gemm::{Matrix, Out, Stored, multiply};
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops;
 use crate::ops::activation::{self, Activation};
-use crate::parameters::{Gradients, Init};
-use crate::workspace::{Buffers, Scratch};
+use crate::parameters::Init;
+use crate::workspace::Buffers;
 
 /// `y = W2 gelu(W1 x + b1) + b2` along the sequence, the same for every hidden unit: MLP-Mixer's token
 /// mixing (Tolstikhin et al. 2021, equation 1), half as wide inside as the hidden size.
@@ -95,15 +95,8 @@ impl Mixer for Mlp {
         Ok(())
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        gradients: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        kept: &mut Buffers,
-        scratch: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, gradients, dy, dx, kept, scratch } = back;
         let (width, size, inside) = (self.hidden, self.inside * self.hidden, self.inside);
         let inner_len = self.inner_len(p.batch.len());
         let [x, inner, active] = kept.get([dy.len(), inner_len, inner_len]);

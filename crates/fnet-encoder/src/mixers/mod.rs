@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use attention::Attention;
 pub use fourier::{Fourier, FourierHidden, FourierSeq};
 pub use hartley::Hartley;
-pub use linear::Linear;
+pub use linear::LinearMixing;
 pub use mlp::Mlp;
 pub use none::NoMixing;
 pub(crate) use plans::SharedPlans;
@@ -164,8 +164,8 @@ pub(crate) fn build(b: &mut Builder, layer: usize) -> Result<Box<dyn Mixer>, Enc
         MixerKind::FourierHidden => Box::new(FourierHidden::new(hidden)?),
         MixerKind::Hartley => Box::new(Hartley::new(&b.plans, hidden)),
         MixerKind::Attention => Box::new(Attention::new(b, layer)),
-        MixerKind::Linear => Box::new(Linear::new(b, layer, true)),
-        MixerKind::Random => Box::new(Linear::new(b, layer, false)),
+        MixerKind::Linear => Box::new(LinearMixing::new(b, layer, true)),
+        MixerKind::Random => Box::new(LinearMixing::new(b, layer, false)),
         MixerKind::Mlp => Box::new(Mlp::new(b, layer)),
         MixerKind::Reservoir => {
             Box::new(Reservoir::new(hidden, layer, b.config.reservoir.unwrap_or_default())?)
@@ -173,6 +173,23 @@ pub(crate) fn build(b: &mut Builder, layer: usize) -> Result<Box<dyn Mixer>, Enc
         MixerKind::Shift => Box::new(Shift::new(hidden)),
         MixerKind::None => Box::new(NoMixing),
     })
+}
+
+/// What a mixer's backward pass reads and adds to.
+#[non_exhaustive]
+pub struct MixerBackward<'a, 'g> {
+    /// The pass that was run forward.
+    pub pass: Pass<'a>,
+    /// Of all parameters.
+    pub gradients: &'a mut Gradients<'g>,
+    /// The loss's gradient by the mixer's output, `[tokens, hidden]`. It may be used up.
+    pub dy: &'a mut [f32],
+    /// That by its input, to be added to.
+    pub dx: &'a mut [f32],
+    /// What the forward pass has kept.
+    pub kept: &'a mut Buffers,
+    /// Buffers that all layers share.
+    pub scratch: &'a mut Scratch,
 }
 
 /// Mixes the tokens of each sequence of a batch at its own length.
@@ -190,15 +207,7 @@ pub trait Mixer: Send + Sync {
     ///
     /// # Errors
     /// As `forward`.
-    fn backward_add(
-        &self,
-        p: Pass,
-        gradients: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        kept: &mut Buffers,
-        scratch: &mut Scratch,
-    ) -> Result<(), EncoderError>;
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError>;
 
     /// Floating-point operations per token of a forward pass, in sequences of this length.
     fn flops_per_token(&self, seq_len: usize) -> f64;

@@ -4,13 +4,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::{Mixer, sequences};
+use super::{Mixer, MixerBackward, sequences};
 use crate::EncoderError;
 use crate::arch::tanh;
 use crate::gemm::{Out, matmul_nn, matmul_nt};
 use crate::modules::Pass;
-use crate::parameters::Gradients;
-use crate::workspace::{Buffers, Scratch};
+use crate::workspace::Buffers;
 
 /// Settings of a reservoir. Its weights are not parameters: they follow from these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -221,15 +220,8 @@ impl Mixer for Reservoir {
         Ok(())
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        _: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        kept: &mut Buffers,
-        _: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, dy, dx, kept, .. } = back;
         let (width, tokens) = (self.hidden, p.batch.tokens().len());
         let [active] = kept.get([dy.len()]);
         let active = &*active;

@@ -1,8 +1,7 @@
-use super::Mixer;
+use super::{Mixer, MixerBackward};
 use crate::EncoderError;
 use crate::modules::Pass;
-use crate::parameters::Gradients;
-use crate::workspace::{Buffers, Scratch};
+use crate::workspace::Buffers;
 
 /// A linear mixer with a symmetric matrix and no parameters: its backward pass is its forward pass.
 pub trait SymmetricMixer: Send + Sync {
@@ -26,15 +25,8 @@ impl<M: SymmetricMixer> Mixer for M {
         self.mix(p, x, y, false)
     }
 
-    fn backward_add(
-        &self,
-        p: Pass,
-        _: &mut Gradients,
-        dy: &mut [f32],
-        dx: &mut [f32],
-        _: &mut Buffers,
-        _: &mut Scratch,
-    ) -> Result<(), EncoderError> {
+    fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
+        let MixerBackward { pass: p, dy, dx, .. } = back;
         self.mix(p, dy, dx, true)
     }
 

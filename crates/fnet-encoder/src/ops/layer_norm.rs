@@ -121,9 +121,9 @@ multiversion! {
     }
 }
 
-/// Gradients of a layer norm's and its sum's parameters, which are added to; `None` where frozen.
+/// ScaleGradients of a layer norm's and its sum's parameters, which are added to; `None` where frozen.
 #[derive(Default)]
-pub struct Gradients<'a> {
+pub struct ScaleGradients<'a> {
     /// `d_gamma += sum over rows of dy * n`, with `n` the normalised row.
     pub gamma: Option<&'a mut [f32]>,
     /// `d_beta += sum over rows of dy`
@@ -151,7 +151,7 @@ pub fn backward(
     gamma: &[f32],
     dropout: Option<(Dropout, u32)>,
     dx: &mut [f32],
-    gradients: Gradients,
+    gradients: ScaleGradients,
     partial: &mut Vec<f32>,
 ) {
     let width = gamma.len();
@@ -175,7 +175,7 @@ pub fn backward(
             let sums = Sums { gamma: gamma_sums, beta, bias };
             backward_rows(dy, x, stats, gamma, mask, (i * values) as u32, dx, sums);
         });
-    let Gradients { gamma, beta, bias } = gradients;
+    let ScaleGradients { gamma, beta, bias } = gradients;
     add_partial(partial, &mut [(width, gamma), (width, beta), (bias_width, bias)]);
 }
 
@@ -242,7 +242,7 @@ mod tests {
 
             let (mut d_x, mut d_residual) = (dy.clone(), vec![0.0; x.len()]);
             let [mut dg, mut db, mut d_bias] = [(); 3].map(|()| vec![0.0; width]);
-            let all = Gradients { gamma: Some(&mut dg), beta: Some(&mut db), bias: Some(&mut d_bias) };
+            let all = ScaleGradients { gamma: Some(&mut dg), beta: Some(&mut db), bias: Some(&mut d_bias) };
             backward(&mut d_x, &sum, &stats, &gamma, dropout, &mut d_residual, all, &mut Vec::new());
             check_gradient("input", &x, &d_x, &dy, |x| run(x, &residual, &gamma, &beta, &bias).1);
             check_gradient("residual", &residual, &d_residual, &dy, |r| run(&x, r, &gamma, &beta, &bias).1);

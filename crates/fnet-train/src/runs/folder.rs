@@ -122,7 +122,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// Names the first of `inputs` that is one of this folder's own files, by whatever name.
-    pub fn check_holds_none_of<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    pub(crate) fn check_holds_none_of<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         let own = RUN_FILES.iter().chain(&[TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]);
         let own: Vec<PathBuf> = own.filter_map(|name| self.file(name).canonicalize().ok()).collect();
         let is_own = |input: &&Path| input.canonicalize().is_ok_and(|input| own.contains(&input));
@@ -144,7 +144,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the folder cannot be written; an earlier run is then still whole.
-    pub fn begin(
+    pub(crate) fn begin(
         &self,
         settings: &impl Serialize,
         tokenizer: &Tokenizer,
@@ -231,7 +231,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the folder cannot be written.
-    pub fn save_settings(&self, settings: &impl Serialize) -> Result<()> {
+    pub(crate) fn save_settings(&self, settings: &impl Serialize) -> Result<()> {
         std::fs::create_dir_all(&self.path).map_err(Error::io(&self.path))?;
         let path = self.file(SETTINGS_FILE);
         let text = toml::to_string(settings).map_err(|e| Error::file(&path, e.to_string()))?;
@@ -282,7 +282,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the folder cannot be written; the earlier model is then still whole.
-    pub fn save_model(&self, model: &Model) -> Result<()> {
+    pub(crate) fn save_model(&self, model: &Model) -> Result<()> {
         Ok(pretrained::save(model, &self.path)?)
     }
 
@@ -291,7 +291,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the file cannot be read or written.
-    pub fn metrics(&self, step: u64) -> Result<MetricsLog> {
+    pub(crate) fn metrics(&self, step: u64) -> Result<MetricsLog> {
         let path = self.file(METRICS_FILE);
         if path.exists() {
             let is_kept = |row: &Value| row.get("step").and_then(Value::as_u64).is_some_and(|s| s <= step);
@@ -307,7 +307,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn read_metrics(&self) -> Result<Vec<Value>> {
+    pub(crate) fn read_metrics(&self) -> Result<Vec<Value>> {
         Ok(self.metrics_lines()?.into_iter().map(|(_, row)| row).collect())
     }
 
@@ -350,7 +350,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// Appends to `metrics.jsonl`.
-pub struct MetricsLog {
+pub(crate) struct MetricsLog {
     out: BufWriter<File>,
     path: PathBuf,
 }

@@ -1,6 +1,6 @@
 //! Runs: what they train, their folders, checkpoints and reports.
 
-pub mod card;
+pub(crate) mod card;
 mod checkpoint;
 pub mod claim;
 pub mod compare;
@@ -10,5 +10,5 @@ pub mod plot;
 pub mod pretrain;
 pub mod report;
 pub mod running;
-pub mod state;
+pub(crate) mod state;
 pub mod training;

@@ -112,13 +112,13 @@ impl TrainingSettings {
     }
 
     /// How long to train, if something says so.
-    pub fn budget(&self) -> Option<Budget> {
+    pub(crate) fn budget(&self) -> Option<Budget> {
         let minutes = || self.minutes.map(Budget::Minutes);
         self.steps.map(Budget::Steps).or_else(minutes).or_else(|| self.epochs.map(Budget::Epochs))
     }
 
     /// The loop's settings; `usual` is the budget where nothing says.
-    pub fn loop_settings(&self, usual: Budget) -> LoopSettings {
+    pub(crate) fn loop_settings(&self, usual: Budget) -> LoopSettings {
         let Self { learning_rate, warm_up, decay, weight_decay, beta1, beta2, .. } = *self;
         LoopSettings {
             budget: self.budget().unwrap_or(usual),

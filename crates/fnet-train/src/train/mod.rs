@@ -1,13 +1,15 @@
 //! The training loop, its objectives and its settings.
 
-pub mod bag_of_words;
-pub mod bag_start;
+pub(crate) mod bag_of_words;
+pub(crate) mod bag_start;
 mod dense;
-pub mod finetune;
-pub mod mlm;
-pub mod pretrain;
+pub(crate) mod finetune;
+pub(crate) mod mlm;
+pub(crate) mod pretrain;
 pub mod recipe;
 pub mod schedule;
 pub mod stop;
-pub mod trainer;
-pub mod whitening;
+pub(crate) mod trainer;
+pub(crate) mod whitening;
+
+pub use pretrain::Learns;

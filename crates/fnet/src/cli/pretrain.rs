@@ -2,11 +2,11 @@ use std::path::PathBuf;
 
 use fnet_encoder::Padding;
 use fnet_train::Result;
-use fnet_train::data::corpus::sequences::Layout;
+use fnet_train::data::corpus::Layout;
 use fnet_train::data::tokenizer::Kind;
 use fnet_train::runs::pretrain::{self, Need, PretrainSettings};
 use fnet_train::runs::report;
-use fnet_train::train::pretrain::Learns;
+use fnet_train::train::Learns;
 use serde::Serialize;
 use serde_json::json;
 

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::base_model::BaseModel;
-use fnet_train::data::corpus::sequences::Layout;
+use fnet_train::data::corpus::Layout;
 use fnet_train::data::sample;
 use fnet_train::data::tasks::dataset::Score;
 use fnet_train::fill_mask::Guess;

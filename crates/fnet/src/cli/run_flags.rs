@@ -66,7 +66,7 @@ impl RunFlags {
     ) -> Result<(RunFolder, S)> {
         if !given(flags)?.is_empty() || self.config.is_some() || self.overwrite {
             return Err(Error::usage(
-                "--resume: a run continues with its own settings; no other can be given",
+                "--resume: a run goes on with its own settings; no other setting can be given",
             ));
         }
         let folder = RunFolder::existing(path)?;

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::pack::{BLOCK, Layout, Values};
-use super::{COLUMNS, Kernel};
+use super::{COLUMNS, TileKernel};
 
 /// Whether the CPU has tiles for bfloat16 and the kernel lets this process use them.
 pub fn is_available() -> bool {
@@ -137,7 +137,7 @@ impl<T> Amx<T> {
     }
 }
 
-impl<T: Tiles> Kernel for Amx<T> {
+impl<T: Tiles> TileKernel for Amx<T> {
     const ROWS: usize = 32;
     const DEPTH: usize = 384;
     const HEIGHT: usize = 192;
@@ -154,7 +154,7 @@ impl<T: Tiles> Kernel for Amx<T> {
 
     unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool) {
         let (row, line, y_row) = (4 * depth, 4 * COLUMNS, 4 * stride);
-        // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says, of which each register takes 16 rows
+        // SAFETY: `x`, `w` and `y` hold what `TileKernel::tile` says, of which each register takes 16 rows
         // of 16 pairs, 16 pairs of 16 columns, or 16 x 16 values. Covered by `tiles_match_float64`.
         unsafe {
             let [y0, y1, y2, y3] = [0, 16, 16 * stride, 16 * stride + 16].map(|at| y.add(at).cast::<u8>());

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::pack::{Layout, Values};
-use super::{COLUMNS, Kernel};
+use super::{COLUMNS, TileKernel};
 
 /// Whether `vdpbf16ps` does more work per second than `vfmadd`: not on Intel's cores, where it starts only a
 /// quarter as often (measured on Emerald Rapids: 83 against 161 Gflop/s).
@@ -28,7 +28,7 @@ macro_rules! kernel {
         #[derive(Clone, Copy)]
         pub struct $name;
 
-        impl Kernel for $name {
+        impl TileKernel for $name {
             const ROWS: usize = ROWS;
             const STRIP: Layout = Layout::WordsFirst;
             const VALUES: Values = $values;
@@ -45,7 +45,7 @@ macro_rules! kernel {
                 stride: usize,
                 add: bool,
             ) {
-                // SAFETY: `x`, `w` and `y` hold what `Kernel::tile` says; two registers make a row of COLUMNS. What
+                // SAFETY: `x`, `w` and `y` hold what `TileKernel::tile` says; two registers make a row of COLUMNS. What
                 // is prefetched may lie beyond them: a prefetch reads nothing.
                 unsafe {
                     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];

@@ -31,7 +31,7 @@ const MOST_ROWS: usize = 32;
 const PANEL_WORDS: usize = 3 << 19;
 
 /// Computes one tile.
-pub trait Kernel: Copy + Send + Sync {
+pub trait TileKernel: Copy + Send + Sync {
     /// Rows of a tile.
     const ROWS: usize;
 
@@ -77,7 +77,14 @@ thread_local! {
 }
 
 /// `y (+)= x w`, with at least one value along the inner axis.
-pub fn product<K: Kernel>(kernel: K, [m, n, k]: [usize; 3], x: Matrix, w: Matrix, y: &mut [f32], out: Out) {
+pub fn product<K: TileKernel>(
+    kernel: K,
+    [m, n, k]: [usize; 3],
+    x: Matrix,
+    w: Matrix,
+    y: &mut [f32],
+    out: Out,
+) {
     let threads = rayon::current_num_threads();
     let tasks = m.div_ceil(K::HEIGHT).next_multiple_of(threads);
     // Even blocks of the inner axis, by its length alone: no row depends on another.
@@ -137,7 +144,7 @@ fn aligned(buffer: &mut Vec<u32>, len: usize) -> &mut [u32] {
 
 /// Computes one tile over and over, from the first-level cache; returns its flops.
 #[cfg(feature = "internals")]
-pub fn repeat_tile<K: Kernel>(kernel: K) -> f64 {
+pub fn repeat_tile<K: TileKernel>(kernel: K) -> f64 {
     const DEPTH: usize = 64;
     const ROUNDS: usize = 4_000;
     let (x, w) = ([0_u32; MOST_ROWS * DEPTH], [0_u32; COLUMNS * DEPTH]);
@@ -167,7 +174,7 @@ struct Part {
 }
 
 /// The packed columns times a task's rows.
-fn rows_product<K: Kernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], part: Part) {
+fn rows_product<K: TileKernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], part: Part) {
     let Part { n, first, width, length, depth, add } = part;
     let rows = y.len() / n;
     let all = rows.next_multiple_of(K::ROWS);

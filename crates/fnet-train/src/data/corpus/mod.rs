@@ -1,5 +1,7 @@
 //! Text corpora: documents from files, token shards on disk, training sequences from shards.
 
 pub mod documents;
-pub mod sequences;
-pub mod shards;
+pub(crate) mod sequences;
+pub(crate) mod shards;
+
+pub use sequences::Layout;

@@ -30,16 +30,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// Tokens, without special ones.
-    pub fn len(self) -> usize {
-        self.len as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.len == 0
-    }
-
     /// Its first and its second segment; the second is empty if it is not a pair.
     pub fn segments(self) -> [Self; 2] {
         let first = Self { len: self.len - self.second, second: 0, ..self };

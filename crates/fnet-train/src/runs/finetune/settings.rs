@@ -211,7 +211,7 @@ impl FinetuneSettings {
     ///
     /// # Errors
     /// If a column is not named, or the classes of a user's own rows cannot be found.
-    pub fn task_files(&self, quiet: bool) -> Result<TaskFiles> {
+    pub(super) fn task_files(&self, quiet: bool) -> Result<TaskFiles> {
         if let Some(name) = &self.task {
             return Ok(GlueTask::named(name)?.files(self.data.as_deref().unwrap_or(Path::new("."))));
         }
