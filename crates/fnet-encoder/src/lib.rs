@@ -47,6 +47,7 @@ pub mod ops;
 mod ops;
 mod optimizer;
 mod parameters;
+mod plans;
 mod pooling;
 pub mod pretrained;
 mod readout;

@@ -6,6 +6,7 @@ use crate::heads::{Classifier, Head, MlmHead, Pooler};
 use crate::mixers::{self, Mixer};
 use crate::modules::{Builder, Pass};
 use crate::parameters::Gradients;
+use crate::plans::SharedPlans;
 use crate::workspace::Workspace;
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
 
@@ -76,8 +77,7 @@ impl Model {
             return Err(EncoderError::Config(message));
         }
         let mut parameters = Parameters::default();
-        let mut b =
-            Builder { parameters: &mut parameters, config: &config, plans: mixers::SharedPlans::default() };
+        let mut b = Builder { parameters: &mut parameters, config: &config, plans: SharedPlans::default() };
         let embeddings = Embeddings::new(&mut b);
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;

@@ -1,11 +1,11 @@
 //! What layers are built from: named tensors, linear layers, layer norms, and what a pass reads.
 
 use crate::gemm::{Matrix, Out, Products};
-use crate::mixers::SharedPlans;
 use crate::ops::dropout::Dropout;
 use crate::ops::layer_norm::{self, Scale};
 use crate::ops::linear;
 use crate::parameters::{Gradients, Init, Parameters, Tensor};
+use crate::plans::SharedPlans;
 use crate::workspace::Normed;
 use crate::{Batch, ModelConfig};
 

@@ -5,6 +5,7 @@ pub mod base_model;
 pub mod data;
 mod error;
 pub mod fill_mask;
+pub mod folder;
 pub mod predictor;
 pub mod progress;
 pub mod random;

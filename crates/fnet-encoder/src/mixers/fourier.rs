@@ -1,10 +1,10 @@
 use fnet_mixing::{FourierMixer, RaggedMixer};
 
 use super::SymmetricMixer;
-use super::plans::{Plans, SharedPlans, fft_flops};
 use super::sequences::{mix_each, transpose};
 use crate::EncoderError;
 use crate::modules::Pass;
+use crate::plans::{Plans, SharedPlans, fft_flops};
 
 /// FNet's mixing, `y = Re(FFT2(x))` (Lee-Thorp et al. 2021, equation 3), each sequence at its own length.
 pub struct Fourier {

@@ -6,10 +6,10 @@ use realfft::{RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftPlanner};
 
 use super::SymmetricMixer;
-use super::plans::{Plans, SharedPlans, fft_flops};
 use super::sequences::{mix_each, transpose};
 use crate::EncoderError;
 use crate::modules::Pass;
+use crate::plans::{Plans, SharedPlans, fft_flops};
 
 /// The Hartley transform over both axes, `y = Re(FFT2(x)) - Im(FFT2(x))` (Hartley 1942): like Fourier mixing, but
 /// nothing is lost, since the transform is its own inverse up to a factor.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::base_model;
 use crate::error::{Error, Result};
-use crate::runs::folder::{RunFolder, SETTINGS_FILE};
+use crate::folder::{RunFolder, SETTINGS_FILE};
 use crate::runs::report;
 
 /// The card in a model folder.

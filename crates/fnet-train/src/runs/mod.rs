@@ -1,14 +1,11 @@
-//! Runs: what they train, their folders, checkpoints and reports.
+//! Runs: what they train, in which order, and their reports.
 
 pub(crate) mod card;
-mod checkpoint;
-pub mod claim;
 pub mod compare;
 pub mod finetune;
-pub mod folder;
+pub mod mean;
 pub mod plot;
 pub mod pretrain;
 pub mod report;
 pub mod running;
-pub(crate) mod state;
 pub mod training;

@@ -6,11 +6,11 @@ use fnet_encoder::whole_file::write_whole;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::folder::state::State;
+pub use crate::folder::{REPORT_FILE, RESULTS_FILE};
+use crate::folder::{RunFolder, SETTINGS_FILE};
 use crate::progress::duration;
-pub use crate::runs::folder::{REPORT_FILE, RESULTS_FILE};
-use crate::runs::folder::{RunFolder, SETTINGS_FILE};
 use crate::runs::plot::{self, Axis, Series};
-use crate::runs::state::State;
 
 /// What a finished run came to, as it stands in `results.json`.
 pub fn results(state: &State, model: &Model) -> Value {

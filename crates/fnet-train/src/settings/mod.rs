@@ -2,8 +2,7 @@
 
 mod check;
 mod layers;
-mod name;
 
+pub use crate::error::names::{call_settings, refused, setting};
 pub use check::{absolute, existing_files, in_range};
 pub use layers::{Settings, from_table, given, over, over_file, unknown};
-pub use name::{call_settings, refused, setting};

@@ -12,8 +12,8 @@ use crate::data::tasks::dataset::{
 use crate::data::tasks::encoding::{Example, Text};
 use crate::data::tasks::metrics::Metric;
 use crate::error::Result;
+use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
-use crate::runs::state::Position;
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// Augmentation of training examples, drawn anew each time.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::data::corpus::sequences::Sequences;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::folder::state::Position;
 use crate::random::generator;
-use crate::runs::state::Position;
 use crate::train::mlm::{Masker, Masking};
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::folder::state::{Position, State};
+use crate::folder::{MetricsLog, RunFolder};
 use crate::progress::Progress;
 use crate::random::generator;
-use crate::runs::folder::{MetricsLog, RunFolder};
-use crate::runs::state::{Position, State};
 use crate::train::schedule::Schedule;
 use crate::train::stop::Stop;
 

@@ -5,8 +5,8 @@ use fnet_encoder::Head;
 use fnet_encoder::pretrained::{self, WeightType};
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
+use fnet_train::folder::{RunFolder, check_is_not_model};
 use fnet_train::predictor::{check_vocabulary, say_unused};
-use fnet_train::runs::folder::{RunFolder, check_is_not_model};
 
 use super::common::say;
 

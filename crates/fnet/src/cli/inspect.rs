@@ -5,7 +5,7 @@ use fnet_encoder::pretrained::{self, labels_of};
 use fnet_encoder::{Head, TensorInfo};
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
-use fnet_train::runs::folder::RunFolder;
+use fnet_train::folder::RunFolder;
 use fnet_train::runs::report::table;
 use serde_json::{Value, json};
 

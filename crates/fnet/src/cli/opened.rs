@@ -8,9 +8,9 @@ use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::dataset::INFERENCE_TOKENS;
 use fnet_train::data::tasks::encoding::{Long, LongOnes};
+use fnet_train::folder::RunFolder;
 use fnet_train::predictor::{Predictor, say_unused};
 use fnet_train::runs::finetune::FinetuneSettings;
-use fnet_train::runs::folder::RunFolder;
 use fnet_train::settings::in_range;
 
 use super::product_flags::ProductFlags;

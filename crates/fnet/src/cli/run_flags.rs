@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fnet_train::runs::folder::{RunFolder, SETTINGS_FILE};
+use fnet_train::folder::{RunFolder, SETTINGS_FILE};
 use fnet_train::runs::running::Running;
 use fnet_train::settings::{Settings, from_table, given, over_file, unknown};
 use fnet_train::train::stop::Stop;

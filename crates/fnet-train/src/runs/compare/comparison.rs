@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::progress::duration;
+use crate::runs::mean::mean;
 use crate::runs::plot::{self, Axis, Series};
 use crate::runs::report::{escape, grouped, html_page};
 use crate::speed::Speed;
@@ -48,14 +49,6 @@ pub struct Comparison {
     pub entries: Vec<Entry>,
     /// By entry and length.
     pub speed: Vec<Speed>,
-}
-
-/// Mean and, of several values, standard deviation.
-pub fn mean(values: &[f64]) -> Option<(f64, Option<f64>)> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    (n > 0.0).then(|| (mean, (n > 1.0).then(|| (square / (n - 1.0)).sqrt())))
 }
 
 impl Entry {

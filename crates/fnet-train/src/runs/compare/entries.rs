@@ -10,8 +10,8 @@ use super::comparison::{Entry, Point};
 use super::settings::split_task;
 use super::{CompareSettings, Outcome, Runner};
 use crate::error::{Error, Result};
+use crate::folder::RunFolder;
 use crate::runs::finetune::FinetuneSettings;
-use crate::runs::folder::RunFolder;
 use crate::runs::pretrain::PretrainSettings;
 use crate::train::recipe::Recipe;
 

@@ -7,13 +7,13 @@ use fnet_encoder::whole_file::write_whole;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::folder::claim::Claim;
 use crate::progress::Progress;
-use crate::runs::claim::Claim;
 use crate::runs::finetune::FinetuneSettings;
 use crate::runs::pretrain::{PretrainSettings, USUAL_VOCABULARY};
 use crate::speed::{LENGTHS, Speed};
 use crate::train::stop::Stop;
-pub use comparison::{Comparison, Entry, Point, mean, speed_plots};
+pub use comparison::{Comparison, Entry, Point, speed_plots};
 use entries::Entries;
 pub use in_process::InProcess;
 pub use settings::CompareSettings;

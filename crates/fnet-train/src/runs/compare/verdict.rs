@@ -1,6 +1,7 @@
 //! What a comparison comes to, in words.
 
-use super::comparison::{Comparison, Entry, VALIDATION_LOSS, mean};
+use super::comparison::{Comparison, Entry, VALIDATION_LOSS};
+use crate::runs::mean::mean;
 use crate::runs::report::grouped;
 
 /// A value of an entry with its spread over seeds.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::runs::folder::{RunFolder, check_is_not_model};
+use crate::folder::{RunFolder, check_is_not_model};
 use crate::runs::running::Running;
 use crate::runs::{card, report};
 use crate::train::bag_of_words;
@@ -19,7 +19,7 @@ mod settings;
 ///
 /// ```no_run
 /// use fnet_train::runs::finetune::{self, FinetuneSettings};
-/// use fnet_train::runs::{folder::RunFolder, running::Running};
+/// use fnet_train::runs::running::Running;
 ///
 /// let settings = FinetuneSettings {
 ///     train: Some("reviews.csv".into()),

@@ -8,8 +8,8 @@ use super::{FinetuneSettings, prepare, run_seed};
 use crate::data::tasks::dataset::score_of;
 use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::error::{Error, Result};
-use crate::runs::compare::mean;
-use crate::runs::folder::{METRICS_FILE, RunFolder};
+use crate::folder::{METRICS_FILE, RunFolder};
+use crate::runs::mean::mean;
 use crate::runs::running::Running;
 use crate::runs::{card, report};
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::data::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use crate::error::{Error, Result};
+use crate::folder::{RunFolder, check_is_not_model};
 use crate::predictor::{check_vocabulary, say_unused};
-use crate::runs::folder::{RunFolder, check_is_not_model};
 use crate::runs::running::Running;
 use crate::runs::{card, report};
 use crate::settings::{absolute, refused};

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fnet_train::folder::claim::{Claim, LOCK_FILE};
 use fnet_train::progress::duration;
-use fnet_train::runs::claim::{Claim, LOCK_FILE};
 use fnet_train::runs::compare::{self, CompareSettings, SETTINGS_FILE};
 use fnet_train::settings::{absolute, given, over, over_file};
 use fnet_train::train::recipe::Recipe;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::error::Error;
+use super::Error;
 
 static NAMING: OnceLock<fn(&str, &mut fmt::Formatter) -> fmt::Result> = OnceLock::new();
 

@@ -1,8 +1,12 @@
+//! Errors, and what they call settings.
+
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::EncoderError;
 
-use crate::settings::setting;
+use names::setting;
+
+pub(crate) mod names;
 
 /// Why a run could not start or continue. Each message is one line that names the file, line or flag.
 #[derive(Debug, thiserror::Error)]

@@ -11,11 +11,16 @@ use fnet_encoder::{Model, Moments};
 use serde::Serialize;
 use serde_json::Value;
 
+use claim::Claim;
+use state::State;
+
 use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use crate::error::{Error, Result};
-use crate::runs::claim::Claim;
-use crate::runs::state::State;
 use crate::settings::{Settings, from_table, setting};
+
+mod checkpoint;
+pub mod claim;
+pub(crate) mod state;
 
 /// Every setting of the run, resolved.
 pub const SETTINGS_FILE: &str = "training.toml";

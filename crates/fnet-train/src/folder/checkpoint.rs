@@ -8,8 +8,8 @@ use fnet_encoder::{Model, Moments};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::error::{Error, Result};
-use crate::runs::folder::{CHECKPOINT_FILE, RunFolder};
-use crate::runs::state::State;
+use crate::folder::state::State;
+use crate::folder::{CHECKPOINT_FILE, RunFolder};
 
 impl RunFolder {
     /// Writes everything that is needed to go on, in one file.

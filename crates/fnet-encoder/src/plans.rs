@@ -10,12 +10,12 @@ use rustfft::Fft;
 #[derive(Default)]
 pub(crate) struct SharedPlans {
     fourier: Option<RaggedMixer>,
-    pub(super) fourier_seq: Plans<FourierMixer>,
-    pub(super) hartley: Plans<Arc<dyn Fft<f32>>>,
+    pub fourier_seq: Plans<FourierMixer>,
+    pub hartley: Plans<Arc<dyn Fft<f32>>>,
 }
 
 impl SharedPlans {
-    pub(super) fn fourier(&mut self, hidden: usize) -> RaggedMixer {
+    pub fn fourier(&mut self, hidden: usize) -> RaggedMixer {
         self.fourier.get_or_insert_with(|| RaggedMixer::new(hidden)).clone()
     }
 }
