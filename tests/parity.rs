@@ -73,7 +73,7 @@ fn targets(example: &Example, head: Head) -> Labels {
     match head {
         Head::MaskedLm => Labels::Mlm(masked()),
         Head::PreTraining => Labels::PreTraining(masked(), classes("next_sentence_label")),
-        Head::Encoder | Head::NextSentence => panic!("no example has this head"),
+        Head::Encoder | Head::NextSentence | Head::Tokens { .. } => panic!("compared on its own"),
         Head::Classification { .. } => Labels::Classes(classes("labels")),
         Head::Regression => Labels::Values(example.floats("labels")),
     }
@@ -218,8 +218,42 @@ fn reservoirs_are_those_of_earlier_versions() {
 }
 
 #[test]
+fn vectors_and_labels_of_positions_match_pytorch() {
+    let (model, example) = load("vectors");
+    let [sequences, positions, width] =
+        example.tensors().tensor("vectors").unwrap().shape().try_into().unwrap();
+    let (mut batch, mut w) = (Batch::new(), Workspace::new());
+    for sequence in example.floats("vectors").chunks(positions * width) {
+        batch.push_vectors(sequence, width).unwrap();
+    }
+    let logits = model.forward(&batch, Mode::Infer, &mut w).unwrap().logits().unwrap().to_vec();
+    assert!(largest_difference(&logits, &example.floats("logits")) < 1e-5);
+    let labels = example.floats("labels");
+    let scale = 1.0 / labels.len() as f32;
+    let targets = Targets::examples(ClassTargets::Labels(&labels), scale);
+    let mut gradients = vec![0.0; model.parameters().len()];
+    let mut forward = model.forward(&batch, Mode::Train(NO_DROPOUT), &mut w).unwrap();
+    let loss = forward.backward(targets, &mut gradients).unwrap().examples;
+    assert_eq!(loss.count, sequences * positions * 3);
+    assert!((loss.mean() - f64::from(example.floats("loss")[0])).abs() < 1e-5);
+    let mut compared = 0;
+    for tensor in model.parameters().table().iter().filter(|t| !t.name.contains("word_embeddings")) {
+        let name = format!("gradient.{}", tensor.name);
+        if example.tensors().names().contains(&name.as_str()) {
+            let (ours, theirs) = (&gradients[tensor.range()], example.floats(&name));
+            let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let difference: Vec<f32> = ours.iter().zip(&theirs).map(|(a, b)| a - b).collect();
+            assert!(norm(&difference) <= 1e-4 * norm(&theirs), "{name}");
+            compared += 1;
+        }
+    }
+    // Two projections, norms, positions, segments, two layers, the classifier.
+    assert!(compared >= 2 + 2 + 2 + 2 + 2 * 8 + 2, "{compared}");
+}
+
+#[test]
 fn a_saved_folder_is_the_same_model() {
-    for name in ["mlm", "pretraining", "classification", "regression"] {
+    for name in ["mlm", "pretraining", "classification", "regression", "vectors"] {
         let (model, _) = load(name);
         let place = tempfile::tempdir().unwrap();
         pretrained::save(&model, place.path()).unwrap();

@@ -10,7 +10,7 @@ import pathlib
 import sys
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, FNetConfig, FNetForMaskedLM, FNetForPreTraining, FNetForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, FNetConfig, FNetForMaskedLM, FNetForPreTraining, FNetForSequenceClassification, FNetForTokenClassification
 
 HERE = pathlib.Path(__file__).parent / "examples"
 PAD = 3
@@ -176,6 +176,41 @@ class ReservoirMixing(torch.nn.Module):
                 states[t] = state
             both.append(torch.stack([states[t] for t in range(x.shape[1])], dim=1))
         return torch.cat(both, dim=-1)
+
+
+def make_vectors():
+    """Sequences of vectors, projected where tokens have words, with several labels at each position."""
+    name, width, labels = "vectors", 6, 3
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
+    torch.manual_seed(7)
+    config = FNetConfig(
+        vocab_size=9, hidden_size=16, num_hidden_layers=2, intermediate_size=24, hidden_dropout_prob=0.0,
+        max_position_embeddings=9, type_vocab_size=1, initializer_range=0.2, num_labels=labels,
+    )
+    model = FNetForTokenClassification(config).train()
+    projection = torch.nn.Linear(width, config.hidden_size)
+    vectors = torch.randn(2, 7, width)
+    wanted = (torch.rand(2, 7, labels) > 0.5).float()
+    logits = model(inputs_embeds=projection(vectors)).logits
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+    loss.backward()
+    own = {"weight": projection.weight, "bias": projection.bias}
+    own = {f"fnet.embeddings.input_projection.{n}": p for n, p in own.items()}
+    folder = HERE / name
+    model.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors") | {n: p.detach() for n, p in own.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with open(folder / "config.json") as file:
+        written = json.load(file)
+    written["input_width"] = width
+    with open(folder / "config.json", "w") as file:
+        json.dump(written, file, indent=2)
+    example = {"vectors": vectors, "labels": wanted, "logits": logits.detach(), "loss": loss.detach().reshape(1)}
+    for n, p in dict(model.named_parameters(), **own).items():
+        if p.grad is not None:
+            example["gradient." + n] = p.grad.clone()
+    save_file({k: v.contiguous() for k, v in example.items()}, folder / "example.safetensors")
 
 
 def plain(function):
@@ -352,3 +387,4 @@ def make_tokenizer_settings():
 
 make_files()
 make_tokenizer_settings()
+make_vectors()

@@ -1,12 +1,16 @@
 use std::ops::Range;
 
-/// Sequences of token ids packed one after another, with no padding between them.
+use crate::EncoderError;
+
+/// Sequences of token ids or of vectors, packed one after another, with no padding between them.
 ///
 /// All layers see `[tokens, hidden]`; only mixers look at the lengths. A text is one sequence, or several in a row:
 /// the windows of a text too long for the model. Heads read all sequences of a text together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     tokens: Vec<u32>,
+    vectors: Vec<f32>,
+    vector_width: usize,
     segments: Vec<u32>,
     positions: Vec<u32>,
     /// Start of each sequence, then the number of tokens.
@@ -16,6 +20,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Ids from here up stand for vectors: the id minus this is a row of [`vectors`](Self::vectors).
+    pub const FIRST_VECTOR: u32 = 1 << 31;
+
     /// An empty batch.
     pub fn new() -> Self {
         Self::default()
@@ -24,6 +31,7 @@ impl Batch {
     /// Removes all sequences and keeps the memory.
     pub fn clear(&mut self) {
         self.tokens.clear();
+        self.vectors.clear();
         self.segments.clear();
         self.positions.clear();
         self.starts.clear();
@@ -42,6 +50,47 @@ impl Batch {
         }
         self.texts.push(self.len());
         windows.into_iter().for_each(|(tokens, segments)| self.push_sequence(tokens, segments));
+    }
+
+    /// Appends a sequence of vectors, `[positions, width]`: patches of an image, steps of a series.
+    ///
+    /// # Errors
+    /// If `vectors` does not hold whole ones, or earlier ones have another width.
+    pub fn push_vectors(&mut self, vectors: &[f32], width: usize) -> Result<(), EncoderError> {
+        let fail = |message: String| Err(EncoderError::Batch(message));
+        if width == 0 || !vectors.len().is_multiple_of(width) {
+            return fail(format!("{} values are no whole number of vectors of {width}", vectors.len()));
+        }
+        if !self.vectors.is_empty() && width != self.vector_width {
+            let own = self.vector_width;
+            return fail(format!("a vector of width {width} in a batch whose vectors have width {own}"));
+        }
+        let first = self.vectors.len() / width;
+        let end = u32::try_from(first + vectors.len() / width).ok();
+        let Some(end) = end.and_then(|end| end.checked_add(Self::FIRST_VECTOR)) else {
+            return fail("more vectors than a batch can count".into());
+        };
+        self.vector_width = width;
+        self.vectors.extend_from_slice(vectors);
+        let ids: Vec<u32> = (Self::FIRST_VECTOR + first as u32..end).collect();
+        self.push(&ids, &[]);
+        Ok(())
+    }
+
+    /// All vectors, `[vectors, width]`.
+    pub fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+
+    /// Width of the vectors; `None` if there are none.
+    pub fn vector_width(&self) -> Option<usize> {
+        (!self.vectors.is_empty()).then_some(self.vector_width)
+    }
+
+    /// The positions that hold vectors, in the vectors' order.
+    pub(crate) fn vector_places(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_vector = |(place, id): (usize, &u32)| (*id >= Self::FIRST_VECTOR).then_some(place);
+        self.tokens.iter().enumerate().filter_map(is_vector)
     }
 
     fn push_sequence(&mut self, tokens: &[u32], segments: &[u32]) {
@@ -91,7 +140,7 @@ impl Batch {
         (0..self.texts()).map(move |text| start(text)..start(text + 1))
     }
 
-    /// Token ids of all sequences.
+    /// Token ids of all sequences; those of vectors are from [`FIRST_VECTOR`](Self::FIRST_VECTOR) up.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }

@@ -45,7 +45,7 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `padding`, `padding_length`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`,
+/// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`,
 /// `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
 /// written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct ModelConfig {
     pub model_type: String,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
+    /// Width of the vectors that the model reads as well as tokens (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_width: Option<usize>,
     /// Width of a token's representation.
     pub hidden_size: usize,
     /// Encoder layers.
@@ -146,6 +149,7 @@ impl Default for ModelConfig {
         Self {
             model_type: "fnet".into(),
             vocab_size: 32_000,
+            input_width: None,
             hidden_size: 768,
             num_hidden_layers: 12,
             intermediate_size: 3_072,
@@ -303,7 +307,9 @@ impl ModelConfig {
     pub(crate) fn encoder_weights(&self) -> u128 {
         let wide = |n: usize| n as u128;
         let h = wide(self.hidden_size);
-        let rows = wide(self.vocab_size) + wide(self.max_position_embeddings) + wide(self.type_vocab_size);
+        let inputs = wide(self.input_width.unwrap_or(0));
+        let rows =
+            inputs + wide(self.vocab_size) + wide(self.max_position_embeddings) + wide(self.type_vocab_size);
         let longest = wide(self.max_position_embeddings);
         let mixing = |mixer: &MixerKind| match mixer {
             MixerKind::Attention => 4 * h * h,
@@ -314,6 +320,12 @@ impl ModelConfig {
         let mixing: u128 = self.layer_mixers().iter().map(mixing).sum();
         let projection = if self.has_projection() { h * h } else { 0 };
         h * rows + projection + mixing + wide(self.num_hidden_layers) * 2 * h * wide(self.intermediate_size)
+    }
+
+    /// Whether a classifier reads word embeddings, which vectors do not have.
+    pub(crate) fn reads_words(&self) -> bool {
+        let pools = self.classifier_pooling.pools();
+        pools.contains(&crate::Pool::Embeddings) || self.classifier_bag || self.classifier_matching
     }
 
     /// Refuses what cannot be built, before anything is allocated.
@@ -330,6 +342,7 @@ impl ModelConfig {
         }
         for (key, value) in [
             ("vocab_size", self.vocab_size),
+            ("input_width", self.input_width.unwrap_or(1)),
             ("hidden_size", self.hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("intermediate_size", self.intermediate_size),

@@ -1,8 +1,8 @@
 //! The cost of a model: work per token, and memory of a training step.
 
-use crate::Model;
 use crate::heads::LOGIT_ROWS;
 use crate::ops::SUM_ROWS;
+use crate::{Head, Model};
 
 impl Model {
     /// Floating-point operations per token of a forward pass through the encoder, with every layer run for every
@@ -38,9 +38,10 @@ impl Model {
         let again = if self.recompute() { wide } else { 0 };
         // Embeddings, hidden, its gradient and its sum's, a norm's output, the last mixing.
         let passing = (hidden + 2) + 5 * hidden;
-        let reads_texts = self.head().outputs() > 0;
+        let reads_texts = self.head().reads_texts();
         let read = if reads_texts { self.rows_read(tokens, sequences) } else { 0 };
-        let rows = masked + read;
+        let each = if matches!(self.head(), Head::Tokens { .. }) { tokens } else { 0 };
+        let rows = masked + read + each;
         let wide_rows = if full_layers > 0 { tokens } else { rows };
         let (mut heads, mut logit_sums) = (0, 0);
         if masked > 0 {
@@ -52,6 +53,8 @@ impl Model {
             // Read, its gradient, the query's, then the pooler's output and what the output layer sees, with gradients.
             heads += sequences * (2 * self.pooled_width() + 5 * hidden + self.head().outputs() + 4) + read;
         }
+        heads += each * (hidden + self.head().outputs() + 1);
+        heads += if c.input_width.is_some() { tokens * hidden } else { 0 };
         let sums = (tokens.div_ceil(SUM_ROWS) * (3 * hidden).max(wide)).max(logit_sums);
         let seq_len = tokens.div_ceil(sequences.max(1));
         let kept = self.mixers().map(|mixer| mixer.kept_values(sequences, seq_len)).sum::<usize>();

@@ -6,14 +6,19 @@ use crate::ops::{embedding, layer_norm};
 use crate::parameters::{Gradients, Tensor};
 use crate::workspace::{Workspace, set_len};
 
+/// Name of the projection of vectors.
+pub(crate) const INPUT: &str = "input_projection";
+
 /// Name of the word embeddings' tensor.
 pub(crate) fn words_name(config: &ModelConfig) -> String {
     format!("{}.embeddings.word_embeddings.weight", config.prefix())
 }
 
-/// Word, position and segment embeddings, layer norm, dropout; in FNet a projection before dropout.
+/// Word, position and segment embeddings, layer norm, dropout; in FNet a projection before dropout. Vectors are projected
+/// where tokens have words.
 pub(crate) struct Embeddings {
     pub words: Tensor,
+    vectors: Option<Linear>,
     positions: Tensor,
     segments: Tensor,
     norm: Norm,
@@ -32,8 +37,10 @@ impl Embeddings {
             b.parameters.start_row_at_zero(words, pad as usize);
         }
         let positions = c.max_position_embeddings;
+        let vectors = c.input_width.map(|inputs| b.linear(&format!("{name}.{INPUT}"), inputs, width));
         Self {
             words,
+            vectors,
             positions: b.table(&format!("{name}.position_embeddings.weight"), positions, width),
             segments: b.table(&format!("{name}.token_type_embeddings.weight"), c.type_vocab_size, width),
             norm: b.norm(&format!("{name}.LayerNorm")),
@@ -48,8 +55,13 @@ impl Embeddings {
         w.embedded.set_len(tokens, self.width);
         set_len(&mut w.hidden, tokens * self.width);
         set_len(&mut w.normed, tokens * self.width);
+        if let Some(projection) = self.vectors {
+            set_len(&mut w.projected, p.batch.vectors().len() / projection.inputs() * self.width);
+            projection.forward(p, p.batch.vectors(), &mut w.projected);
+        }
         let tables = embedding::Tables {
             words: self.words.of(p.values),
+            vectors: &w.projected,
             positions: self.positions.of(p.values),
             segments: self.segments.of(p.values),
         };
@@ -86,6 +98,13 @@ impl Embeddings {
             std::mem::swap(&mut w.d_sum, &mut w.d_hidden);
         }
         self.norm.backward(p, gradients, Before::default(), &mut w.d_hidden, e, &mut w.d_sum, partial);
+        if let Some(projection) = self.vectors {
+            w.projected.clear();
+            for place in batch.vector_places() {
+                w.projected.extend_from_slice(&w.d_sum[place * self.width..][..self.width]);
+            }
+            projection.backward_parameters(p, gradients, &w.projected, batch.vectors(), partial);
+        }
         for (table, index, skip) in [
             (self.words, batch.tokens(), self.pad),
             (self.positions, batch.positions(), None),

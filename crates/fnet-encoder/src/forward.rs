@@ -1,7 +1,7 @@
 //! What follows a forward pass: outputs, losses, and the backward pass. None of it can be called for another batch,
 //! with other dropout, or before the pass has run.
 
-use crate::heads::{Back, ClassTargets, Classifier, MlmHead, MlmTargets};
+use crate::heads::{Back, ClassTargets, MlmHead, MlmTargets};
 use crate::loss::Loss;
 use crate::modules::Pass;
 use crate::ops::dropout::Dropout;
@@ -105,11 +105,17 @@ impl<'a> Forward<'a> {
         &self.w.classifier.readout.read
     }
 
-    /// The output for whole examples, `[examples, labels]`: texts, or pairs of texts in towers.
+    /// The output for whole examples, `[examples, labels]`: texts, or pairs of texts in towers; for [`Head::Tokens`] that
+    /// for each position, `[tokens, labels]`.
     ///
     /// # Errors
     /// If the model has no classifier, or a text lacks its partner.
     pub fn logits(&mut self) -> Result<&[f32], EncoderError> {
+        if let Some(head) = &self.model.tokens {
+            self.forward_heads(&[], true);
+            head.forward(self.pass, &self.w.rows, &mut self.w.classifier);
+            return Ok(&self.w.classifier.logits);
+        }
         let Some(classifier) = &self.model.classifier else {
             return Err(EncoderError::Config("the model has no classifier".into()));
         };
@@ -168,6 +174,9 @@ impl<'a> Forward<'a> {
 
     /// Examples of the batch; `None` where a text lacks its partner.
     fn examples(&self) -> Option<usize> {
+        if self.model.tokens.is_some() {
+            return Some(self.pass.batch.tokens().len());
+        }
         let texts = self.model.config().classifier_pairs.texts();
         self.pass.batch.texts().is_multiple_of(texts).then(|| self.pass.batch.texts() / texts)
     }
@@ -177,7 +186,9 @@ impl<'a> Forward<'a> {
         let mut places = std::mem::take(&mut self.w.places);
         places.clear();
         places.extend_from_slice(masked);
-        if texts {
+        if texts && self.model.tokens.is_some() {
+            places.extend(0..self.pass.batch.tokens().len() as u32);
+        } else if texts {
             self.model.pooler.readout.places(self.pass, &mut self.w.classifier.readout, &mut places);
         }
         self.model.forward_rows(self.pass, &places, self.w);
@@ -190,7 +201,10 @@ impl<'a> Forward<'a> {
             None => None,
         };
         let examples = match targets.examples {
-            Some((targets, scale)) => Some((self.classifier_for(targets)?, targets, scale)),
+            Some((targets, scale)) => {
+                self.check_targets(targets)?;
+                Some((targets, scale))
+            }
             None => None,
         };
         let mut losses = Losses::default();
@@ -209,11 +223,16 @@ impl<'a> Forward<'a> {
             let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
             losses.masked = head.loss(pass, rows, &targets.labels, &mut w.mlm, back);
         }
-        if let Some((classifier, targets, scale)) = examples {
+        if let Some((targets, scale)) = examples {
             let (head, d_rows, partial) = (&mut w.classifier, d_text_rows, &mut w.scratch.partial);
-            classifier.forward(pass, pooler, text_rows, head);
             let back = gradients.as_mut().map(|gradients| Back { scale, gradients, d_rows, partial });
-            losses.examples = classifier.loss(pass, pooler, text_rows, targets, head, back);
+            if let Some(tokens) = &self.model.tokens {
+                tokens.forward(pass, text_rows, head);
+                losses.examples = tokens.loss(pass, targets, head, back);
+            } else if let Some(classifier) = &self.model.classifier {
+                classifier.forward(pass, pooler, text_rows, head);
+                losses.examples = classifier.loss(pass, pooler, text_rows, targets, head, back);
+            }
         }
         if let Some(gradients) = &mut gradients {
             let places = std::mem::take(&mut w.places);
@@ -249,22 +268,28 @@ impl<'a> Forward<'a> {
         }
     }
 
-    fn classifier_for(&self, targets: ClassTargets) -> Result<&'a Classifier, EncoderError> {
-        let Some(classifier) = &self.model.classifier else {
+    fn check_targets(&self, targets: ClassTargets) -> Result<(), EncoderError> {
+        let head = self.model.head();
+        if self.model.classifier.is_none() && self.model.tokens.is_none() {
             return Err(EncoderError::Config("the model has no classifier".into()));
-        };
-        let examples = self.examples();
-        let fits = match (targets, self.model.head()) {
+        }
+        let (examples, outputs) = (self.examples(), head.outputs());
+        let fits = match (targets, head) {
             (ClassTargets::Values(values), Head::Regression) => Some(values.len()) == examples,
             (ClassTargets::Values(_), _) | (_, Head::Regression) => false,
-            (ClassTargets::Weighted(_, weights), head) if weights.len() != head.outputs() => false,
-            (ClassTargets::Classes(classes) | ClassTargets::Weighted(classes, _), head) => {
-                let known = |c: &u32| *c == IGNORED || (*c as usize) < head.outputs();
+            (ClassTargets::Labels(labels), Head::Classification { .. } | Head::Tokens { .. }) => {
+                let known = |label: &f32| label.is_nan() || (0.0..=1.0).contains(label);
+                Some(labels.len()) == examples.map(|n| n * outputs) && labels.iter().all(known)
+            }
+            (ClassTargets::Labels(_), _) => false,
+            (ClassTargets::Weighted(_, weights), _) if weights.len() != outputs => false,
+            (ClassTargets::Classes(classes) | ClassTargets::Weighted(classes, _), _) => {
+                let known = |c: &u32| *c == IGNORED || (*c as usize) < outputs;
                 Some(classes.len()) == examples && classes.iter().all(known)
             }
         };
         if fits {
-            return Ok(classifier);
+            return Ok(());
         }
         Err(EncoderError::Batch("the targets do not fit the examples or the head".into()))
     }

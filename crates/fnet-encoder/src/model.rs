@@ -2,7 +2,7 @@ use crate::embeddings::{Embeddings, words_name};
 use crate::encoder::Layer;
 use crate::forward::{Forward, Mode};
 use crate::gemm::{Precision, Products};
-use crate::heads::{Classifier, Head, MlmHead, Pooler};
+use crate::heads::{Classifier, Head, MlmHead, Pooler, TokenClassifier};
 use crate::mixers::{self, Mixer};
 use crate::modules::{Builder, Pass};
 use crate::parameters::Gradients;
@@ -26,6 +26,7 @@ pub struct Model {
     pub(crate) pooler: Pooler,
     pub(crate) mlm: Option<MlmHead>,
     pub(crate) classifier: Option<Classifier>,
+    pub(crate) tokens: Option<TokenClassifier>,
     products: Products,
     recompute: bool,
 }
@@ -69,7 +70,7 @@ impl Model {
     ) -> Result<Self, EncoderError> {
         config.check()?;
         fnet_mixing::Simd::default_level()?; // what `FNET_SIMD` names
-        if head == (Head::Classification { labels: 0 }) {
+        if matches!(head, Head::Classification { labels: 0 } | Head::Tokens { labels: 0 }) {
             return Err(EncoderError::Config("a classifier needs at least one label".into()));
         }
         if head.outputs() > MOST_LABELS {
@@ -86,7 +87,11 @@ impl Model {
         if head.predicts_tokens() {
             mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
         }
-        if head.outputs() > 0 {
+        let mut tokens = None;
+        if let Head::Tokens { labels } = head {
+            tokens = Some(TokenClassifier::new(&mut b, labels));
+        }
+        if head.reads_texts() {
             classifier = Some(Classifier::new(&mut b, head, &pooler, embeddings.words));
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
@@ -101,6 +106,7 @@ impl Model {
             pooler,
             mlm,
             classifier,
+            tokens,
             products,
             recompute,
         };
@@ -217,7 +223,8 @@ impl Model {
                     range.len()
                 ));
             }
-            let largest = batch.tokens()[range.clone()].iter().max().copied().unwrap_or(0);
+            let words = batch.tokens()[range.clone()].iter().filter(|id| **id < Batch::FIRST_VECTOR);
+            let largest = words.max().copied().unwrap_or(0);
             if largest as usize >= c.vocab_size {
                 return fail(format!("token {largest} is outside the vocabulary of {}", c.vocab_size));
             }
@@ -229,9 +236,36 @@ impl Model {
                 ));
             }
         }
+        self.check_vectors(batch)?;
         match batch.text_ranges().position(|text| text.is_empty()) {
             Some(i) => Err(EncoderError::Batch(format!("text {i}: has no tokens"))),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses vectors of another width than the model's, or where words are read.
+    fn check_vectors(&self, batch: &Batch) -> Result<(), EncoderError> {
+        let fail = |message: String| Err(EncoderError::Batch(message));
+        let c = &self.config;
+        match (batch.vector_width(), c.input_width) {
+            (None, _) => {
+                let ids = batch.tokens().iter();
+                match ids.max().filter(|id| **id as usize >= c.vocab_size) {
+                    Some(id) => fail(format!("token {id} is outside the vocabulary of {}", c.vocab_size)),
+                    None => Ok(()),
+                }
+            }
+            (Some(width), None) => {
+                fail(format!("holds vectors of width {width}; the model reads tokens alone (no input_width)"))
+            }
+            (Some(width), Some(own)) if width != own => {
+                fail(format!("holds vectors of width {width}; the model's input_width is {own}"))
+            }
+            (Some(_), Some(_)) if points_beyond(batch) => fail("a position names no such vector".into()),
+            _ if self.head.reads_texts() && c.reads_words() => {
+                fail("holds vectors, but the classifier reads word embeddings".into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -326,4 +360,10 @@ impl Model {
     pub(crate) fn rows_read(&self, tokens: usize, texts: usize) -> usize {
         self.pooler.readout.rows_of_a_text().map_or(tokens, |rows| rows * texts)
     }
+}
+
+/// Whether an id stands for a vector that is not there.
+fn points_beyond(batch: &Batch) -> bool {
+    let vectors = batch.vectors().len() / batch.vector_width().unwrap_or(1);
+    batch.tokens().iter().any(|id| id.checked_sub(Batch::FIRST_VECTOR).is_some_and(|v| v as usize >= vectors))
 }

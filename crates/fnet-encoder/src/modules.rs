@@ -87,6 +87,10 @@ impl Linear {
         self.bias.len()
     }
 
+    pub fn inputs(self) -> usize {
+        self.weight.len() / self.outputs()
+    }
+
     pub fn forward(self, p: Pass, x: &[f32], y: &mut [f32]) {
         linear::forward(p.products, x, self.weight.of(p.values), self.bias.of(p.values), y);
     }
@@ -113,8 +117,8 @@ impl Linear {
         x: &[f32],
         partial: &mut Vec<f32>,
     ) {
-        let inputs = self.weight.len() / self.outputs();
-        self.backward_weight(p, gradients, Matrix::new(dy, self.outputs()), Matrix::new(x, inputs));
+        let (dy_rows, x) = (Matrix::new(dy, self.outputs()), Matrix::new(x, self.inputs()));
+        self.backward_weight(p, gradients, dy_rows, x);
         if let Some(d_bias) = gradients.of(self.bias) {
             linear::backward_bias(dy, d_bias, partial);
         }

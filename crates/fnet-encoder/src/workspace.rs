@@ -8,6 +8,8 @@ use crate::ops::softmax_cross_entropy::RowLoss;
 /// here once it has seen its largest batch.
 #[derive(Debug, Default)]
 pub struct Workspace {
+    /// The projection of vectors, or its gradient, `[vectors, hidden]`.
+    pub(crate) projected: Vec<f32>,
     /// Sum of the embeddings.
     pub(crate) embedded: Normed,
     /// What each layer keeps for its backward pass; one entry is shared where none is needed.
@@ -184,6 +186,7 @@ impl Workspace {
         let norms = [&self.embedded, &self.mlm.activated].into_iter();
         let norms = norms.chain(self.layers.iter().flat_map(|layer| [&layer.mixed, &layer.sum]));
         let plain = [
+            &self.projected,
             &self.hidden,
             &self.mixing,
             &self.rows,

@@ -11,6 +11,7 @@ pub mod progress;
 pub mod random;
 pub mod runs;
 pub mod settings;
+pub mod signal_predictor;
 pub mod speed;
 pub mod train;
 

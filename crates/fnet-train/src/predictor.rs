@@ -187,6 +187,7 @@ impl Predictor {
                 names.ok_or_else(|| Error::file(&config(), "id2label does not name every class"))
             }
             Head::NextSentence => Ok(Labels::Classes(["is_next", "not_next"].map(String::from).to_vec())),
+            Head::Tokens { .. } => Err(Error::file(&self.path, "labels positions, not whole texts")),
             Head::Encoder | Head::MaskedLm | Head::PreTraining => Err(Error::file(
                 &self.path,
                 "is a pretrained model without a classifier; run `fnet finetune` first",

@@ -6,10 +6,11 @@ mod comparison;
 mod matching;
 mod mlm;
 mod pooler;
+mod tokens;
 
 use crate::loss::Loss;
-use crate::ops::mse;
 use crate::ops::softmax_cross_entropy::{self, RowLoss};
+use crate::ops::{logistic, mse};
 use crate::parameters::Gradients;
 use crate::workspace::set_len;
 
@@ -17,6 +18,7 @@ pub use bag::BAG_WORDS;
 pub(crate) use classifier::Classifier;
 pub(crate) use mlm::{LOGIT_ROWS, MlmHead, UNTIED_BIAS};
 pub(crate) use pooler::Pooler;
+pub(crate) use tokens::TokenClassifier;
 
 /// What a model predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,11 @@ pub enum Head {
     },
     /// A number for each sequence.
     Regression,
+    /// A class, or several labels at once, of each position.
+    Tokens {
+        /// Number of labels, at least 1.
+        labels: usize,
+    },
 }
 
 impl Head {
@@ -45,12 +52,17 @@ impl Head {
         matches!(self, Self::MaskedLm | Self::PreTraining)
     }
 
-    /// Width of the output for a whole sequence; 0 if there is none.
+    /// Whether the output is for whole sequences, through the pooler.
+    pub fn reads_texts(self) -> bool {
+        self.outputs() > 0 && !matches!(self, Self::Tokens { .. })
+    }
+
+    /// Width of the output for a whole sequence, or for each position; 0 if there is neither.
     pub fn outputs(self) -> usize {
         match self {
             Self::Encoder | Self::MaskedLm => 0,
             Self::PreTraining | Self::NextSentence => 2,
-            Self::Classification { labels } => labels,
+            Self::Classification { labels } | Self::Tokens { labels } => labels,
             Self::Regression => 1,
         }
     }
@@ -65,7 +77,7 @@ pub struct MlmTargets {
     pub labels: Vec<u32>,
 }
 
-/// The targets of a batch's examples: texts, or pairs of texts in towers.
+/// The targets of a batch's examples: texts, pairs of texts in towers, or positions for [`Head::Tokens`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ClassTargets<'a> {
     /// Class numbers; [`IGNORED`](softmax_cross_entropy::IGNORED) if there is none.
@@ -74,6 +86,8 @@ pub enum ClassTargets<'a> {
     Weighted(&'a [u32], &'a [f32]),
     /// Numbers.
     Values(&'a [f32]),
+    /// Several labels at once, `[examples, labels]`: 1 where a label holds, 0 where not, NaN where nobody knows.
+    Labels(&'a [f32]),
 }
 
 impl ClassTargets<'_> {
@@ -96,6 +110,7 @@ impl ClassTargets<'_> {
                 }
                 loss.add_rows(losses);
             }
+            ClassTargets::Labels(labels) => loss = logistic::forward_backward(logits, labels, scale),
             ClassTargets::Values(values) => {
                 loss.sum = mse::forward_backward(logits, values, scale);
                 loss.count = values.len();

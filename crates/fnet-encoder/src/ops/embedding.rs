@@ -1,4 +1,5 @@
-//! `y[t] = words[id_t] + segments[segment_t] + positions[t - start of its sequence]`.
+//! `y[t] = words[id_t] + segments[segment_t] + positions[t - start of its sequence]`; a vector's projection takes the place
+//! of its word.
 
 use rayon::prelude::*;
 
@@ -10,6 +11,8 @@ use crate::Batch;
 pub struct Tables<'a> {
     /// One row per token of the vocabulary.
     pub words: &'a [f32],
+    /// One row per vector of the batch: its projection.
+    pub vectors: &'a [f32],
     /// One row per position in the sequence.
     pub positions: &'a [f32],
     /// One row per segment.
@@ -33,7 +36,12 @@ pub fn forward(
         .enumerate()
         .for_each(|(i, (x, y, stats))| {
             for (t, x) in (i * rows..).zip(x.chunks_exact_mut(width)) {
-                let word = &tables.words[batch.tokens()[t] as usize * width..][..width];
+                let id = batch.tokens()[t];
+                let (table, row) = match id.checked_sub(Batch::FIRST_VECTOR) {
+                    Some(vector) => (tables.vectors, vector),
+                    None => (tables.words, id),
+                };
+                let word = &table[row as usize * width..][..width];
                 let segment = &tables.segments[batch.segments()[t] as usize * width..][..width];
                 let position = &tables.positions[batch.positions()[t] as usize * width..][..width];
                 for (((x, w), s), p) in x.iter_mut().zip(word).zip(segment).zip(position) {
@@ -44,11 +52,11 @@ pub fn forward(
         });
 }
 
-/// Adds `dy` to the gradient rows that `forward` read, chosen by `index`. Rows of `skip` are left out:
-/// a padding token's word embedding is not trained, as in PyTorch.
+/// Adds `dy` to the gradient rows that `forward` read, chosen by `index`. Vectors have none, and rows of `skip` are left
+/// out: a padding token's word embedding is not trained, as in PyTorch.
 pub fn backward(index: &[u32], dy: &[f32], width: usize, skip: Option<u32>, d_table: &mut [f32]) {
     for (id, dy) in index.iter().zip(dy.chunks_exact(width)) {
-        if Some(*id) != skip {
+        if Some(*id) != skip && *id < Batch::FIRST_VECTOR {
             super::add(&mut d_table[*id as usize * width..][..width], dy);
         }
     }
@@ -70,7 +78,7 @@ mod tests {
         let run = |words: &[f32], positions: &[f32], segments: &[f32]| {
             let (mut x, mut y) = (vec![0.0; 4 * width], vec![0.0; 4 * width]);
             let scale = Scale { gamma: &[1.0; 5], beta: &[0.0; 5], eps: 1e-12 };
-            let tables = Tables { words, positions, segments };
+            let tables = Tables { words, vectors: &[], positions, segments };
             forward(&batch, tables, scale, &mut x, &mut y, &mut [[0.0; 2]; 4]);
             x
         };

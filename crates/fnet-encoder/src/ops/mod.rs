@@ -12,6 +12,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
+pub mod logistic;
 pub mod matching;
 pub mod mse;
 pub mod pair_features;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::weight_files::WeightFiles;
 use super::{Source, TIED_BIAS};
-use crate::embeddings::words_name;
+use crate::embeddings::{INPUT, words_name};
 use crate::heads::{BAG_WORDS, UNTIED_BIAS};
 use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
 
@@ -66,8 +66,8 @@ pub fn open_as<'a>(
     open_with(source, head, seed, |_| {})
 }
 
-/// As [`open_as`], with other pooling: `change` may set `classifier_pooling` and `classifier_pairs`. A pooler of
-/// another shape then starts fresh.
+/// As [`open_as`], with other pooling or input: `change` may set `classifier_pooling`, `classifier_pairs` and
+/// `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
 ///
 /// # Errors
 /// As [`open_as`].
@@ -82,6 +82,7 @@ pub fn open_with<'a>(
     change(&mut files.config);
     let readout = |config: &ModelConfig| (config.classifier_pooling.clone(), config.classifier_pairs);
     files.has_new_readout = readout(&saved) != readout(&files.config);
+    files.has_new_input = saved.input_width != files.config.input_width;
     let (model, report) = files.shape(head)?;
     Ok((files.fill(model, &report, seed)?, report))
 }
@@ -123,6 +124,8 @@ struct Files<'a> {
     weights: WeightFiles<'a>,
     /// Whether the model pools its texts in another way than the saved one.
     has_new_readout: bool,
+    /// Whether the model reads vectors of another width than the saved one, or none.
+    has_new_input: bool,
 }
 
 impl<'a> Files<'a> {
@@ -149,7 +152,7 @@ impl<'a> Files<'a> {
             };
             format!("{prefix}{modern}")
         });
-        Ok(Self { config, weights, has_new_readout: false })
+        Ok(Self { config, weights, has_new_readout: false, has_new_input: false })
     }
 
     fn error(&self, message: String) -> EncoderError {
@@ -163,6 +166,11 @@ impl<'a> Files<'a> {
 
     fn is_pooler(&self, name: &str) -> bool {
         name.strip_prefix(self.config.prefix()).is_some_and(|part| part.starts_with(".pooler."))
+    }
+
+    /// Whether the projection of vectors starts fresh.
+    fn is_new_input(&self, name: &str) -> bool {
+        self.has_new_input && name.contains(INPUT)
     }
 
     /// The head by `architectures`, or else by the weights that are there.
@@ -216,12 +224,13 @@ impl<'a> Files<'a> {
                 _ if self.has(info) => {}
                 // Another task's classifier.
                 Some(_) if name.starts_with("classifier.") => report.missing.push(name.clone()),
+                Some(_) if self.is_new_input(name) => report.missing.push(name.clone()),
                 Some(_) if self.has_new_readout && self.is_pooler(name) => report.missing.push(name.clone()),
                 Some(found) => {
                     report.misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}"));
                 }
                 // A pooler that nothing reads need not be there: Transformers' BertForMaskedLM has none.
-                None if head.outputs() == 0 && self.is_pooler(name) && !name.ends_with(".query") => {}
+                None if !head.reads_texts() && self.is_pooler(name) && !name.ends_with(".query") => {}
                 None => report.missing.push(name.clone()),
             }
         }
@@ -244,7 +253,8 @@ impl<'a> Files<'a> {
             return Err(self.error(some_of(&report.misshapen)));
         }
         let encoder = format!("{}.", self.config.prefix());
-        let of_encoder = |name: &&String| name.starts_with(&encoder) && !self.is_pooler(name);
+        let may_be_fresh = |name: &str| self.is_pooler(name) || self.is_new_input(name);
+        let of_encoder = |name: &&String| name.starts_with(&encoder) && !may_be_fresh(name);
         let lacking: Vec<String> = report.missing.iter().filter(of_encoder).cloned().collect();
         if !lacking.is_empty() {
             return Err(self.error(format!("lacks {}", some_of(&lacking))));
@@ -291,6 +301,7 @@ fn head_of(config: &ModelConfig) -> Option<Head> {
     let task = task.unwrap_or("");
     Some(match task {
         "ForSequenceClassification" => classification(config),
+        "ForTokenClassification" => Head::Tokens { labels: classification(config).outputs() },
         "ForPreTraining" => Head::PreTraining,
         "ForNextSentencePrediction" => Head::NextSentence,
         "ForMaskedLM" => Head::MaskedLm,

@@ -121,6 +121,7 @@ pub fn config_to_json(model: &Model, stored: WeightType) -> String {
         Head::PreTraining => "ForPreTraining",
         Head::NextSentence => "ForNextSentencePrediction",
         Head::Classification { .. } | Head::Regression => "ForSequenceClassification",
+        Head::Tokens { .. } => "ForTokenClassification",
     };
     let architecture = format!("{family}{task}");
     config.other.insert("architectures".into(), json!([architecture]));
@@ -145,6 +146,8 @@ pub fn config_to_json(model: &Model, stored: WeightType) -> String {
     };
     if let Some(problem) = problem {
         config.other.insert("problem_type".into(), json!(problem));
+    }
+    if problem.is_some() || matches!(model.head(), Head::Tokens { .. }) {
         let labels = model.head().outputs();
         if config.other.get("id2label").and_then(Value::as_object).map(Map::len) != Some(labels) {
             set_labels(&mut config, &usual_labels(labels));

@@ -29,6 +29,25 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     open_counted(path, Arc::default())
 }
 
+/// Opens a file that is no text; decompresses it if its first bytes say so.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub(crate) fn open_bytes(path: &Path) -> Result<Box<dyn Read>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    if file.metadata().map_err(Error::io(path))?.is_dir() {
+        return Err(Error::file(path, "is a folder, not a file"));
+    }
+    let packed = Peeked::new(file);
+    Ok(match packed.first.get_ref() {
+        first if first.starts_with(b"\x1F\x8B") => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+        first if first.starts_with(b"\x28\xB5\x2F\xFD") => {
+            Box::new(zstd::Decoder::new(packed).map_err(Error::io(path))?)
+        }
+        _ => Box::new(packed),
+    })
+}
+
 /// A file whose bytes are counted as they are read.
 struct Counted<R> {
     inner: R,

@@ -152,7 +152,7 @@ impl RunFolder {
     pub(crate) fn begin(
         &self,
         settings: &impl Serialize,
-        tokenizer: &Tokenizer,
+        tokenizer: Option<&Tokenizer>,
         longest: usize,
         model: &Model,
         data: u64,
@@ -161,7 +161,7 @@ impl RunFolder {
             let state = staged.file(STATE_FOLDER);
             std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
             staged.save_settings(settings)?;
-            tokenizer.save(&staged.path, longest)?;
+            tokenizer.iter().try_for_each(|tokenizer| tokenizer.save(&staged.path, longest))?;
             staged.save_model(model)?;
             let moments = Moments::new(model.parameters());
             staged.save_checkpoint(model, &moments, &State { data, ..State::default() })

@@ -9,6 +9,7 @@ use fnet_encoder::{ModelConfig, Padding};
 use serde_json::{Value, json};
 
 use crate::base_model;
+use crate::data::signals::READING_KEY;
 use crate::error::{Error, Result};
 use crate::folder::{RunFolder, SETTINGS_FILE};
 use crate::runs::report;
@@ -40,6 +41,10 @@ fn card(name: &str, config: &ModelConfig, settings: &str, results: &Value) -> St
     let given: toml::Table = settings.parse().unwrap_or_default();
     let architecture = config.other.get("architectures").and_then(|a| a[0].as_str()).unwrap_or("FNetModel");
     let (pipeline, done) = match architecture {
+        _ if config.input_width.is_some() => {
+            let is_image = config.other.get(READING_KEY).is_some_and(|reading| reading["kind"] == "image");
+            (if is_image { "image-classification" } else { "other" }, "fine-tuned")
+        }
         a if a.ends_with("ForSequenceClassification") => ("text-classification", "fine-tuned"),
         a if a.ends_with("ForMaskedLM") || a.ends_with("ForPreTraining") => ("fill-mask", "pretrained"),
         _ => ("feature-extraction", "pretrained"),

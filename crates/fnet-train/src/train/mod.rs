@@ -8,6 +8,7 @@ pub(crate) mod mlm;
 pub(crate) mod pretrain;
 pub mod recipe;
 pub mod schedule;
+pub(crate) mod signals;
 pub mod stop;
 pub(crate) mod trainer;
 pub(crate) mod whitening;

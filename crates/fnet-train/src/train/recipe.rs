@@ -55,6 +55,9 @@ pub enum Recipe {
     HeadOnly,
     /// Norms, embeddings and head, on frozen layers (frozen pretrained transformers, Lu et al. 2021).
     NormsAndEmbeddings,
+    /// Input, output, norms and positions, on frozen layers (frozen pretrained transformers, Lu et al. 2021, section 2.2):
+    /// the input is the word embeddings, or the projection of vectors.
+    Fpt,
     /// Feed-forward and mixing matrices keep random values, pretrained or not; the rest is trained.
     RandomFrozen,
 }
@@ -66,6 +69,7 @@ impl Recipe {
             Self::Full => "full",
             Self::HeadOnly => "head-only",
             Self::NormsAndEmbeddings => "norms-and-embeddings",
+            Self::Fpt => "fpt",
             Self::RandomFrozen => "random-frozen",
         }
     }
@@ -79,6 +83,17 @@ impl Recipe {
             Self::Full => {}
             Self::HeadOnly => train_only(model, &[Part::Head]),
             Self::NormsAndEmbeddings => train_only(model, &[Part::Norms, Part::Embeddings, Part::Head]),
+            Self::Fpt => {
+                let reads_vectors = model.config().input_width.is_some();
+                let input = if reads_vectors { ".input_projection." } else { ".word_embeddings." };
+                let is_trained = |name: &str| {
+                    Part::Norms.holds(name)
+                        || Part::Head.holds(name)
+                        || name.contains(input)
+                        || name.contains(".position_embeddings.")
+                };
+                model.parameters_mut().freeze_where(|name| !is_trained(name));
+            }
             Self::RandomFrozen => {
                 let matrix = |name: &str| {
                     name.ends_with(".weight") && (Part::FeedForward.holds(name) || Part::Mixing.holds(name))
@@ -137,6 +152,14 @@ mod tests {
         let expected =
             ["fnet.pooler.dense.weight", "fnet.pooler.dense.bias", "classifier.weight", "classifier.bias"];
         assert_eq!(trained(&head), expected);
+        let mut fpt = model(hybrid);
+        Recipe::Fpt.apply(&mut fpt, 9).unwrap();
+        let embeddings: Vec<&str> =
+            trained(&fpt).into_iter().filter(|n| n.contains(".embeddings.") && !n.contains("Norm")).collect();
+        assert_eq!(
+            embeddings,
+            ["fnet.embeddings.word_embeddings.weight", "fnet.embeddings.position_embeddings.weight"]
+        );
         let mut norms = model(hybrid);
         Recipe::NormsAndEmbeddings.apply(&mut norms, 9).unwrap();
         assert!(trained(&norms).iter().all(|n| !n.contains("dense") || n.contains("pooler")));

@@ -1,14 +1,17 @@
 use std::path::PathBuf;
 
 use fnet_encoder::Workspace;
+use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::dataset::{Dataset, predict, score};
 use fnet_train::data::tasks::glue::GlueTask;
 use fnet_train::progress::Progress;
 use fnet_train::runs::report::table;
+use fnet_train::signal_predictor::SignalPredictor;
 use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
 use super::common::{say, set_threads};
+use super::opened::trained;
 use super::opened::{InferenceFlags, Opened};
 use super::opened_columns::ColumnFlags;
 
@@ -42,6 +45,10 @@ pub struct Args {
 /// Runs `fnet evaluate`.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
+    let base = BaseModel::at(&args.model);
+    if SignalPredictor::reads(&base) {
+        return evaluate_signals(args, &base);
+    }
     let opened = Opened::open_for(&args.model, &args.inference)?;
     let labels = opened.predictor.labels()?;
     let task = opened.task(&args.columns).map(GlueTask::named).transpose()?;
@@ -101,4 +108,32 @@ pub fn run(args: &Args) -> Result<()> {
         (true, _) => say(serde_json::Value::Object(all)),
         (false, _) => say(table(&rows).trim_end()),
     }
+}
+
+/// On signals: those of a file, those that it was fine-tuned on, or generated ones.
+fn evaluate_signals(args: &Args, base: &BaseModel) -> Result<()> {
+    if !args.columns.text.is_empty() || args.label.is_some() || args.data.is_some() {
+        return Err(Error::usage("--text, --label, --data: the model reads signals; name them by --file"));
+    }
+    let mut model = SignalPredictor::open(base)?;
+    model.model_mut().set_products(args.inference.products()?);
+    let dev = || trained(&args.model).and_then(|settings| settings.dev);
+    let (name, loss) = match args.file.clone().or_else(dev) {
+        Some(file) => (file.display().to_string(), model.judge(&file)?),
+        None => match model.judge_generated()? {
+            Some(loss) => ("generated".into(), loss),
+            None => return Err(Error::usage("--file: name labelled signals")),
+        },
+    };
+    if args.json {
+        return say(json!({"predictions": loss.count, "loss": loss.mean(), "accuracy": loss.accuracy()}));
+    }
+    let number = |value: f64| format!("{value:.4}");
+    let rows = [
+        ("signals", name),
+        ("predictions", loss.count.to_string()),
+        ("loss", number(loss.mean())),
+        ("accuracy", number(loss.accuracy())),
+    ];
+    say(table(&rows.map(|(name, value)| (name.to_string(), value))).trim_end())
 }

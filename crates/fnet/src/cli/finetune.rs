@@ -29,14 +29,34 @@ struct Flags {
     /// Take only the model's shape and vocabulary, and start from random weights
     #[arg(long)]
     from_scratch: bool,
-    /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli
-    #[arg(long, requires = "data", conflicts_with_all = ["train", "dev", "text", "label", "regression", "no_header"])]
+    /// Instead of --model: a random trunk of this size (tiny, mini, small, medium, base, large), to learn from signals
+    #[arg(long, conflicts_with = "model")]
+    preset: Option<String>,
+    /// Mixer of the random trunk, as in fnet pretrain; fourier by default
+    #[arg(long, requires = "preset")]
+    mixer: Option<String>,
+    /// Seed of the random trunk, from which its weights follow
+    #[arg(long, value_name = "SEED", requires = "preset")]
+    trunk_seed: Option<u64>,
+    /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; or signals: mnist, and bit-memory and bit-xor,
+    /// which are generated
+    #[arg(long, conflicts_with_all = ["train", "dev", "text", "label", "regression", "no_header"])]
     task: Option<String>,
     /// Folder with the task's own files (train.tsv, dev.tsv)
     #[arg(long, value_name = "DIR", requires = "task")]
     data: Option<PathBuf>,
-    /// Your training rows: .csv, .tsv or .jsonl, also .gz or .zst
-    #[arg(long, value_name = "FILE", requires = "text")]
+    /// Side of an image's patches in pixels; 4 by default
+    #[arg(long, value_name = "PIXELS")]
+    patch: Option<usize>,
+    /// Strings of bit-memory; 5 by default
+    #[arg(long)]
+    strings: Option<usize>,
+    /// Bits in a string; by default 1000 in bit-memory, 5 in bit-xor
+    #[arg(long)]
+    bits: Option<usize>,
+    /// Your training rows: .csv, .tsv or .jsonl; or signals: .ts series, images in IDX (images-idx3-ubyte, with
+    /// labels-idx1-ubyte beside it); each also .gz or .zst
+    #[arg(long, value_name = "FILE")]
     train: Option<PathBuf>,
     /// Your held-out rows, by which the best epoch is chosen
     #[arg(long, value_name = "FILE")]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use fnet_encoder::Pooling;
+use fnet_encoder::{Pooling, Products};
 use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::dataset::INFERENCE_TOKENS;
@@ -32,6 +32,11 @@ pub struct InferenceFlags {
 }
 
 impl InferenceFlags {
+    /// The products that are asked for.
+    pub fn products(&self) -> Result<Products> {
+        self.products.products()
+    }
+
     /// Refuses what cannot be followed.
     pub fn check(&self) -> Result<()> {
         in_range("batch_tokens", self.batch_tokens as f64, 1.0, 1e9)
@@ -47,7 +52,7 @@ pub struct PaddingFlags {
 }
 
 /// Settings of the fine-tuning run that made a folder.
-fn trained(folder: &Path) -> Option<FinetuneSettings> {
+pub fn trained(folder: &Path) -> Option<FinetuneSettings> {
     let settings = RunFolder::at(folder).settings::<FinetuneSettings>().ok();
     settings.filter(|settings| settings.task.is_some() || settings.train.is_some())
 }
@@ -86,7 +91,7 @@ impl Opened {
     }
 
     fn run_by(self, flags: &InferenceFlags) -> Result<Self> {
-        let products = flags.products.products()?;
+        let products = flags.products()?;
         let mut opened = self.padded(flags.padding)?;
         opened.predictor.model_mut().set_products(products);
         opened.predictor.set_batch_tokens(flags.batch_tokens);

@@ -1,12 +1,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::LongOnes;
 use fnet_train::data::tasks::rows;
 use fnet_train::data::text::is_standard_stream;
 use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
+use fnet_train::signal_predictor::SignalPredictor;
 use fnet_train::{Error, Result};
 use serde_json::json;
 
@@ -63,6 +65,10 @@ const BLOCK: usize = 4_096;
 pub fn run(args: &Args) -> Result<()> {
     args.out.start(&args.output, &[&args.input])?;
     let format = args.output_format.map_or_else(|| OutputFormat::of(&args.output), Ok)?;
+    let base = BaseModel::at(&args.model);
+    if SignalPredictor::reads(&base) {
+        return predict_signals(args, &base, format);
+    }
     let mut opened = Opened::open_for(&args.model, &args.out.inference)?;
     let labels = opened.predictor.labels()?;
     let columns = opened.text_columns(&args.columns, &args.input)?;
@@ -82,6 +88,24 @@ pub fn run(args: &Args) -> Result<()> {
     if args.out.json {
         let (truncated, windowed) = (long.cut, long.windowed);
         say(json!({"rows": rows, "truncated": truncated, "windowed": windowed, "output": args.output}))
+    } else {
+        say_done(&args.output, &format!("{rows} predictions"))
+    }
+}
+
+/// Predicts the class of each signal of a file.
+fn predict_signals(args: &Args, base: &BaseModel, format: OutputFormat) -> Result<()> {
+    if !args.columns.text.is_empty() {
+        return Err(Error::usage("--text: the model reads signals, which have no columns"));
+    }
+    let mut model = SignalPredictor::open(base)?;
+    model.model_mut().set_products(args.out.inference.products()?);
+    let labels = Labels::Classes(model.classes().to_vec());
+    let mut writer = Writer::create(&args.output, format, &labels)?;
+    model.predict(&args.input, |output| writer.write(&labels, output))?;
+    let rows = writer.finish()?;
+    if args.out.json {
+        say(json!({"rows": rows, "output": args.output}))
     } else {
         say_done(&args.output, &format!("{rows} predictions"))
     }

@@ -10,10 +10,12 @@ use crate::train::bag_of_words;
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
 pub use settings::{ClassWeights, FinetuneSettings};
+use signals::Signals;
 
 mod prepare;
 mod seeds;
 mod settings;
+mod signals;
 
 /// Fine-tunes into a folder; returns the results, as in its `results.json`.
 ///
@@ -51,6 +53,9 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
 /// Fine-tunes one seed.
 fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Running) -> Result<Value> {
     let resume = running.resume && folder.has_checkpoint();
+    if let Some(signals) = Signals::named(&settings)? {
+        return run_signals(folder, settings, running, &signals, resume);
+    }
     let Prepared { mut model, tokenizer, mut objective, longest, files } =
         prepare(folder, &settings, resume, running.quiet)?;
     settings.bag = Some(model.config().classifier_bag);
@@ -58,7 +63,7 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
         settings.training.epochs = Some(usual_epochs(objective.examples()));
     }
     if !resume {
-        folder.begin(&settings, &tokenizer, longest, &model, objective.data())?;
+        folder.begin(&settings, Some(&tokenizer), longest, &model, objective.data())?;
     }
     let state = Trainer {
         model: &mut model,
@@ -75,6 +80,38 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
     if !bag.is_empty() {
         results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
     }
+    report::write(folder, "Fine-tuning", &results)?;
+    card::write(folder, &results)?;
+    Ok(results)
+}
+
+/// Fine-tunes one seed on signals.
+fn run_signals(
+    folder: &RunFolder,
+    mut settings: FinetuneSettings,
+    running: &Running,
+    signals: &Signals,
+    resume: bool,
+) -> Result<Value> {
+    let signals::Prepared { mut model, mut objective, longest } =
+        signals::prepare(folder, &settings, signals, resume, running.quiet)?;
+    if settings.training.budget().is_none() {
+        settings.training.epochs = Some(usual_epochs(objective.train.len()));
+    }
+    if !resume {
+        folder.begin(&settings, None, longest, &model, objective.data())?;
+    }
+    let state = Trainer {
+        model: &mut model,
+        objective: &mut objective,
+        settings: &settings.training.loop_settings(Budget::Epochs(1.0)),
+        folder,
+        name: settings.task.as_deref().unwrap_or("fine-tuning"),
+        quiet: running.quiet,
+        resume_command: running.how_to_resume(folder.path()),
+    }
+    .run(&running.stop)?;
+    let results = report::results(&state, &model);
     report::write(folder, "Fine-tuning", &results)?;
     card::write(folder, &results)?;
     Ok(results)

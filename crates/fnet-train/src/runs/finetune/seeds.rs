@@ -4,6 +4,7 @@ use fnet_encoder::pretrained::{CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE};
 use fnet_encoder::whole_file::write_whole;
 use serde_json::{Map, Value, json};
 
+use super::signals::{self, Signals};
 use super::{FinetuneSettings, prepare, run_seed};
 use crate::data::tasks::dataset::score_of;
 use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
@@ -24,7 +25,10 @@ pub(super) fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Run
         for seed in seeds.clone() {
             open(seed, running.overwrite)?;
         }
-        prepare(folder, settings, false, true)?;
+        match Signals::named(settings)? {
+            Some(signals) => drop(signals::prepare(folder, settings, &signals, false, true)?),
+            None => drop(prepare(folder, settings, false, true)?),
+        }
         // Results say which seeds are done: those of an earlier run must not count.
         folder.clear()?;
         for seed in seeds.clone() {
@@ -61,8 +65,8 @@ fn copy_best(folder: &RunFolder, best: &RunFolder) -> Result<()> {
         [MODELING_FILE, CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, METRICS_FILE]
     {
         let from = best.file(file);
-        if file == MODELING_FILE && !from.exists() {
-            continue; // Transformers opens this model without it
+        if !from.exists() && file != WEIGHTS_FILE {
+            continue; // Transformers opens this model without its code, signals have no tokenizer
         }
         let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
         write_whole(&folder.file(file), &bytes)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::{Pairs, Pool, Pooling};
 use serde::{Deserialize, Serialize};
 
+use super::signals::Signals;
 use crate::base_model::BaseModel;
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::Labels;
@@ -24,11 +25,23 @@ pub struct FinetuneSettings {
     pub model: Option<PathBuf>,
     /// Take only the model's shape and vocabulary, and start from random weights.
     pub from_scratch: bool,
-    /// A GLUE task by name, whose files are in `data`.
+    /// Instead of a pretrained model: a random trunk of this size, to learn from signals.
+    pub preset: Option<String>,
+    /// Mixer of the random trunk; `fourier` by default.
+    pub mixer: Option<String>,
+    /// Seed of the random trunk, from which its weights follow; 1 by default.
+    pub trunk_seed: Option<u64>,
+    /// A GLUE task by name, whose files are in `data`; or `mnist`, `bit-memory`, `bit-xor`.
     pub task: Option<String>,
     /// Folder with the task's files.
     pub data: Option<PathBuf>,
-    /// Instead of a task: a file of training rows.
+    /// Side of an image's patches in pixels.
+    pub patch: usize,
+    /// Strings of bit-memory; 5 by default.
+    pub strings: Option<usize>,
+    /// Bits in a string; 1,000 in bit-memory and 5 in bit-xor by default.
+    pub bits: Option<usize>,
+    /// Instead of a task: a file of training rows, or of signals: `.ts` series, IDX images.
     pub train: Option<PathBuf>,
     /// Held-out rows, by which the best epoch is chosen.
     pub dev: Option<PathBuf>,
@@ -86,6 +99,12 @@ impl Default for FinetuneSettings {
         Self {
             model: None,
             from_scratch: false,
+            preset: None,
+            mixer: None,
+            trunk_seed: None,
+            patch: 4,
+            strings: None,
+            bits: None,
             task: None,
             data: None,
             train: None,
@@ -117,6 +136,7 @@ impl settings::Settings for FinetuneSettings {
         &[&["steps"], &["epochs"], &["minutes"]],
         &[&["max_length"], &["pad_to"]],
         &[&["recipe"], &["parts"]],
+        &[&["model"], &["preset", "mixer", "trunk_seed"]],
         &[&["task", "data"], &["train", "dev", "text", "label", "regression", "no_header"]],
     ];
 
@@ -136,10 +156,24 @@ impl FinetuneSettings {
         for path in paths.into_iter().flatten() {
             *path = absolute(path)?;
         }
+        in_range("seeds", self.seeds as f64, 1.0, 1e4)?;
+        if let Some(signals) = Signals::named(self)? {
+            return self.resolve_for(&signals);
+        }
+        if let Some(field) = self.given_for_signals() {
+            return Err(refused(field, "is for signals; text needs a pretrained model and its vocabulary"));
+        }
         BaseModel::named(self.model.as_deref())?;
         if self.task.is_none() && self.train.is_none() {
             let [task, data, train, text, label] = ["task", "data", "train", "text", "label"].map(setting);
             return Err(Error::usage(format!("give {task} and {data}, or {train}, {text} and {label}")));
+        }
+        if let Some(task) = self.task.as_ref().filter(|_| self.data.is_none()) {
+            let message = format!("give {}, the folder of its files", setting("data"));
+            return Err(refused(&format!("task {task}"), message));
+        }
+        if self.train.is_some() && self.text.is_empty() {
+            return Err(refused("text", "name one or two text columns, with a comma between"));
         }
         if [&self.train, &self.dev].into_iter().flatten().any(|path| path.ends_with(STANDARD_STREAM)) {
             return Err(refused(
@@ -153,7 +187,6 @@ impl FinetuneSettings {
         if self.class_weights == ClassWeights::Balanced && is_number {
             return Err(refused("class_weights balanced", "numbers have no classes"));
         }
-        in_range("seeds", self.seeds as f64, 1.0, 1e4)?;
         let own = if is_number || is_pair { 0.0 } else { 0.15 };
         self.hide_rate.get_or_insert(task.map_or(own, |task| task.hide_rate));
         in_range("hide_rate", self.hide_rate, 0.0, 1.0)?;
@@ -173,6 +206,57 @@ impl FinetuneSettings {
         // Later uses of the model are told by the length and the configuration's padding.
         self.max_length = self.max_length.or(self.pad_to);
         in_range("max_length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
+        self.training.resolve()
+    }
+
+    /// The first setting of a trunk for signals.
+    fn given_for_signals(&self) -> Option<&'static str> {
+        let given = [
+            ("preset", self.preset.is_some()),
+            ("mixer", self.mixer.is_some()),
+            ("trunk_seed", self.trunk_seed.is_some()),
+        ];
+        given.into_iter().find(|given| given.1).map(|given| given.0)
+    }
+
+    /// Refuses what means nothing to signals.
+    fn resolve_for(&mut self, signals: &Signals) -> Result<()> {
+        let of_text = [
+            ("text", !self.text.is_empty()),
+            ("label", self.label.is_some()),
+            ("no_header", self.no_header),
+            ("regression", self.regression),
+            ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
+            ("pairs", self.pairs.is_some()),
+            ("bag", self.bag == Some(true)),
+            ("matching", self.matching == Some(true)),
+            ("long", self.long.is_some()),
+            ("max_length", self.max_length.is_some()),
+            ("hide_rate", self.hide_rate.is_some_and(|rate| rate > 0.0)),
+            ("swap_rate", self.swap_rate.is_some_and(|rate| rate > 0.0)),
+            ("batch_tokens", self.batch_tokens.is_some()),
+            ("from_scratch", self.from_scratch),
+        ];
+        if let Some((field, _)) = of_text.into_iter().find(|given| given.1) {
+            return Err(refused(field, "is for text; these rows are signals"));
+        }
+        let of_trunk = self.given_for_signals();
+        match of_trunk {
+            Some(field) if self.preset.is_none() => {
+                return Err(refused(field, format!("is of a random trunk; give {}, too", setting("preset"))));
+            }
+            Some(_) if self.model.is_some() => {
+                return Err(refused("model, preset", "a trunk is pretrained or random"));
+            }
+            Some(_) => self.trunk_seed = self.trunk_seed.or(Some(1)),
+            None => drop(BaseModel::named(self.model.as_deref())?),
+        }
+        in_range("patch", self.patch as f64, 1.0, 10_000.0)?;
+        let has_dev = !matches!(signals, Signals::Files { dev: None, .. });
+        if self.training.evaluations > 0 && !has_dev {
+            let message = format!("there is nothing to evaluate on; give {}", setting("dev"));
+            return Err(refused("evaluations", message));
+        }
         self.training.resolve()
     }
 

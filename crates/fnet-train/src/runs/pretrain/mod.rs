@@ -72,7 +72,7 @@ pub fn run(folder: &RunFolder, settings: &PretrainSettings, running: &Running) -
     }
     let mut objective = MlmObjective::new(mlm, &tokenizer, sequences, &validation);
     if !resume {
-        folder.begin(settings, &tokenizer, longest, &model, objective.data())?;
+        folder.begin(settings, Some(&tokenizer), longest, &model, objective.data())?;
     }
     let state = Trainer {
         model: &mut model,

@@ -1,0 +1,182 @@
+//! Strings of bits, generated: memory and exclusive or (Lu et al. 2021, section 2.1).
+
+use fnet_encoder::Head;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Reading, Shape, Signal, Source, Target};
+use crate::error::Result;
+use crate::random::generator;
+use crate::settings::{in_range, refused};
+
+/// Bits in a vector of the memory task, as in the paper.
+const CHUNK: usize = 50;
+/// Examples that count as a pass.
+const TRAINING: usize = 4_000;
+const VALIDATION: usize = 500;
+
+/// A task on strings of random bits. A bit is -1 or 1 in a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "task")]
+pub enum Bits {
+    /// Several strings are shown, then one of them with half of its bits hidden (0), which is to be restored. What is
+    /// visible alone gives 0.75 of the bits.
+    Memory {
+        /// Strings shown.
+        strings: usize,
+        /// Bits in each, a multiple of 50.
+        bits: usize,
+    },
+    /// The bit by bit exclusive or of two strings, asked at the positions of the second.
+    Xor {
+        /// Bits in each.
+        bits: usize,
+    },
+}
+
+impl Bits {
+    /// A task by name, in the paper's size unless told.
+    ///
+    /// # Errors
+    /// If a size is out of range, or does not apply.
+    pub fn named(name: &str, strings: Option<usize>, bits: Option<usize>) -> Result<Option<Self>> {
+        in_range("strings", strings.map(|n| n as f64), 1.0, 1_000.0)?;
+        in_range("bits", bits.map(|n| n as f64), 1.0, 100_000.0)?;
+        Ok(Some(match name {
+            "bit-memory" => {
+                let bits = bits.unwrap_or(1_000);
+                if !bits.is_multiple_of(CHUNK) {
+                    return Err(refused(&format!("bits {bits}"), format!("must be a multiple of {CHUNK}")));
+                }
+                Self::Memory { strings: strings.unwrap_or(5), bits }
+            }
+            "bit-xor" if strings.is_some_and(|n| n != 2) => {
+                return Err(refused("strings", "bit-xor has two strings"));
+            }
+            "bit-xor" => Self::Xor { bits: bits.unwrap_or(5) },
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// Examples of a task: new ones in each pass, or always the same to validate on.
+#[derive(Debug, Clone, Copy)]
+pub struct BitStrings {
+    task: Bits,
+    seed: u64,
+    validates: bool,
+}
+
+impl BitStrings {
+    /// To learn from, by a seed.
+    pub fn training(task: Bits, seed: u64) -> Self {
+        Self { task, seed, validates: false }
+    }
+
+    /// To validate on, the same in every run.
+    pub fn validation(task: Bits) -> Self {
+        Self { task, seed: 20_210_509, validates: true }
+    }
+}
+
+fn sign(bit: bool) -> f32 {
+    if bit { 1.0 } else { -1.0 }
+}
+
+impl Source for BitStrings {
+    fn shape(&self) -> Shape {
+        let (width, longest, labels) = match self.task {
+            Bits::Memory { strings, bits } => (CHUNK, (strings + 1) * bits / CHUNK, CHUNK),
+            Bits::Xor { bits } => (1, 2 * bits, 1),
+        };
+        Shape { width, longest, head: Head::Tokens { labels }, classes: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        if self.validates { VALIDATION } else { TRAINING }
+    }
+
+    fn read(&self, pass: u64, index: usize, into: &mut Signal) {
+        let (purpose, pass) = if self.validates { ("valid bits", 0) } else { ("bits", pass) };
+        let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);
+        let mut draw = |count: usize| -> Vec<bool> { (0..count).map(|_| random.random()).collect() };
+        let Signal { vectors, target } = into;
+        vectors.clear();
+        let mut labels;
+        match self.task {
+            Bits::Memory { strings, bits } => {
+                let shown = draw(strings * bits);
+                let hidden = draw(bits);
+                let asked = random.random_range(0..strings) * bits;
+                let asked = &shown[asked..asked + bits];
+                vectors.extend(shown.iter().map(|bit| sign(*bit)));
+                vectors.extend(
+                    asked.iter().zip(&hidden).map(|(bit, hidden)| if *hidden { 0.0 } else { sign(*bit) }),
+                );
+                labels = vec![f32::NAN; strings * bits];
+                labels.extend(asked.iter().map(|bit| f32::from(*bit)));
+            }
+            Bits::Xor { bits } => {
+                let both = draw(2 * bits);
+                let (first, second) = both.split_at(bits);
+                vectors.extend(both.iter().map(|bit| sign(*bit)));
+                labels = vec![f32::NAN; bits];
+                labels.extend(first.iter().zip(second).map(|(a, b)| f32::from(a ^ b)));
+            }
+        }
+        *target = Target::Labels(labels);
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::Bits(self.task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(task: Bits, pass: u64, index: usize) -> (Vec<f32>, Vec<f32>) {
+        let mut signal = Signal::default();
+        BitStrings::training(task, 3).read(pass, index, &mut signal);
+        let Target::Labels(labels) = signal.target else { panic!() };
+        (signal.vectors, labels)
+    }
+
+    #[test]
+    fn memory_asks_for_one_of_the_strings() {
+        let task = Bits::named("bit-memory", Some(3), Some(100)).unwrap().unwrap();
+        let (x, labels) = example(task, 0, 7);
+        assert_eq!((x.len(), labels.len()), (400, 400));
+        let (shown, asked) = (&x[..300], &x[300..]);
+        let wanted = &labels[300..];
+        assert!(labels[..300].iter().all(|l| l.is_nan()));
+        let is_it = |string: &[f32]| string.iter().zip(wanted).all(|(bit, l)| *bit == 2.0 * l - 1.0);
+        assert_eq!(shown.chunks(100).filter(|string| is_it(string)).count(), 1);
+        let visible = asked.iter().filter(|bit| **bit != 0.0).count();
+        assert!((30..70).contains(&visible), "{visible}");
+        assert!(asked.iter().zip(wanted).all(|(bit, l)| *bit == 0.0 || *bit == 2.0 * l - 1.0));
+    }
+
+    #[test]
+    fn exclusive_or_of_bits() {
+        let task = Bits::named("bit-xor", None, None).unwrap().unwrap();
+        let (x, labels) = example(task, 0, 0);
+        assert_eq!((x.len(), labels.len()), (10, 10));
+        for i in 0..5 {
+            assert_eq!(labels[5 + i], f32::from(x[i] != x[5 + i]));
+        }
+        assert_ne!(x, example(task, 1, 0).0, "each pass has its own");
+        assert_eq!(x, example(task, 0, 0).0);
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        for (name, strings, bits) in
+            [("bit-memory", None, Some(60)), ("bit-memory", Some(0), None), ("bit-xor", Some(3), None)]
+        {
+            assert!(Bits::named(name, strings, bits).is_err(), "{name}");
+        }
+        assert_eq!(Bits::named("mnist", None, None).unwrap(), None);
+    }
+}
