@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, Source};
+use fnet_encoder::Model;
+use fnet_encoder::pretrained::{self, ADAPTER_INFO_FILE, AdapterInfo, Report, Source, Trunk};
+use serde::{Deserialize, Serialize};
 
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -21,7 +23,19 @@ mod shipped {
 /// The shipped model's name in messages.
 pub const SHIPPED_NAME: &str = "models/mini";
 
-/// Where a model is read from.
+/// Where an adapter's trunk is, as its `adapter.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrunkPlace {
+    /// The folder of a model.
+    Folder(PathBuf),
+    /// The model that ships with the program.
+    Shipped,
+    /// Nowhere: its weights follow from the seed.
+    Seed(u64),
+}
+
+/// Where a model is read from: a folder, which may be an adapter's, or the program itself.
 ///
 /// ```
 /// # #[cfg(feature = "shipped-model")] {
@@ -68,7 +82,55 @@ impl BaseModel {
         path.map_or_else(Self::shipped, |path| Ok(Self::at(path)))
     }
 
-    /// Where to read its weights from.
+    /// The adapter's trunk; `None` if the model stands alone.
+    ///
+    /// # Errors
+    /// If the folder does not say which it is.
+    pub fn trunk(&self) -> Result<Option<TrunkPlace>> {
+        match self.folder().filter(|folder| folder.join(ADAPTER_INFO_FILE).exists()) {
+            Some(folder) => Ok(Some(AdapterInfo::read(folder)?.trunk)),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the model with its head; an adapter on its trunk.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or the trunk is not the one that the adapter was trained on.
+    pub fn open(&self) -> Result<(Model, Report)> {
+        let (Some(trunk), Some(folder)) = (self.trunk()?, self.folder()) else {
+            return Ok(pretrained::open_reported(self.source())?);
+        };
+        let shipped;
+        let trunk = match &trunk {
+            TrunkPlace::Seed(seed) => Trunk::Seed(*seed),
+            TrunkPlace::Folder(path) => Trunk::Pretrained(path.as_path().into()),
+            TrunkPlace::Shipped => {
+                shipped = Self::shipped()?;
+                Trunk::Pretrained(shipped.source())
+            }
+        };
+        Ok((pretrained::open_adapter::<TrunkPlace>(folder, trunk)?, Report::default()))
+    }
+
+    /// Refuses an adapter, which is no start for training.
+    pub(crate) fn standing_alone(self) -> Result<Self> {
+        if self.trunk()?.is_none() {
+            return Ok(self);
+        }
+        let message = "is an adapter: train on its trunk, or on what `fnet convert` makes of both";
+        Err(Error::file(&self.name(), message))
+    }
+
+    /// Where an adapter on this model finds it.
+    pub(crate) fn as_trunk(&self) -> Result<TrunkPlace> {
+        match self.folder() {
+            None => Ok(TrunkPlace::Shipped),
+            Some(folder) => Ok(TrunkPlace::Folder(crate::settings::absolute(folder)?)),
+        }
+    }
+
+    /// The source of its weights, for opening.
     pub fn source(&self) -> Source<'_> {
         match &self.path {
             Some(path) => path.into(),
@@ -94,6 +156,11 @@ impl BaseModel {
     /// # Errors
     /// If the folder has none, or a broken one.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match self.trunk()? {
+            Some(TrunkPlace::Folder(path)) => return Self::at(&path).tokenizer(),
+            Some(TrunkPlace::Shipped) => return Self::shipped()?.tokenizer(),
+            Some(TrunkPlace::Seed(_)) | None => {}
+        }
         match self.folder() {
             Some(folder) => Tokenizer::of_folder(folder),
             #[cfg(feature = "shipped-model")]
@@ -105,6 +172,9 @@ impl BaseModel {
 
     /// Where its texts are cut, see [`Tokenizer::longest_of`].
     pub fn longest(&self, longest: usize) -> usize {
+        if let Ok(Some(TrunkPlace::Folder(path))) = self.trunk() {
+            return Self::at(&path).longest(longest);
+        }
         self.folder().map_or(longest, |folder| Tokenizer::longest_of(folder, longest))
     }
 }

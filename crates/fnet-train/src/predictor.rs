@@ -67,7 +67,7 @@ impl Predictor {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_reported(base: &BaseModel) -> Result<(Self, Report)> {
-        let (model, report) = pretrained::open_reported(base.source())?;
+        let (model, report) = base.open()?;
         Ok((Self::of(base, model)?, report))
     }
 
@@ -77,6 +77,14 @@ impl Predictor {
     /// # Errors
     /// As [`open`](Self::open); if the model lacks weights that the pooling needs.
     pub fn open_to_read(base: &BaseModel, pooling: Option<Pooling>) -> Result<Self> {
+        if base.trunk()?.is_some() {
+            if pooling.is_some() {
+                let message =
+                    "is an adapter, which reads what it was trained to: no other pooling can be chosen";
+                return Err(Error::file(&base.name(), message));
+            }
+            return Self::open(base);
+        }
         let (model, report) = pretrained::open_with(base.source(), Head::Encoder, 0, |config| {
             config.classifier_pairs = Pairs::Together;
             let own = Some(config.classifier_pooling.clone()).filter(|own| !own.is_first());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained::{self, labels_of};
-use fnet_encoder::{Head, Loss, Model, Workspace};
+use fnet_encoder::{Head, Loss, Model, ModelConfig, Workspace};
 
 use crate::base_model::BaseModel;
 use crate::data::signals::bits::BitStrings;
@@ -33,8 +33,9 @@ pub struct SignalPredictor {
 impl SignalPredictor {
     /// Whether the model of a folder reads signals instead of text.
     pub fn reads(base: &BaseModel) -> bool {
-        let inspection = pretrained::inspect(base.source());
-        inspection.is_ok_and(|found| found.config.other.contains_key(READING_KEY))
+        let Some(folder) = base.folder() else { return false };
+        let config = ModelConfig::read(&folder.join(pretrained::CONFIG_FILE));
+        config.is_ok_and(|config| config.other.contains_key(READING_KEY))
     }
 
     /// Opens a folder.
@@ -42,7 +43,7 @@ impl SignalPredictor {
     /// # Errors
     /// If the model is broken, or does not say how it reads signals.
     pub fn open(base: &BaseModel) -> Result<Self> {
-        let model = pretrained::open(base.source())?;
+        let model = base.open()?.0;
         let path = base.name().into_owned();
         let config = pretrained::folder_of(&path).join(pretrained::CONFIG_FILE);
         let reading = model.config().other.get(READING_KEY).cloned().unwrap_or_default();

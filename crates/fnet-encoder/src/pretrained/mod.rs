@@ -1,5 +1,6 @@
 //! Model folders in Hugging Face's layout: `config.json` and weights.
 
+mod adapter;
 mod open;
 mod pickle;
 mod save;
@@ -8,6 +9,9 @@ mod stored;
 mod torch;
 mod weight_files;
 
+pub use adapter::{
+    ADAPTER_FILE, ADAPTER_INFO_FILE, AdapterInfo, Trunk, adapter_tensors, open_adapter, save_adapter,
+};
 pub use open::{Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, some_of};
 pub use save::{
     MODELING_FILE, MULTI_LABEL, WeightType, config_to_json, labels_of, save, save_as, set_labels,

@@ -94,13 +94,7 @@ pub fn open_with<'a>(
 pub fn inspect<'a>(source: impl Into<Source<'a>>) -> Result<Inspection, EncoderError> {
     let files = Files::open(source.into())?;
     let (model, report) = files.shape(files.head())?;
-    Ok(Inspection {
-        head: model.head(),
-        tensors: model.parameters().table().to_vec(),
-        flops_per_token: model.flops_per_token(model.config().max_position_embeddings),
-        config: files.config,
-        report,
-    })
+    Ok(Inspection { report, ..Inspection::of(&model) })
 }
 
 /// The contents of a model folder.
@@ -116,6 +110,19 @@ pub struct Inspection {
     pub flops_per_token: f64,
     /// Missing and unused tensors.
     pub report: Report,
+}
+
+impl Inspection {
+    /// Of a model that is open.
+    pub fn of(model: &Model) -> Self {
+        Self {
+            config: model.config().clone(),
+            head: model.head(),
+            tensors: model.parameters().table().to_vec(),
+            flops_per_token: model.flops_per_token(model.config().max_position_embeddings),
+            report: Report::default(),
+        }
+    }
 }
 
 /// A model's configuration, with its weight files mapped.
@@ -295,7 +302,7 @@ pub fn some_of(names: &[String]) -> String {
 }
 
 /// The head that a configuration was saved with, by its `architectures`; `None` if there are none.
-fn head_of(config: &ModelConfig) -> Option<Head> {
+pub(super) fn head_of(config: &ModelConfig) -> Option<Head> {
     let architecture = config.other.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str)?;
     let task = ["FNet", "Bert", "Mixing"].iter().find_map(|family| architecture.strip_prefix(family));
     let task = task.unwrap_or("");

@@ -8,6 +8,7 @@ use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
 use super::{CONFIG_FILE, TIED_BIAS, WEIGHTS_FILE};
+use crate::TensorInfo;
 use crate::config::{BASE_MODEL_TYPE, OURS};
 use crate::heads::UNTIED_BIAS;
 use crate::mixers::{Mixer, MixerKind};
@@ -98,6 +99,20 @@ pub fn weights_to_bytes(model: &Model, stored: WeightType) -> Result<Vec<u8>, En
         .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
 }
 
+/// The bytes of a file of some tensors.
+pub(super) fn tensors_to_bytes(
+    model: &Model,
+    tensors: &[&TensorInfo],
+    stored: WeightType,
+) -> Result<Vec<u8>, EncoderError> {
+    let values = model.parameters().values();
+    let views = tensors
+        .iter()
+        .map(|info| (info.name.as_str(), View { shape: &info.shape, values: &values[info.range()], stored }));
+    safetensors::serialize(views, None)
+        .map_err(|e| EncoderError::Format { path: WEIGHTS_FILE.into(), message: e.to_string() })
+}
+
 /// The fixed weights of mixers, by their names in Transformers' model.
 fn fixed_weights(model: &Model) -> Vec<(String, [usize; 2], Vec<f32>)> {
     let of_layer = |(i, mixer): (usize, &dyn Mixer)| {
@@ -156,6 +171,7 @@ pub fn config_to_json(model: &Model, stored: WeightType) -> String {
     if is_ours {
         config.model_type = OURS.into();
     }
+    config.other.sort_keys(); // the same bytes after a file has been read back
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
 }
 

@@ -1,11 +1,14 @@
 //! A run's folder: which files are in it, and how they are written so that a kill loses nothing.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fnet_encoder::pretrained::{self, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE};
+use fnet_encoder::pretrained::{
+    self, ADAPTER_FILE, ADAPTER_INFO_FILE, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE,
+};
 use fnet_encoder::whole_file::{remove_parts, rename, write_whole};
 use fnet_encoder::{Model, Moments};
 use serde::Serialize;
@@ -14,6 +17,7 @@ use serde_json::Value;
 use claim::Claim;
 use state::State;
 
+use crate::base_model::TrunkPlace;
 use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use crate::error::{Error, Result};
 use crate::settings::{Settings, from_table, setting};
@@ -33,7 +37,9 @@ pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
 pub(crate) const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
-const RUN_FILES: [&str; 8] = [
+const RUN_FILES: [&str; 10] = [
+    ADAPTER_FILE,
+    ADAPTER_INFO_FILE,
     SETTINGS_FILE,
     CHECKPOINT_FILE,
     WEIGHTS_FILE,
@@ -46,12 +52,14 @@ const RUN_FILES: [&str; 8] = [
 
 /// The files that a new run or model begins with, in the order in which they are put in place: the settings come last,
 /// for with them the folder is a run that can be resumed.
-const IN_ORDER: [&str; 7] = [
+const IN_ORDER: [&str; 9] = [
     CHECKPOINT_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
     MODELING_FILE,
     CONFIG_FILE,
+    ADAPTER_INFO_FILE,
+    ADAPTER_FILE,
     WEIGHTS_FILE,
     SETTINGS_FILE,
 ];
@@ -61,10 +69,20 @@ const LIST: &str = "files";
 const STAGED: &str = ".fnet-new";
 const READY: &str = ".fnet-ready";
 
+/// What an adapter's folder stores of a model.
+#[derive(Debug)]
+struct Adapter {
+    trunk: TrunkPlace,
+    /// Tensors that are not the trunk's.
+    own: HashSet<String>,
+}
+
 /// A run's folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+    /// What is stored of a model, if not all of it.
+    adapter: Option<Arc<Adapter>>,
     /// Kept as long as this program may write the folder.
     _claim: Option<Arc<Claim>>,
 }
@@ -72,7 +90,7 @@ pub struct RunFolder {
 impl RunFolder {
     /// A folder to look into.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.into(), _claim: None }
+        Self { path: path.into(), adapter: None, _claim: None }
     }
 
     /// A folder to write, of nobody else until this is dropped. What a killed run left half done is removed, or put in
@@ -81,7 +99,8 @@ impl RunFolder {
         if path.exists() && !path.is_dir() {
             return Err(Error::file(path, format!("is a file; {} names a folder", setting("out"))));
         }
-        let folder = Self { path: path.into(), _claim: Some(Arc::new(Claim::of(path)?)) };
+        let claim = Arc::new(Claim::of(path)?);
+        let folder = Self { path: path.into(), adapter: None, _claim: Some(claim) };
         remove_parts(&folder.path);
         remove_parts(&folder.file(STATE_FOLDER));
         folder.remove_folder(STAGED)?;
@@ -121,6 +140,11 @@ impl RunFolder {
         }
         let folder = Self::claimed(path)?;
         if folder.file(SETTINGS_FILE).exists() { Ok(folder) } else { Err(no_run()) }
+    }
+
+    /// The same folder, in which of a model only the tensors `own` are stored, beside a trunk.
+    pub(crate) fn of_adapter(&self, trunk: TrunkPlace, own: HashSet<String>) -> Self {
+        Self { adapter: Some(Arc::new(Adapter { trunk, own })), ..self.clone() }
     }
 
     /// Refuses to start a run whose files would take the place of one that is read for it.
@@ -174,7 +198,7 @@ impl RunFolder {
     /// # Errors
     /// If the folder cannot be written; what was there is then still whole.
     pub fn replace(&self, fill: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let staged = Self::at(&self.file(STAGED));
+        let staged = Self { adapter: self.adapter.clone(), ..Self::at(&self.file(STAGED)) };
         self.remove_folder(STAGED)?;
         let write = || -> Result<()> {
             std::fs::create_dir_all(&staged.path).map_err(Error::io(&staged.path))?;
@@ -249,6 +273,14 @@ impl RunFolder {
         serde_json::from_str(&text).ok()
     }
 
+    /// Removes the checkpoint of a finished run, which is larger than an adapter.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub(crate) fn drop_checkpoint(&self) -> Result<()> {
+        self.remove_folder(STATE_FOLDER)
+    }
+
     /// Whether there is a checkpoint to go on from.
     pub fn has_checkpoint(&self) -> bool {
         self.file(CHECKPOINT_FILE).exists()
@@ -283,12 +315,18 @@ impl RunFolder {
         toml::from_str(&text).map_err(|e| Error::file(&path, e.message()))
     }
 
-    /// Writes `config.json` and `model.safetensors`.
+    /// Writes `config.json` and `model.safetensors`, or an adapter's files.
     ///
     /// # Errors
     /// If the folder cannot be written; the earlier model is then still whole.
     pub(crate) fn save_model(&self, model: &Model) -> Result<()> {
-        Ok(pretrained::save(model, &self.path)?)
+        match &self.adapter {
+            None => Ok(pretrained::save(model, &self.path)?),
+            Some(adapter) => {
+                let Adapter { trunk, own } = &**adapter;
+                Ok(pretrained::save_adapter(model, |name| own.contains(name), trunk, &self.path)?)
+            }
+        }
     }
 
     /// Opens `metrics.jsonl` to append to it, without the lines after `step`, which a killed run may

@@ -7,6 +7,7 @@ use fnet_train::Result;
 use fnet_train::base_model::BaseModel;
 use fnet_train::folder::{RunFolder, check_is_not_model};
 use fnet_train::predictor::{check_vocabulary, say_unused};
+use fnet_train::signal_predictor::SignalPredictor;
 
 use super::common::say;
 
@@ -16,7 +17,8 @@ use super::common::say;
 /// spiece.model, vocab.txt, half precision.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of the model, or a file of weights in it; by default the model that ships with the program
+    /// Folder of the model, or a file of weights in it; an adapter is merged with its trunk. By default the model that
+    /// ships with the program
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Head of the new model; by default the one it has
@@ -62,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let folder = RunFolder::new(&args.out, args.overwrite)?;
     let (model, report) = match args.head {
-        None => pretrained::open_reported(base.source())?,
+        None => base.open()?,
         Some(head) => {
             let head = match head {
                 HeadName::Encoder => Head::Encoder,
@@ -78,14 +80,18 @@ pub fn run(args: &Args) -> Result<()> {
         let missing = pretrained::some_of(&report.missing);
         eprintln!("{base}: fresh weights for {missing}");
     }
-    let tokenizer = base.tokenizer()?;
-    check_vocabulary(&base.name(), &tokenizer, &model)?;
+    let reads_text = !SignalPredictor::reads(&base);
+    let tokenizer = reads_text.then(|| base.tokenizer()).transpose()?;
+    if let Some(tokenizer) = &tokenizer {
+        check_vocabulary(&base.name(), tokenizer, &model)?;
+    }
     let stored = match args.dtype {
         Dtype::Float32 => WeightType::Float32,
         Dtype::Bfloat16 => WeightType::Bfloat16,
     };
     folder.replace(|staged| {
-        tokenizer.save(staged.path(), base.longest(model.config().max_position_embeddings))?;
+        let longest = base.longest(model.config().max_position_embeddings);
+        tokenizer.iter().try_for_each(|tokenizer| tokenizer.save(staged.path(), longest))?;
         Ok(pretrained::save_as(&model, staged.path(), stored)?)
     })?;
     say(format!("wrote {} weights to {}", model.parameters().len(), args.out.display()))

@@ -29,6 +29,9 @@ struct Flags {
     /// Take only the model's shape and vocabulary, and start from random weights
     #[arg(long)]
     from_scratch: bool,
+    /// Store in --out what was trained alone, to be used beside the frozen model: a few kilobytes with --recipe fpt
+    #[arg(long)]
+    adapter: bool,
     /// Instead of --model: a random trunk of this size (tiny, mini, small, medium, base, large), to learn from signals
     #[arg(long, conflicts_with = "model")]
     preset: Option<String>,

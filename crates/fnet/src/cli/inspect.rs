@@ -1,10 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::pretrained::{self, labels_of};
+use fnet_encoder::pretrained::{self, AdapterInfo, Inspection, labels_of};
 use fnet_encoder::{Head, TensorInfo};
 use fnet_train::Result;
-use fnet_train::base_model::BaseModel;
+use fnet_train::base_model::{BaseModel, TrunkPlace};
 use fnet_train::folder::RunFolder;
 use fnet_train::runs::report::table;
 use serde_json::{Value, json};
@@ -28,7 +28,14 @@ pub struct Args {
 /// Runs `fnet inspect`.
 pub fn run(args: &Args) -> Result<()> {
     let base = BaseModel::named(args.model.as_deref())?;
-    let inspection = pretrained::inspect(base.source())?;
+    let adapter = match base.trunk()? {
+        Some(_) => Some(AdapterInfo::<TrunkPlace>::read(base.folder().unwrap_or(Path::new("")))?),
+        None => None,
+    };
+    let inspection = match adapter {
+        Some(_) => Inspection::of(&base.open()?.0),
+        None => pretrained::inspect(base.source())?,
+    };
     let (config, report) = (&inspection.config, &inspection.report);
     let parameters: usize = inspection.tensors.iter().map(TensorInfo::len).sum();
     let folder = base.folder().map(RunFolder::at);
@@ -53,6 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         "missing_tensors": report.missing,
         "unused_tensors": report.unused,
         "misshapen_tensors": report.misshapen,
+        "adapter": adapter,
         "results": results,
     });
     if args.tensors {

@@ -1,5 +1,6 @@
 //! Fine-tuning on a task or on labelled rows, into a folder.
 
+use fnet_encoder::pretrained::ADAPTER_FILE;
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -12,6 +13,7 @@ use prepare::{Prepared, prepare};
 pub use settings::{ClassWeights, FinetuneSettings};
 use signals::Signals;
 
+mod adapter;
 mod prepare;
 mod seeds;
 mod settings;
@@ -52,18 +54,23 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
 
 /// Fine-tunes one seed.
 fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Running) -> Result<Value> {
+    if let Some(results) = folder.results().filter(|_| running.resume && !folder.has_checkpoint()) {
+        return Ok(results); // an adapter's run that came to its end
+    }
     let resume = running.resume && folder.has_checkpoint();
     if let Some(signals) = Signals::named(&settings)? {
         return run_signals(folder, settings, running, &signals, resume);
     }
-    let Prepared { mut model, tokenizer, mut objective, longest, files } =
+    let Prepared { mut model, tokenizer, mut objective, longest, files, fresh } =
         prepare(folder, &settings, resume, running.quiet)?;
+    let folder = &adapter::folder(folder, &settings, &model, fresh, resume)?;
+    let tokenizer = Some(&tokenizer).filter(|_| !settings.adapter);
     settings.bag = Some(model.config().classifier_bag);
     if settings.training.budget().is_none() {
         settings.training.epochs = Some(usual_epochs(objective.examples()));
     }
     if !resume {
-        folder.begin(&settings, Some(&tokenizer), longest, &model, objective.data())?;
+        folder.begin(&settings, tokenizer, longest, &model, objective.data())?;
     }
     let state = Trainer {
         model: &mut model,
@@ -80,9 +87,7 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
     if !bag.is_empty() {
         results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
     }
-    report::write(folder, "Fine-tuning", &results)?;
-    card::write(folder, &results)?;
-    Ok(results)
+    finish(folder, &settings, results)
 }
 
 /// Fine-tunes one seed on signals.
@@ -93,8 +98,9 @@ fn run_signals(
     signals: &Signals,
     resume: bool,
 ) -> Result<Value> {
-    let signals::Prepared { mut model, mut objective, longest } =
+    let signals::Prepared { mut model, mut objective, longest, fresh } =
         signals::prepare(folder, &settings, signals, resume, running.quiet)?;
+    let folder = &adapter::folder(folder, &settings, &model, fresh, resume)?;
     if settings.training.budget().is_none() {
         settings.training.epochs = Some(usual_epochs(objective.train.len()));
     }
@@ -111,9 +117,20 @@ fn run_signals(
         resume_command: running.how_to_resume(folder.path()),
     }
     .run(&running.stop)?;
-    let results = report::results(&state, &model);
+    finish(folder, &settings, report::results(&state, &model))
+}
+
+/// Writes a run's report and card; an adapter's checkpoint is then no longer needed.
+fn finish(folder: &RunFolder, settings: &FinetuneSettings, mut results: Value) -> Result<Value> {
+    if settings.adapter {
+        let bytes = std::fs::metadata(folder.file(ADAPTER_FILE)).map(|file| file.len());
+        results["adapter_bytes"] = json!(bytes.ok());
+    }
     report::write(folder, "Fine-tuning", &results)?;
     card::write(folder, &results)?;
+    if settings.adapter {
+        folder.drop_checkpoint()?;
+    }
     Ok(results)
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Prepared {
     pub objective: TaskObjective,
     pub longest: usize,
     pub files: TaskFiles,
+    /// Tensors that the base model does not have.
+    pub fresh: Vec<String>,
 }
 
 pub(super) fn prepare(
@@ -34,8 +36,11 @@ pub(super) fn prepare(
     quiet: bool,
 ) -> Result<Prepared> {
     // A run that goes on has its own copy of everything but the rows.
-    let base =
-        if resume { BaseModel::at(folder.path()) } else { BaseModel::named(settings.model.as_deref())? };
+    let base = if resume {
+        BaseModel::at(folder.path())
+    } else {
+        BaseModel::named(settings.model.as_deref())?.standing_alone()?
+    };
     let files = settings.task_files(quiet)?;
     let rows = std::iter::once(&files.train).chain(files.dev.iter().map(|dev| &dev.1));
     folder.check_holds_none_of(rows.map(PathBuf::as_path))?;
@@ -43,7 +48,7 @@ pub(super) fn prepare(
         eprintln!("starting from {base}, the model that ships with fnet");
     }
     let tokenizer = base.tokenizer()?;
-    let mut model = open_model(&base, settings, &files, resume, quiet)?;
+    let (mut model, fresh) = open_model(&base, settings, &files, resume, quiet)?;
     check_vocabulary(&base.name(), &tokenizer, &model)?;
     files.train_columns.check_segments(model.config())?;
     settings.training.prepare(&mut model, quiet)?;
@@ -66,7 +71,7 @@ pub(super) fn prepare(
         bag_start::centre(&mut model, &train.examples);
     }
     let objective = objective(settings, &files, &tokenizer, train, dev);
-    Ok(Prepared { model, tokenizer, objective, longest, files })
+    Ok(Prepared { model, tokenizer, objective, longest, files, fresh })
 }
 
 /// The base model with the head and the readout that the settings ask for.
@@ -76,7 +81,10 @@ fn open_model(
     files: &TaskFiles,
     resume: bool,
     quiet: bool,
-) -> Result<Model> {
+) -> Result<(Model, Vec<String>)> {
+    if resume && settings.adapter {
+        return Ok((base.open()?.0, Vec::new()));
+    }
     let (head, seed) = (files.labels.head(), settings.training.seed);
     let bag = settings.bag.map_or_else(|| usual_bag(files), Ok)?;
     let (mut model, report) = pretrained::open_with(base.source(), head, seed, |config| {
@@ -91,7 +99,7 @@ fn open_model(
         config.classifier_matching = settings.matching.unwrap_or_default();
     })?;
     // The heads of pretraining are left behind as a matter of course.
-    let unused = report.unused.into_iter().filter(|name| !name.starts_with("cls.")).collect();
+    let unused = report.unused.iter().filter(|name| !name.starts_with("cls.")).cloned().collect();
     if !quiet {
         say_unused(&base.name(), &Report { unused, ..Report::default() });
     }
@@ -108,7 +116,7 @@ fn open_model(
             config.padding = Padding::Fixed;
         }
     })?;
-    Ok(model)
+    Ok((model, report.missing))
 }
 
 /// Rows from which on a second opinion from words alone no longer helps.

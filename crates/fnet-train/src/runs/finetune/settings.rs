@@ -17,6 +17,7 @@ use crate::data::text::STANDARD_STREAM;
 use crate::error::{Error, Result};
 use crate::runs::training::TrainingSettings;
 use crate::settings::{self, absolute, in_range, refused, setting};
+use crate::train::recipe::Recipe;
 
 /// Everything that decides a fine-tuning, as it stands in its `training.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct FinetuneSettings {
     pub model: Option<PathBuf>,
     /// Take only the model's shape and vocabulary, and start from random weights.
     pub from_scratch: bool,
+    /// Store the trained tensors alone, beside the name of their trunk.
+    pub adapter: bool,
     /// Instead of a pretrained model: a random trunk of this size, to learn from signals.
     pub preset: Option<String>,
     /// Mixer of the random trunk; `fourier` by default.
@@ -99,6 +102,7 @@ impl Default for FinetuneSettings {
         Self {
             model: None,
             from_scratch: false,
+            adapter: false,
             preset: None,
             mixer: None,
             trunk_seed: None,
@@ -157,6 +161,16 @@ impl FinetuneSettings {
             *path = absolute(path)?;
         }
         in_range("seeds", self.seeds as f64, 1.0, 1e4)?;
+        if self.adapter && self.training.recipe == Recipe::RandomFrozen {
+            return Err(refused("adapter, recipe random-frozen", "what is frozen is not the trunk's"));
+        }
+        if self.adapter && (self.from_scratch || self.seeds > 1) {
+            let other = if self.from_scratch { "from_scratch" } else { "seeds" };
+            return Err(refused(
+                &format!("adapter, {other}"),
+                "an adapter is of one run on a trunk that stays",
+            ));
+        }
         if let Some(signals) = Signals::named(self)? {
             return self.resolve_for(&signals);
         }

@@ -94,6 +94,8 @@ pub(super) struct Prepared {
     pub model: Model,
     pub objective: SignalObjective,
     pub longest: usize,
+    /// Tensors that the trunk does not have.
+    pub fresh: Vec<String>,
 }
 
 pub(super) fn prepare(
@@ -117,7 +119,7 @@ pub(super) fn prepare(
         let file = signals.files().next().unwrap_or(Path::new(""));
         return Err(Error::file(file, "has one class only: there is nothing to learn"));
     }
-    let mut model = model(folder, settings, &shape, resume, quiet)?;
+    let (mut model, fresh) = model(folder, settings, &shape, resume, quiet)?;
     let longest = model.config().max_position_embeddings;
     if shape.longest > longest {
         let message = format!("{} positions are more than the model's {longest}", shape.longest);
@@ -145,7 +147,7 @@ pub(super) fn prepare(
     }
     let (batch_size, accumulate) = (settings.training.batch_size, settings.training.accumulate);
     let objective = SignalObjective::new(train, dev, batch_size, accumulate, settings.training.seed);
-    Ok(Prepared { model, objective, longest })
+    Ok(Prepared { model, objective, longest, fresh })
 }
 
 /// A pretrained trunk or a random one, with an input and a head of the signals' shape.
@@ -155,14 +157,20 @@ fn model(
     shape: &Shape,
     resume: bool,
     quiet: bool,
-) -> Result<Model> {
+) -> Result<(Model, Vec<String>)> {
     let seed = settings.training.seed;
     let pooling = || match &settings.pooling {
         Some(pooling) => Ok(pooling.clone()),
         None => Pooling::new(vec![Pool::Mean, Pool::Max]),
     };
     if resume {
-        return Ok(pretrained::open_as(folder.path(), shape.head, seed)?.0);
+        let base = BaseModel::at(folder.path());
+        let model = if settings.adapter {
+            base.open()?
+        } else {
+            pretrained::open_as(folder.path(), shape.head, seed)?
+        };
+        return Ok((model.0, Vec::new()));
     }
     if let Some(preset) = &settings.preset {
         let mut config = ModelConfig::preset(preset).ok_or_else(|| {
@@ -178,9 +186,10 @@ fn model(
         let name = settings.mixer.as_deref().unwrap_or("fourier");
         let mixers = fnet_encoder::mixers::MixerKind::layers(name, config.num_hidden_layers);
         config.set_mixers(mixers.map_err(|e| refused(&format!("mixer {name}"), e))?);
-        return Ok(Model::new(config, shape.head, settings.trunk_seed.unwrap_or(1))?);
+        let model = Model::new(config, shape.head, settings.trunk_seed.unwrap_or(1))?;
+        return Ok((model, Vec::new()));
     }
-    let base = BaseModel::named(settings.model.as_deref())?;
+    let base = BaseModel::named(settings.model.as_deref())?.standing_alone()?;
     if base.folder().is_none() && !quiet {
         eprintln!("starting from {base}, the model that ships with fnet");
     }
@@ -194,7 +203,10 @@ fn model(
     });
     match error {
         Some(error) => Err(error.into()),
-        None => Ok(opened?.0),
+        None => {
+            let (model, report) = opened?;
+            Ok((model, report.missing))
+        }
     }
 }
 

@@ -1,0 +1,136 @@
+//! Adapters: the tensors that were trained on a frozen trunk, stored without it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::open::{head_of, open_with};
+use super::save::{config_to_json, tensors_to_bytes};
+use super::weight_files::WeightFiles;
+use super::{CONFIG_FILE, Source, WeightType};
+use crate::whole_file::write_whole;
+use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
+
+/// The weights in an adapter's folder.
+pub const ADAPTER_FILE: &str = "adapter.safetensors";
+/// What an adapter belongs to.
+pub const ADAPTER_INFO_FILE: &str = "adapter.json";
+
+/// What an adapter belongs to, and how small it is: `adapter.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterInfo<T> {
+    /// Where its trunk is.
+    pub trunk: T,
+    /// A fingerprint of the trunk's weights, in hexadecimal: a trunk that has changed is refused.
+    pub trunk_fingerprint: String,
+    /// Values in the adapter.
+    pub values: usize,
+    /// Values in the whole model.
+    pub of_values: usize,
+}
+
+/// A trunk to be opened under an adapter.
+#[derive(Debug, Clone, Copy)]
+pub enum Trunk<'a> {
+    /// A pretrained model.
+    Pretrained(Source<'a>),
+    /// Random weights, which follow from a seed.
+    Seed(u64),
+}
+
+impl<T: Serialize + for<'a> Deserialize<'a>> AdapterInfo<T> {
+    /// Reads an adapter's `adapter.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read or is broken.
+    pub fn read(folder: &Path) -> Result<Self, EncoderError> {
+        let path = folder.join(ADAPTER_INFO_FILE);
+        let bytes = std::fs::read(&path).map_err(|source| EncoderError::Io { path: path.clone(), source })?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| EncoderError::Format { path, message: format!("does not describe an adapter: {e}") })
+    }
+}
+
+/// Writes the tensors that `is_own` names, which are not the trunk's, with `config.json` and what they belong to.
+///
+/// # Errors
+/// If a file cannot be written; the previous files are then intact.
+pub fn save_adapter<T: Serialize>(
+    model: &Model,
+    is_own: impl Fn(&str) -> bool,
+    trunk: &T,
+    folder: &Path,
+) -> Result<(), EncoderError> {
+    let table = model.parameters().table();
+    let own: Vec<&TensorInfo> = table.iter().filter(|tensor| is_own(&tensor.name)).collect();
+    let info = AdapterInfo {
+        trunk,
+        trunk_fingerprint: fingerprint(model, &is_own),
+        values: own.iter().map(|tensor| tensor.len()).sum(),
+        of_values: model.parameters().len(),
+    };
+    let info = serde_json::to_string_pretty(&info).unwrap_or_default() + "\n";
+    write_whole(&folder.join(CONFIG_FILE), config_to_json(model, WeightType::Float32).as_bytes())?;
+    write_whole(&folder.join(ADAPTER_INFO_FILE), info.as_bytes())?;
+    write_whole(&folder.join(ADAPTER_FILE), &tensors_to_bytes(model, &own, WeightType::Float32)?)
+}
+
+/// Names of the tensors in an adapter's folder.
+///
+/// # Errors
+/// If its file is missing or broken.
+pub fn adapter_tensors(folder: &Path) -> Result<Vec<String>, EncoderError> {
+    let file = folder.join(ADAPTER_FILE);
+    let weights = WeightFiles::open(Source::Path(&file))?;
+    Ok(weights.names().map(ToString::to_string).collect())
+}
+
+/// Opens an adapter on its trunk.
+///
+/// # Errors
+/// If a file is missing or broken, a tensor does not fit, or the trunk is not the one that the adapter was trained on.
+pub fn open_adapter<T: Serialize + for<'a> Deserialize<'a>>(
+    folder: &Path,
+    trunk: Trunk,
+) -> Result<Model, EncoderError> {
+    let info = AdapterInfo::<T>::read(folder)?;
+    let config = ModelConfig::read(&folder.join(CONFIG_FILE))?;
+    let head = head_of(&config).unwrap_or(Head::Encoder);
+    let mut model = match trunk {
+        Trunk::Seed(seed) => Model::new(config, head, seed)?,
+        Trunk::Pretrained(source) => open_with(source, head, 0, |own| *own = config)?.0,
+    };
+    let file = folder.join(ADAPTER_FILE);
+    let weights = WeightFiles::open(Source::Path(&file))?;
+    let fail = |message: String| Err(EncoderError::Format { path: file.clone(), message });
+    let table = model.parameters().table().to_vec();
+    for name in weights.names() {
+        let Some(tensor) = table.iter().find(|tensor| tensor.name == name) else {
+            return fail(format!("has {name}, which the model lacks"));
+        };
+        if weights.shape(name) != Some(tensor.shape.as_slice()) {
+            return fail(format!("{name} is {:?}, not {:?}", weights.shape(name), tensor.shape));
+        }
+        weights.read(tensor, &mut model.parameters_mut().values_mut()[tensor.range()])?;
+    }
+    let is_own = |name: &str| weights.shape(name).is_some();
+    if fingerprint(&model, is_own) != info.trunk_fingerprint {
+        return fail("belongs to another trunk, or its trunk has changed since".into());
+    }
+    Ok(model)
+}
+
+/// Of the weights that are the trunk's.
+fn fingerprint(model: &Model, is_own: impl Fn(&str) -> bool) -> String {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    let mut add = |number: u64| {
+        hash = (hash ^ number).wrapping_mul(0x0100_0000_01B3);
+        hash ^= hash >> 32; // high bits reach the low ones
+    };
+    let parameters = model.parameters();
+    for tensor in parameters.table().iter().filter(|tensor| !is_own(&tensor.name)) {
+        tensor.name.bytes().for_each(|byte| add(u64::from(byte)));
+        parameters.values()[tensor.range()].iter().for_each(|value| add(u64::from(value.to_bits())));
+    }
+    format!("{hash:016x}")
+}

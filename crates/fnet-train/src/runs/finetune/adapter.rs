@@ -1,0 +1,43 @@
+//! A run whose folder holds an adapter.
+
+use fnet_encoder::Model;
+use fnet_encoder::pretrained::adapter_tensors;
+
+use super::FinetuneSettings;
+use crate::base_model::{BaseModel, TrunkPlace};
+use crate::error::Result;
+use crate::folder::RunFolder;
+use crate::settings::refused;
+use crate::train::recipe::Recipe;
+
+/// The run's folder, which stores an adapter if the settings ask for one: what is trained, and what is not the trunk's.
+///
+/// # Errors
+/// If everything is trained, or the base is an adapter itself.
+pub(super) fn folder(
+    folder: &RunFolder,
+    settings: &FinetuneSettings,
+    model: &Model,
+    fresh: Vec<String>,
+    resume: bool,
+) -> Result<RunFolder> {
+    if !settings.adapter {
+        return Ok(folder.clone());
+    }
+    if resume {
+        let trunk = BaseModel::at(folder.path()).trunk()?;
+        let own = adapter_tensors(folder.path())?.into_iter().collect();
+        return Ok(trunk.map_or_else(|| folder.clone(), |trunk| folder.of_adapter(trunk, own)));
+    }
+    let trunk = match (&settings.preset, settings.trunk_seed) {
+        (Some(_), seed) => TrunkPlace::Seed(seed.unwrap_or(1)),
+        (None, _) => BaseModel::named(settings.model.as_deref())?.as_trunk()?,
+    };
+    let (parameters, training) = (model.parameters(), &settings.training);
+    if training.recipe == Recipe::Full && training.parts.is_empty() && training.freeze.is_empty() {
+        return Err(refused("adapter", "everything is trained: choose a recipe that leaves a trunk frozen"));
+    }
+    let trained =
+        parameters.table().iter().filter(|tensor| tensor.trainable).map(|tensor| tensor.name.clone());
+    Ok(folder.of_adapter(trunk, trained.chain(fresh).collect()))
+}
