@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use common::root;
-use fnet_encoder::{Batch, Mode, Workspace, pretrained};
+use fnet_encoder::{Batch, Head, Mode, Model, ModelConfig, Workspace, pretrained};
+use fnet_train::base_model::{BaseModel, TrunkPlace};
+use fnet_train::data::signals::{self, Format, Signal};
 use fnet_train::data::tasks::classes::Classes;
 use fnet_train::data::tasks::rows::{self, Column, Columns};
 use fnet_train::data::tokenizer::Tokenizer;
@@ -143,6 +145,57 @@ fn swelling_pickles() -> [Vec<u8>; 2] {
     [names, axes]
 }
 
+/// Files of signals.
+fn signals(folder: &Path) {
+    let open = |name: &str| {
+        let path = folder.join(name);
+        let source =
+            signals::open(&path, Format::of(&path).unwrap(), 2, None, None).map_err(|e| e.to_string())?;
+        let mut signal = Signal::default();
+        (0..source.len()).for_each(|index| source.read(0, index, &mut signal));
+        Ok(())
+    };
+    let images = [&[0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 4][..], &[7; 48]].concat();
+    let labels = vec![0, 0, 8, 1, 0, 0, 0, 3, 2, 0, 1];
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&images).unwrap();
+    let packed = packed.finish().unwrap();
+    std::fs::write(folder.join("labels.idx"), &labels).unwrap();
+    fuzz("images.idx", &[images.clone(), packed], folder, |_| open("images.idx"));
+    std::fs::write(folder.join("images.idx"), &images).unwrap();
+    fuzz("labels.idx", &[labels], folder, |_| open("images.idx"));
+    let series =
+        b"@problemName a\n@timestamps false\n@classLabel true x y\n@data\n1,2.5:-3,4e2:x\n0,1,2:3,4,5:y\n";
+    fuzz("series.ts", &[series.to_vec(), b"@classLabel true 1\r\n@data\r\n1:1\r\n".to_vec()], folder, |_| {
+        open("series.ts")
+    });
+}
+
+/// An adapter on a random trunk.
+fn adapters(folder: &Path) {
+    let place = folder.join("adapter");
+    std::fs::create_dir(&place).unwrap();
+    let config = ModelConfig {
+        vocab_size: 1,
+        input_width: Some(2),
+        hidden_size: 8,
+        num_hidden_layers: 1,
+        intermediate_size: 8,
+        max_position_embeddings: 4,
+        type_vocab_size: 1,
+        ..ModelConfig::default()
+    };
+    let model = Model::new(config, Head::Tokens { labels: 2 }, 1).unwrap();
+    let is_own = |name: &str| name.contains("classifier") || name.contains("input_projection");
+    pretrained::save_adapter(&model, is_own, &TrunkPlace::Seed(1), &place).unwrap();
+    let open = |folder: &Path| BaseModel::at(folder).open().map(drop).map_err(|e| e.to_string());
+    for name in ["adapter.json", "adapter.safetensors", "config.json"] {
+        let whole = std::fs::read(place.join(name)).unwrap();
+        fuzz(name, &[whole.clone()], &place, open);
+        std::fs::write(place.join(name), whole).unwrap();
+    }
+}
+
 /// The memory of the whole process is measured: the other test here runs other processes.
 #[test]
 fn damaged_files_are_opened_or_refused() {
@@ -226,6 +279,8 @@ fn damaged_files_are_opened_or_refused() {
     ] {
         fuzz(name, &seeds, folder, |folder| rows(folder, name));
     }
+    signals(folder);
+    adapters(folder);
 }
 
 /// A command line that works, with words left out, doubled, swapped, or replaced by nonsense.

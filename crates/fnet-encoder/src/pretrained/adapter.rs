@@ -96,6 +96,14 @@ pub fn open_adapter<T: Serialize + for<'a> Deserialize<'a>>(
     let info = AdapterInfo::<T>::read(folder)?;
     let config = ModelConfig::read(&folder.join(CONFIG_FILE))?;
     let head = head_of(&config).unwrap_or(Head::Encoder);
+    // Before anything is allocated: a random trunk has no file that limits it.
+    let values: usize =
+        Model::shaped(config.clone(), head)?.parameters().table().iter().map(TensorInfo::len).sum();
+    if values != info.of_values {
+        let message =
+            format!("names a model of {values} values, the adapter belongs to one of {}", info.of_values);
+        return Err(EncoderError::Format { path: folder.join(CONFIG_FILE), message });
+    }
     let mut model = match trunk {
         Trunk::Seed(seed) => Model::new(config, head, seed)?,
         Trunk::Pretrained(source) => open_with(source, head, 0, |own| *own = config)?.0,

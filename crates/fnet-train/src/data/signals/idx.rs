@@ -22,7 +22,7 @@ pub struct Images {
 }
 
 /// More bytes than are read of one file.
-const MOST_BYTES: u64 = 4 << 30;
+const MOST_BYTES: u64 = 1 << 30;
 
 impl Images {
     /// Opens a file of images (`images-idx3`) with that of their labels, whose name has `labels-idx1` instead.
