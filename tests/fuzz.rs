@@ -191,7 +191,7 @@ fn adapters(folder: &Path) {
     let open = |folder: &Path| BaseModel::at(folder).open().map(drop).map_err(|e| e.to_string());
     for name in ["adapter.json", "adapter.safetensors", "config.json"] {
         let whole = std::fs::read(place.join(name)).unwrap();
-        fuzz(name, &[whole.clone()], &place, open);
+        fuzz(name, std::slice::from_ref(&whole), &place, open);
         std::fs::write(place.join(name), whole).unwrap();
     }
 }

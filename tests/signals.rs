@@ -90,6 +90,8 @@ fn bits_on_a_pretrained_trunk_after_a_stop() {
     let results = json(&run(folder, &format!("{tune} --out xor")));
     assert!(results["values"]["accuracy"].as_f64().unwrap() > 0.7, "{results}");
     assert!(results["trained_parameters"].as_u64().unwrap() < 20_000);
+    let floor = results["floor"]["accuracy"].as_f64().unwrap();
+    assert!((0.4..0.6).contains(&floor), "nothing of it is visible: {floor}");
     let evaluated = json(&run(folder, "evaluate --model xor --json"));
     assert_eq!(evaluated["accuracy"], results["values"]["accuracy"]);
     // As if killed after the first checkpoint.

@@ -56,8 +56,9 @@ pub fn rows(results: &Value) -> Vec<(String, String)> {
         rows.push(("peak memory".into(), format!("{} MB", grouped(bytes / 1e6))));
     }
     for (name, value) in results["values"].as_object().into_iter().flatten() {
-        let beside = results["bag_of_words"][name].as_f64();
-        let beside = beside.map_or_else(String::new, |bag| format!("  (bag of words {bag:.4})"));
+        let beside = [("bag_of_words", "bag of words"), ("floor", "without learning")].into_iter();
+        let beside = beside.filter_map(|(key, what)| Some((what, results[key][name].as_f64()?)));
+        let beside: String = beside.map(|(what, value)| format!("  ({what} {value:.4})")).collect();
         rows.push((name.replace('_', " "), format!("{:.4}{beside}", value.as_f64().unwrap_or(f64::NAN))));
     }
     if let Some(step) = results["best_step"].as_u64() {

@@ -140,6 +140,39 @@ impl Objective for SignalObjective {
     }
 }
 
+/// The accuracy of what needs no learning: of each position's label what its vector shows, where it shows anything, or
+/// of whole signals the class that training has most.
+pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> f64 {
+    let (mut counts, mut signal) = (Vec::<usize>::new(), Signal::default());
+    for index in 0..train.len() {
+        train.read(0, index, &mut signal);
+        if let Target::Class(class) = signal.target {
+            let class = class as usize;
+            counts.resize(counts.len().max(class + 1), 0);
+            counts[class] += 1;
+        }
+    }
+    let most = counts.iter().copied().max().and_then(|most| counts.iter().position(|count| *count == most));
+    let (mut right, mut all) = (0, 0);
+    for index in 0..dev.len() {
+        dev.read(0, index, &mut signal);
+        match &signal.target {
+            Target::Class(class) => {
+                right += usize::from(Some(*class as usize) == most);
+                all += 1;
+            }
+            Target::Labels(labels) => {
+                let asked = labels.iter().zip(&signal.vectors).filter(|(label, _)| !label.is_nan());
+                for (label, value) in asked {
+                    right += usize::from((*value > 0.0) == (*label > 0.5));
+                    all += 1;
+                }
+            }
+        }
+    }
+    right as f64 / all.max(1) as f64
+}
+
 /// The loss on all examples of a source, with how many predictions are right.
 pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Result<Loss> {
     let mut loss = Loss::default();

@@ -8,6 +8,7 @@ use crate::folder::{RunFolder, check_is_not_model};
 use crate::runs::running::Running;
 use crate::runs::{card, report};
 use crate::train::bag_of_words;
+use crate::train::signals::floor;
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
 pub use settings::{ClassWeights, FinetuneSettings};
@@ -117,7 +118,11 @@ fn run_signals(
         resume_command: running.how_to_resume(folder.path()),
     }
     .run(&running.stop)?;
-    finish(folder, &settings, report::results(&state, &model))
+    let mut results = report::results(&state, &model);
+    if let Some(dev) = &objective.dev {
+        results["floor"] = json!({"accuracy": floor(&*objective.train, &**dev)});
+    }
+    finish(folder, &settings, results)
 }
 
 /// Writes a run's report and card; an adapter's checkpoint is then no longer needed.
