@@ -1,8 +1,10 @@
 //! Fine-tuning on a task or on labelled rows, into a folder.
 
+use fnet_encoder::Model;
 use fnet_encoder::pretrained::ADAPTER_FILE;
 use serde_json::{Value, json};
 
+use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::folder::{RunFolder, check_is_not_model};
 use crate::runs::running::Running;
@@ -60,69 +62,66 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
     }
     let resume = running.resume && folder.has_checkpoint();
     if let Some(signals) = Signals::named(&settings)? {
-        return run_signals(folder, settings, running, &signals, resume);
+        let signals::Prepared { start, mut objective } =
+            signals::prepare(folder, &settings, &signals, resume, running.quiet)?;
+        let (folder, mut results) = train(folder, &mut settings, start, &mut objective, running)?;
+        if let Some(dev) = &objective.dev {
+            results["floor"] = json!({"accuracy": floor(&*objective.train, &**dev)});
+        }
+        return finish(&folder, &settings, results);
     }
-    let Prepared { mut model, tokenizer, mut objective, longest, files, fresh } =
-        prepare(folder, &settings, resume, running.quiet)?;
-    let folder = &adapter::folder(folder, &settings, &model, fresh, resume)?;
-    let tokenizer = Some(&tokenizer).filter(|_| !settings.adapter);
-    settings.bag = Some(model.config().classifier_bag);
-    if settings.training.budget().is_none() {
-        settings.training.epochs = Some(usual_epochs(objective.examples()));
-    }
-    if !resume {
-        folder.begin(&settings, tokenizer, longest, &model, objective.data())?;
-    }
-    let state = Trainer {
-        model: &mut model,
-        objective: &mut objective,
-        settings: &settings.training.loop_settings(Budget::Epochs(1.0)),
-        folder,
-        name: settings.task.as_deref().unwrap_or("fine-tuning"),
-        quiet: running.quiet,
-        resume_command: running.how_to_resume(folder.path()),
-    }
-    .run(&running.stop)?;
-    let mut results = report::results(&state, &model);
+    let Prepared { start, mut objective, files } = prepare(folder, &settings, resume, running.quiet)?;
+    settings.bag = Some(start.model.config().classifier_bag);
+    let (folder, mut results) = train(folder, &mut settings, start, &mut objective, running)?;
     let bag = bag_of_words::scores(&files)?;
     if !bag.is_empty() {
         results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
     }
-    finish(folder, &settings, results)
+    finish(&folder, &settings, results)
 }
 
-/// Fine-tunes one seed on signals.
-fn run_signals(
-    folder: &RunFolder,
-    mut settings: FinetuneSettings,
-    running: &Running,
-    signals: &Signals,
+/// What training starts from, text or signals.
+struct Start {
+    model: Model,
+    /// Of text.
+    tokenizer: Option<Tokenizer>,
+    longest: usize,
+    /// Tensors that the base model does not have.
+    fresh: Vec<String>,
+    /// Training examples.
+    examples: usize,
     resume: bool,
-) -> Result<Value> {
-    let signals::Prepared { mut model, mut objective, longest, fresh } =
-        signals::prepare(folder, &settings, signals, resume, running.quiet)?;
-    let folder = &adapter::folder(folder, &settings, &model, fresh, resume)?;
+}
+
+/// Trains to the end; returns the folder as it stores models, and the results so far.
+fn train(
+    folder: &RunFolder,
+    settings: &mut FinetuneSettings,
+    start: Start,
+    objective: &mut dyn Objective,
+    running: &Running,
+) -> Result<(RunFolder, Value)> {
+    let Start { mut model, tokenizer, longest, fresh, examples, resume } = start;
+    let folder = adapter::folder(folder, settings, &model, fresh, resume)?;
     if settings.training.budget().is_none() {
-        settings.training.epochs = Some(usual_epochs(objective.train.len()));
+        settings.training.epochs = Some(usual_epochs(examples));
     }
     if !resume {
-        folder.begin(&settings, None, longest, &model, objective.data())?;
+        let tokenizer = tokenizer.as_ref().filter(|_| !settings.adapter); // a trunk has its own
+        folder.begin(settings, tokenizer, longest, &model, objective.data())?;
     }
     let state = Trainer {
         model: &mut model,
-        objective: &mut objective,
+        objective,
         settings: &settings.training.loop_settings(Budget::Epochs(1.0)),
-        folder,
+        folder: &folder,
         name: settings.task.as_deref().unwrap_or("fine-tuning"),
         quiet: running.quiet,
         resume_command: running.how_to_resume(folder.path()),
     }
     .run(&running.stop)?;
-    let mut results = report::results(&state, &model);
-    if let Some(dev) = &objective.dev {
-        results["floor"] = json!({"accuracy": floor(&*objective.train, &**dev)});
-    }
-    finish(folder, &settings, results)
+    let results = report::results(&state, &model);
+    Ok((folder, results))
 }
 
 /// Writes a run's report and card; an adapter's checkpoint is then no longer needed.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::pretrained::{self, Report};
 use fnet_encoder::{Model, Padding, Workspace};
 
+use super::Start;
 use super::settings::{ClassWeights, FinetuneSettings};
 use crate::base_model::BaseModel;
 use crate::data::tasks::dataset::{Dataset, Labels};
@@ -20,13 +21,9 @@ use crate::train::finetune::{BatchSize, TaskObjective, Variation};
 use crate::train::{bag_start, whitening};
 
 pub(super) struct Prepared {
-    pub model: Model,
-    pub tokenizer: Tokenizer,
+    pub start: Start,
     pub objective: TaskObjective,
-    pub longest: usize,
     pub files: TaskFiles,
-    /// Tensors that the base model does not have.
-    pub fresh: Vec<String>,
 }
 
 pub(super) fn prepare(
@@ -71,7 +68,9 @@ pub(super) fn prepare(
         bag_start::centre(&mut model, &train.examples);
     }
     let objective = objective(settings, &files, &tokenizer, train, dev);
-    Ok(Prepared { model, tokenizer, objective, longest, files, fresh })
+    let (examples, tokenizer) = (objective.examples(), Some(tokenizer));
+    let start = Start { model, tokenizer, longest, fresh, examples, resume };
+    Ok(Prepared { start, objective, files })
 }
 
 /// The base model with the head and the readout that the settings ask for.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::pretrained;
 use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Pool, Pooling};
 
-use super::FinetuneSettings;
+use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
 use crate::data::signals::bits::{BitStrings, Bits};
 use crate::data::signals::{self, Format, READING_KEY, Shape, Source};
@@ -91,11 +91,8 @@ impl Signals {
 }
 
 pub(super) struct Prepared {
-    pub model: Model,
+    pub start: Start,
     pub objective: SignalObjective,
-    pub longest: usize,
-    /// Tensors that the trunk does not have.
-    pub fresh: Vec<String>,
 }
 
 pub(super) fn prepare(
@@ -147,7 +144,8 @@ pub(super) fn prepare(
     }
     let (batch_size, accumulate) = (settings.training.batch_size, settings.training.accumulate);
     let objective = SignalObjective::new(train, dev, batch_size, accumulate, settings.training.seed);
-    Ok(Prepared { model, objective, longest, fresh })
+    let start = Start { model, tokenizer: None, longest, fresh, examples: objective.train.len(), resume };
+    Ok(Prepared { start, objective })
 }
 
 /// A pretrained trunk or a random one, with an input and a head of the signals' shape.
