@@ -68,6 +68,17 @@ fn images_and_series_on_a_random_trunk() {
     fails(folder, "evaluate --model images --file test.ts", "is not among 0, 1");
     fails(folder, "predict --model series --input nothing.csv --output x.csv", "is no file of signals");
     fails(folder, "embed --model series --input test.ts --output x.npy", "tokenizer.json");
+    // Longer ones than training has are read if there are positions for them.
+    let short = format!("{RANDOM} --train short.ts --recipe fpt --steps 2");
+    std::fs::write(folder.join("short.ts"), "@classLabel true up down\n@data\n1,2:up\n2,1:down\n").unwrap();
+    run(folder, &format!("{short} --out short"));
+    fails(
+        folder,
+        "evaluate --model short --file test.ts",
+        "more than the model's 2: train it with --max-length 12",
+    );
+    run(folder, &format!("{short} --max-length 12 --out long"));
+    run(folder, "evaluate --model long --file test.ts");
     // A trunk follows from its seed: what is frozen is the same in both.
     let trunk = |out: &str, flags: &str| {
         run(folder, &format!("{RANDOM} --train train.ts {flags} --recipe fpt --steps 2 --out {out}"));
@@ -120,6 +131,7 @@ fn what_does_not_belong_together_is_refused() {
         ("--train train.ts --hide-rate 0.1", "--hide-rate: is for text"),
         ("--train rows.csv --text text --label label", "--preset: is for signals"),
         ("--train train.ts --dev rows.csv", "rows.csv: is of another kind"),
+        ("--train train.ts --max-length 3", "12 positions are more than the model's 3"),
         ("--train train.ts --strings 3", "--strings: is a size of bit-memory"),
         ("--train train.ts --evaluations 3", "--evaluations: there is nothing to evaluate on"),
         ("--train train-images-idx3-ubyte --patch 3", "--patch 3: does not divide images of 8 x 8"),

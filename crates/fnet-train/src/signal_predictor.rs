@@ -9,6 +9,7 @@ use crate::base_model::BaseModel;
 use crate::data::signals::bits::BitStrings;
 use crate::data::signals::{self, Format, READING_KEY, Reading, Source};
 use crate::error::{Error, Result};
+use crate::settings::setting;
 use crate::train::signals::{judge, run};
 
 /// A model that was fine-tuned on signals, with the way in which it reads them.
@@ -118,7 +119,10 @@ impl SignalPredictor {
         }
         let longest = self.model.config().max_position_embeddings;
         if shape.longest > longest {
-            let message = format!("has {} positions, more than the model's {longest}", shape.longest);
+            let (positions, length) = (shape.longest, setting("max_length"));
+            let message = format!(
+                "has {positions} positions, more than the model's {longest}: train it with {length} {positions}"
+            );
             return Err(Error::file(file, message));
         }
         Ok(source)

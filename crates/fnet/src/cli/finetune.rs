@@ -97,7 +97,7 @@ struct Flags {
     /// How texts longer than the model are read; by default in windows, unless --pooling reads the ends alone
     #[arg(long, value_enum)]
     long: Option<Long>,
-    /// Longest sequence in tokens; by default the model's length
+    /// Longest sequence in tokens; by default the model's length, for a random trunk that of the longest signal
     #[arg(long)]
     max_length: Option<usize>,
     /// Pad every example to this many tokens and mix the padding in, as Google's FNet checkpoints were trained (512)

@@ -68,7 +68,8 @@ pub struct FinetuneSettings {
     pub matching: Option<bool>,
     /// What becomes of texts longer than the model.
     pub long: Option<Long>,
-    /// Longest sequence in tokens; by default the model's length.
+    /// Longest sequence in tokens, by default the model's length; positions of a random trunk, by default as many as the
+    /// longest signal has.
     pub max_length: Option<usize>,
     /// Fill every example up to this many tokens and mix the padding in.
     pub pad_to: Option<usize>,
@@ -245,7 +246,7 @@ impl FinetuneSettings {
             ("bag", self.bag == Some(true)),
             ("matching", self.matching == Some(true)),
             ("long", self.long.is_some()),
-            ("max_length", self.max_length.is_some()),
+            ("pad_to", self.pad_to.is_some()),
             ("hide_rate", self.hide_rate.is_some_and(|rate| rate > 0.0)),
             ("swap_rate", self.swap_rate.is_some_and(|rate| rate > 0.0)),
             ("batch_tokens", self.batch_tokens.is_some()),
@@ -265,6 +266,10 @@ impl FinetuneSettings {
             Some(_) => self.trunk_seed = self.trunk_seed.or(Some(1)),
             None => drop(BaseModel::named(self.model.as_deref())?),
         }
+        if self.max_length.is_some() && self.preset.is_none() {
+            return Err(refused("max_length", "a pretrained trunk has its own length"));
+        }
+        in_range("max_length", self.max_length.map(|n| n as f64), 1.0, 1e6)?;
         in_range("patch", self.patch as f64, 1.0, 10_000.0)?;
         let has_dev = !matches!(signals, Signals::Files { dev: None, .. });
         if self.training.evaluations > 0 && !has_dev {

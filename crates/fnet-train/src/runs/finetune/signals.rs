@@ -120,9 +120,9 @@ pub(super) fn prepare(
     let longest = model.config().max_position_embeddings;
     if shape.longest > longest {
         let message = format!("{} positions are more than the model's {longest}", shape.longest);
+        let [preset, length] = ["preset", "max_length"].map(setting);
         return Err(Error::usage(format!(
-            "{message}; {} makes a trunk that is long enough",
-            setting("preset")
+            "{message}; {preset} makes a trunk as long as they are, or as {length} says"
         )));
     }
     let reading = serde_json::to_value(train.reading()).unwrap_or_default();
@@ -178,7 +178,7 @@ fn model(
         config.vocab_size = 1;
         (config.pad_token_id, config.bos_token_id, config.eos_token_id) = (None, None, None);
         config.type_vocab_size = 1;
-        config.max_position_embeddings = shape.longest;
+        config.max_position_embeddings = settings.max_length.unwrap_or(shape.longest);
         config.input_width = Some(shape.width);
         config.classifier_pooling = pooling()?;
         let name = settings.mixer.as_deref().unwrap_or("fourier");
