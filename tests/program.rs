@@ -230,6 +230,23 @@ fn pairs_in_every_way_that_they_can_be_read() {
 }
 
 #[test]
+fn what_is_turned_off_stays_off() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    run(folder, &format!("{} --steps 2 --out model", tiny_pretraining()));
+    std::fs::write(folder.join("rows.csv"), "a,b,label\nx y,x,1\nz,z y,0\nx,y,1\n").unwrap();
+    std::fs::write(folder.join("on.toml"), "bag = true\nmatching = true\n").unwrap();
+    let tune = "finetune --model model --train rows.csv --label label --steps 1 --quiet";
+    for (flags, off) in [("--text a --bag false", "bag"), ("--text a,b --matching false", "matching")] {
+        run(folder, &format!("{tune} {flags} --out {off}"));
+        let settings = std::fs::read_to_string(folder.join(off).join("training.toml")).unwrap();
+        assert!(settings.contains(&format!("{off} = false")), "{settings}");
+    }
+    run(folder, &format!("{tune} --text a --bag false --matching false --config on.toml --out both"));
+    fails(folder, "finetune --resume bag --bag false", "no other setting can be given");
+}
+
+#[test]
 fn settings_come_from_a_file_and_flags_win() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();

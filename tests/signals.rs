@@ -68,6 +68,19 @@ fn images_and_series_on_a_random_trunk() {
     fails(folder, "evaluate --model images --file test.ts", "is not among 0, 1");
     fails(folder, "predict --model series --input nothing.csv --output x.csv", "is no file of signals");
     fails(folder, "embed --model series --input test.ts --output x.npy", "tokenizer.json");
+    // What no training can have written.
+    let config = folder.join("series/config.json");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    let broken = whole.replacen("\"deviation\"", "\"other\"", 1);
+    for text in [
+        broken,
+        whole.replacen("\"series\"", "\"image\"", 1),
+        whole.replacen("\"mean\": [", "\"mean\": [0.5,", 1),
+    ] {
+        assert_ne!(text, whole);
+        std::fs::write(&config, text).unwrap();
+        fails(folder, "evaluate --model series", "`reading`");
+    }
     // Longer ones than training has are read if there are positions for them.
     let short = format!("{RANDOM} --train short.ts --recipe fpt --steps 2");
     std::fs::write(folder.join("short.ts"), "@classLabel true up down\n@data\n1,2:up\n2,1:down\n").unwrap();
@@ -75,7 +88,7 @@ fn images_and_series_on_a_random_trunk() {
     fails(
         folder,
         "evaluate --model short --file test.ts",
-        "more than the model's 2: train it with --max-length 12",
+        "more than the model's 2: a random trunk is as long as --max-length says",
     );
     run(folder, &format!("{short} --max-length 12 --out long"));
     run(folder, "evaluate --model long --file test.ts");
@@ -138,6 +151,8 @@ fn what_does_not_belong_together_is_refused() {
         ("--train missing.ts", "missing.ts: No such file"),
         ("--task mnist", "--task mnist: give --data"),
         ("--task mnist --data nowhere", "train-images-idx3-ubyte: No such file"),
+        ("--task bit-xor --data .", "--data: bit-xor is generated"),
+        ("--train train.ts --patch 2", "--patch: is for images"),
         ("--task bit-memory --bits 70", "--bits 70: must be a multiple of 50"),
         ("--task sst2", "--preset: is for signals"),
     ] {

@@ -261,7 +261,9 @@ impl Model {
             (Some(width), Some(own)) if width != own => {
                 fail(format!("holds vectors of width {width}; the model's input_width is {own}"))
             }
-            (Some(_), Some(_)) if points_beyond(batch) => fail("a position names no such vector".into()),
+            (Some(_), Some(_)) if !names_every_vector(batch) => {
+                fail("a position names no such vector".into())
+            }
             _ if self.head.reads_texts() && c.reads_words() => {
                 fail("holds vectors, but the classifier reads word embeddings".into())
             }
@@ -362,8 +364,9 @@ impl Model {
     }
 }
 
-/// Whether an id stands for a vector that is not there.
-fn points_beyond(batch: &Batch) -> bool {
+/// Whether each vector has its place, in order.
+fn names_every_vector(batch: &Batch) -> bool {
     let vectors = batch.vectors().len() / batch.vector_width().unwrap_or(1);
-    batch.tokens().iter().any(|id| id.checked_sub(Batch::FIRST_VECTOR).is_some_and(|v| v as usize >= vectors))
+    let ids = batch.vector_places().map(|place| (batch.tokens()[place] - Batch::FIRST_VECTOR) as usize);
+    ids.eq(0..vectors)
 }

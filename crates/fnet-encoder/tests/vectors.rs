@@ -122,6 +122,9 @@ fn what_does_not_fit_is_refused() {
     let mut beyond = fits.clone();
     beyond.push(&[Batch::FIRST_VECTOR + 1], &[]);
     assert!(says(&model, &beyond).contains("no such vector"));
+    let mut twice = fits.clone();
+    twice.push(&[Batch::FIRST_VECTOR], &[]);
+    assert!(says(&model, &twice).contains("no such vector"));
     let mut long = Batch::new();
     long.push_vectors(&[0.0; 10 * WIDTH], WIDTH).unwrap();
     assert!(says(&model, &long).contains("more than the model's 9"));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::settings::setting;
+use crate::settings::{absolute, setting};
 
 /// A pretrained model of preset mini, built into the program: `models/mini` of the repository, in bfloat16.
 #[cfg(feature = "shipped-model")]
@@ -27,7 +27,7 @@ pub const SHIPPED_NAME: &str = "models/mini";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrunkPlace {
-    /// The folder of a model.
+    /// The folder of a model, or a file of weights in it.
     Folder(PathBuf),
     /// The model that ships with the program.
     Shipped,
@@ -124,9 +124,9 @@ impl BaseModel {
 
     /// Where an adapter on this model finds it.
     pub(crate) fn as_trunk(&self) -> Result<TrunkPlace> {
-        match self.folder() {
+        match self.path.as_deref() {
             None => Ok(TrunkPlace::Shipped),
-            Some(folder) => Ok(TrunkPlace::Folder(crate::settings::absolute(folder)?)),
+            Some(path) => Ok(TrunkPlace::Folder(absolute(path)?)),
         }
     }
 
@@ -172,9 +172,6 @@ impl BaseModel {
 
     /// Where its texts are cut, see [`Tokenizer::longest_of`].
     pub fn longest(&self, longest: usize) -> usize {
-        if let Ok(Some(TrunkPlace::Folder(path))) = self.trunk() {
-            return Self::at(&path).longest(longest);
-        }
         self.folder().map_or(longest, |folder| Tokenizer::longest_of(folder, longest))
     }
 }

@@ -78,12 +78,18 @@ impl Predictor {
     /// As [`open`](Self::open); if the model lacks weights that the pooling needs.
     pub fn open_to_read(base: &BaseModel, pooling: Option<Pooling>) -> Result<Self> {
         if base.trunk()?.is_some() {
+            let (opened, _) = base.open()?;
+            if opened.config().classifier_pairs != Pairs::Together {
+                let message =
+                    "is an adapter for pairs, which reads no single texts: merge it by `fnet convert` first";
+                return Err(Error::file(&base.name(), message));
+            }
             if pooling.is_some() {
                 let message =
                     "is an adapter, which reads what it was trained to: no other pooling can be chosen";
                 return Err(Error::file(&base.name(), message));
             }
-            return Self::open(base);
+            return Self::of(base, opened);
         }
         let (model, report) = pretrained::open_with(base.source(), Head::Encoder, 0, |config| {
             config.classifier_pairs = Pairs::Together;

@@ -50,6 +50,9 @@ impl SignalPredictor {
         let reading = model.config().other.get(READING_KEY).cloned().unwrap_or_default();
         let reading = serde_json::from_value(reading)
             .map_err(|e| Error::file(&config, format!("`{READING_KEY}` is not understood: {e}")))?;
+        let reading: Reading = reading;
+        let width = model.config().input_width.unwrap_or(0);
+        reading.check(width).map_err(|what| Error::file(&config, format!("`{READING_KEY}` names {what}")))?;
         let classes = match model.head() {
             Head::Classification { .. } => labels_of(model.config(), model.head())
                 .ok_or_else(|| Error::file(&config, "id2label does not name every class"))?,
@@ -121,7 +124,7 @@ impl SignalPredictor {
         if shape.longest > longest {
             let (positions, length) = (shape.longest, setting("max_length"));
             let message = format!(
-                "has {positions} positions, more than the model's {longest}: train it with {length} {positions}"
+                "has {positions} positions, more than the model's {longest}: a random trunk is as long as {length} says"
             );
             return Err(Error::file(file, message));
         }

@@ -185,7 +185,12 @@ impl RunFolder {
             let state = staged.file(STATE_FOLDER);
             std::fs::create_dir_all(&state).map_err(Error::io(&state))?;
             staged.save_settings(settings)?;
-            tokenizer.iter().try_for_each(|tokenizer| tokenizer.save(&staged.path, longest))?;
+            match (tokenizer, &self.adapter) {
+                (Some(tokenizer), None) => tokenizer.save(&staged.path, longest)?,
+                // A trunk has the tokenizer; where texts are cut is the adapter's own.
+                (Some(tokenizer), Some(_)) => tokenizer.save_config(&staged.path, longest)?,
+                (None, _) => {}
+            }
             staged.save_model(model)?;
             let moments = Moments::new(model.parameters());
             staged.save_checkpoint(model, &moments, &State { data, ..State::default() })
@@ -227,7 +232,8 @@ impl RunFolder {
         };
         let is_new = |name: &str| list.lines().any(|line| line == name);
         // What was moved before is kept.
-        for name in RUN_FILES.iter().filter(|name| !is_new(name) || ready.file(name).exists()) {
+        let all = RUN_FILES.iter().chain(&[TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]);
+        for name in all.filter(|name| !is_new(name) || ready.file(name).exists()) {
             remove(&self.file(name))?;
         }
         for name in IN_ORDER.into_iter().filter(|name| ready.file(name).exists()) {

@@ -17,13 +17,13 @@ pub trait Settings: Serialize + DeserializeOwned {
     fn defaults(given: &Table) -> Self;
 }
 
-/// What is given: an empty list and `false` are what flags are that were not given.
+/// What is given: flags that were not are left out when they are serialised, or empty lists.
 ///
 /// # Errors
 /// If something has no place in TOML.
 pub fn given(values: &impl Serialize) -> Result<Table> {
     let mut table = Table::try_from(values).map_err(|e| Error::usage(e.to_string()))?;
-    table.retain(|_, v| !v.as_array().is_some_and(Vec::is_empty) && v.as_bool() != Some(false));
+    table.retain(|_, value| !value.as_array().is_some_and(Vec::is_empty));
     Ok(table)
 }
 

@@ -127,7 +127,7 @@ impl Objective for SignalObjective {
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
         let Some(dev) = &self.dev else { return Ok(None) };
         let loss = judge(model, &**dev, w)?;
-        let values = vec![("loss".to_string(), loss.mean()), ("accuracy".to_string(), loss.accuracy())];
+        let values = vec![("dev_loss".to_string(), loss.mean()), ("accuracy".to_string(), loss.accuracy())];
         Ok(Some(Evaluation { values, score: loss.accuracy() }))
     }
 

@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use fnet_encoder::Head;
 use fnet_encoder::pretrained::{self, WeightType};
-use fnet_train::Result;
-use fnet_train::base_model::BaseModel;
+use fnet_train::base_model::{BaseModel, TrunkPlace};
 use fnet_train::folder::{RunFolder, check_is_not_model};
 use fnet_train::predictor::{check_vocabulary, say_unused};
 use fnet_train::signal_predictor::SignalPredictor;
+use fnet_train::{Error, Result};
 
 use super::common::say;
 
@@ -61,6 +61,13 @@ pub fn run(args: &Args) -> Result<()> {
     let base = BaseModel::named(args.model.as_deref())?;
     if let Some(model) = &args.model {
         check_is_not_model(&args.out, model)?;
+    }
+    let trunk = base.trunk()?;
+    if let Some(TrunkPlace::Folder(trunk)) = &trunk {
+        check_is_not_model(&args.out, trunk)?;
+    }
+    if trunk.is_some() && args.head.is_some() {
+        return Err(Error::usage("--head: an adapter keeps its head; merge it first"));
     }
     let folder = RunFolder::new(&args.out, args.overwrite)?;
     let (model, report) = match args.head {

@@ -117,7 +117,7 @@ fn evaluate_signals(args: &Args, base: &BaseModel) -> Result<()> {
     }
     let mut model = SignalPredictor::open(base)?;
     model.model_mut().set_products(args.inference.products()?);
-    let dev = || trained(&args.model).and_then(|settings| settings.dev);
+    let dev = || trained(&args.model).and_then(|settings| settings.dev_signals());
     let (name, loss) = match args.file.clone().or_else(dev) {
         Some(file) => (file.display().to_string(), model.judge(&file)?),
         None => match model.judge_generated()? {

@@ -28,9 +28,11 @@ struct Flags {
     model: Option<PathBuf>,
     /// Take only the model's shape and vocabulary, and start from random weights
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     from_scratch: bool,
     /// Store in --out what was trained alone, to be used beside the frozen model: a few kilobytes with --recipe fpt
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     adapter: bool,
     /// Instead of --model: a random trunk of this size (tiny, mini, small, medium, base, large), to learn from signals
     #[arg(long, conflicts_with = "model")]
@@ -72,9 +74,11 @@ struct Flags {
     label: Option<String>,
     /// The rows have no header: columns are numbers, from 1
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     no_header: bool,
     /// The label is a number to be predicted, not a class
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     regression: bool,
     /// How much each class counts in training: equal (by its rows), or balanced (the same, however few rows it has)
     #[arg(long, value_enum)]

@@ -64,6 +64,7 @@ pub struct LoopFlags {
     /// Recompute each feed-forward layer in the backward pass instead of keeping it: a third of the
     /// memory for activations, a sixth more work, the same bytes
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
     /// Parts of the model to train; the others are frozen
     #[arg(long = "train-parts", value_enum, value_delimiter = ',', value_name = "PART")]

@@ -51,6 +51,7 @@ struct Flags {
     kind: Option<Kind>,
     /// Keep upper case apart from lower case
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     cased: bool,
     /// Size of the model: tiny, mini, small, medium, base, large
     #[arg(long)]
@@ -93,6 +94,7 @@ struct Flags {
     mask_random_rate: Option<f64>,
     /// Mask all pieces of a word together
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     whole_word: bool,
     /// Folder for token shards, which several runs may share; by default next to --out
     #[arg(long, value_name = "DIR")]

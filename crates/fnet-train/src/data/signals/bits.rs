@@ -35,6 +35,17 @@ pub enum Bits {
 }
 
 impl Bits {
+    /// Refuses sizes that [`named`](Self::named) does not give.
+    pub(super) fn check(self) -> std::result::Result<(), String> {
+        let (strings, bits, unit) = match self {
+            Self::Memory { strings, bits } => (strings, bits, CHUNK),
+            Self::Xor { bits } => (2, bits, 1),
+        };
+        let fits =
+            (1..=1_000).contains(&strings) && (1..=100_000).contains(&bits) && bits.is_multiple_of(unit);
+        if fits { Ok(()) } else { Err(format!("{strings} strings of {bits} bits")) }
+    }
+
     /// A task by name, in the paper's size unless told.
     ///
     /// # Errors

@@ -111,6 +111,26 @@ pub enum Reading {
     Bits(bits::Bits),
 }
 
+impl Reading {
+    /// Refuses what no training can have written, for a model that reads vectors of this width.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, width: usize) -> std::result::Result<(), String> {
+        match self {
+            Self::Image { rows, columns, patch, scale } => {
+                let fits = *patch > 0 && patch.checked_mul(*patch) == Some(width);
+                if !fits || !rows.is_multiple_of(*patch) || !columns.is_multiple_of(*patch) {
+                    return Err(format!("patches of {patch} in images of {rows} x {columns} pixels"));
+                }
+                scale.check(1)
+            }
+            Self::Series { scale } => scale.check(width),
+            Self::Bits(task) => task.check(),
+        }
+    }
+}
+
 /// The key of `config.json` that holds a [`Reading`].
 pub const READING_KEY: &str = "reading";
 

@@ -13,23 +13,54 @@ pub struct Scale {
 
 impl Scale {
     /// That of values whose channels take turns.
-    pub fn of(values: impl Iterator<Item = f32>, channels: usize) -> Self {
-        let (mut sums, mut squares, mut count) = (vec![0.0_f64; channels], vec![0.0_f64; channels], 0_usize);
-        for value in values {
-            let (channel, value) = (count % channels, f64::from(value));
-            sums[channel] += value;
-            squares[channel] += value * value;
-            count += 1;
+    pub fn of(values: impl Iterator<Item = f32> + Clone, channels: usize) -> Self {
+        let means = |of: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
+            let (mut sums, mut count) = (vec![0.0; channels], 0_usize);
+            for value in values.clone() {
+                sums[count % channels] += of(count % channels, f64::from(value));
+                count += 1;
+            }
+            let steps = (count / channels.max(1)).max(1) as f64;
+            sums.iter().map(|sum| sum / steps).collect()
+        };
+        let mean = means(&|_, value| value);
+        let variance = means(&|channel, value| (value - mean[channel]).powi(2));
+        // What differs by rounding alone is constant.
+        let deviation = variance.iter().zip(&mean).map(|(variance, mean)| {
+            let deviation = variance.sqrt() as f32;
+            if f64::from(deviation) > 1e-6 * mean.abs() && deviation > 0.0 { deviation } else { 1.0 }
+        });
+        Self { deviation: deviation.collect(), mean: mean.iter().map(|mean| *mean as f32).collect() }
+    }
+
+    /// Refuses what is not a scale of so many channels.
+    pub(super) fn check(&self, channels: usize) -> Result<(), String> {
+        let finite = self.mean.iter().chain(&self.deviation).all(|value| value.is_finite());
+        let positive = self.deviation.iter().all(|deviation| *deviation > 0.0);
+        if self.mean.len() == channels && self.deviation.len() == channels && finite && positive {
+            return Ok(());
         }
-        let n = (count / channels.max(1)).max(1) as f64;
-        let mean: Vec<f64> = sums.iter().map(|sum| sum / n).collect();
-        let variance = squares.iter().zip(&mean).map(|(square, mean)| square / n - mean * mean);
-        let deviation = variance.map(|v| if v > 1e-12 { v.sqrt() as f32 } else { 1.0 }).collect();
-        Self { mean: mean.iter().map(|mean| *mean as f32).collect(), deviation }
+        Err(format!("a scale that is not of {channels} channels"))
     }
 
     /// A value of a channel, scaled.
     pub fn apply(&self, channel: usize, value: f32) -> f32 {
         (value - self.mean[channel]) / self.deviation[channel]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_values_count_and_constants_do_not() {
+        let values = [1e-7, 1000.1, 3e-7, 1000.1, 5e-7, 1000.1];
+        let scale = Scale::of(values.into_iter(), 2);
+        assert!((scale.apply(0, 5e-7) - 1.5_f32.sqrt()).abs() < 1e-3, "{scale:?}");
+        assert_eq!(scale.deviation[1], 1.0);
+        assert!(scale.check(2).is_ok() && scale.check(1).is_err());
+        let broken = Scale { deviation: vec![0.0, 1.0], ..scale };
+        assert!(broken.check(2).is_err());
     }
 }

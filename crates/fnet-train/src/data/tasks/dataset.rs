@@ -251,7 +251,8 @@ pub fn score_named(
 
 /// The score that chooses an epoch or a seed: the mean of the metrics for which higher is better.
 pub fn score_of(values: &[Score]) -> f64 {
-    let is_error = |name: &str| Metric::ERRORS.iter().any(|error| name.starts_with(error.name()));
+    let is_error =
+        |name: &str| name == "dev_loss" || Metric::ERRORS.iter().any(|error| name.starts_with(error.name()));
     let scores: Vec<f64> =
         values.iter().filter(|(name, _)| !is_error(name)).map(|(_, value)| *value).collect();
     scores.iter().sum::<f64>() / scores.len().max(1) as f64

@@ -285,6 +285,14 @@ impl Tokenizer {
     /// If a file cannot be written.
     pub fn save(&self, folder: &Path, longest: usize) -> Result<()> {
         write_whole(&folder.join(TOKENIZER_FILE), self.to_json()?.as_bytes())?;
+        self.save_config(folder, longest)
+    }
+
+    /// Writes `tokenizer_config.json` alone.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub(crate) fn save_config(&self, folder: &Path, longest: usize) -> Result<()> {
         let config = self.transformers_config(longest);
         Ok(write_whole(&folder.join(TOKENIZER_CONFIG_FILE), config.as_bytes())?)
     }

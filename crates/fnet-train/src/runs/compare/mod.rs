@@ -11,6 +11,7 @@ use crate::folder::claim::Claim;
 use crate::progress::Progress;
 use crate::runs::finetune::FinetuneSettings;
 use crate::runs::pretrain::{PretrainSettings, USUAL_VOCABULARY};
+use crate::settings::from_table;
 use crate::speed::{LENGTHS, Speed};
 use crate::train::stop::Stop;
 pub use comparison::{Comparison, Entry, Point, speed_plots};
@@ -62,7 +63,7 @@ pub fn run(
     let known = out.join(SETTINGS_FILE);
     let text = toml::to_string(&settings).map_err(|e| Error::file(&known, e.to_string()))?;
     match std::fs::read_to_string(&known) {
-        Ok(earlier) if earlier != text => {
+        Ok(earlier) if earlier != text && resolved(&earlier).as_ref() != Some(&settings) => {
             let message = "was begun with other settings; give those, or choose another folder";
             return Err(Error::file(&known, message));
         }
@@ -80,6 +81,13 @@ pub fn run(
     comparison.speed = speeds(out, &settings, stop)?;
     comparison.write(out, &text)?;
     Ok(comparison)
+}
+
+/// The settings of a comparison that was begun before, maybe by an earlier version.
+fn resolved(text: &str) -> Option<CompareSettings> {
+    let mut settings: CompareSettings = from_table(toml::from_str(text).ok()?).ok()?;
+    settings.resolve().ok()?;
+    Some(settings)
 }
 
 /// Speed and memory of each mixer at each length, kept in a file as they are found.

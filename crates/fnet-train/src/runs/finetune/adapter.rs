@@ -37,7 +37,9 @@ pub(super) fn folder(
     if training.recipe == Recipe::Full && training.parts.is_empty() && training.freeze.is_empty() {
         return Err(refused("adapter", "everything is trained: choose a recipe that leaves a trunk frozen"));
     }
-    let trained =
-        parameters.table().iter().filter(|tensor| tensor.trainable).map(|tensor| tensor.name.clone());
+    // Heads are set up for the task even where they are not trained.
+    let is_head = |name: &str| name.starts_with("classifier.") || name.contains(".pooler.");
+    let trained = parameters.table().iter().filter(|tensor| tensor.trainable || is_head(&tensor.name));
+    let trained = trained.map(|tensor| tensor.name.clone());
     Ok(folder.of_adapter(trunk, trained.chain(fresh).collect()))
 }

@@ -26,6 +26,7 @@ mod signals;
 ///
 /// ```no_run
 /// use fnet_train::runs::finetune::{self, FinetuneSettings};
+/// use fnet_train::folder::RunFolder;
 /// use fnet_train::runs::running::Running;
 ///
 /// let settings = FinetuneSettings {
@@ -48,6 +49,9 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
     settings.resolve()?;
     if let Some(model) = settings.model.as_deref().filter(|_| !running.resume) {
         check_is_not_model(folder.path(), model)?;
+        for seed in settings.training.seed..settings.training.seed + settings.seeds {
+            check_is_not_model(&folder.file(&format!("seed-{seed}")), model)?;
+        }
     }
     match settings.seeds {
         1 => run_seed(folder, settings, running),
@@ -107,8 +111,7 @@ fn train(
         settings.training.epochs = Some(usual_epochs(examples));
     }
     if !resume {
-        let tokenizer = tokenizer.as_ref().filter(|_| !settings.adapter); // a trunk has its own
-        folder.begin(settings, tokenizer, longest, &model, objective.data())?;
+        folder.begin(settings, tokenizer.as_ref(), longest, &model, objective.data())?;
     }
     let state = Trainer {
         model: &mut model,

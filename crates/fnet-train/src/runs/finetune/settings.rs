@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
 use crate::base_model::BaseModel;
+use crate::data::signals::Format;
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::Labels;
 use crate::data::tasks::encoding::Long;
@@ -38,8 +39,8 @@ pub struct FinetuneSettings {
     pub task: Option<String>,
     /// Folder with the task's files.
     pub data: Option<PathBuf>,
-    /// Side of an image's patches in pixels.
-    pub patch: usize,
+    /// Side of an image's patches in pixels; 4 by default.
+    pub patch: Option<usize>,
     /// Strings of bit-memory; 5 by default.
     pub strings: Option<usize>,
     /// Bits in a string; 1,000 in bit-memory and 5 in bit-xor by default.
@@ -107,7 +108,7 @@ impl Default for FinetuneSettings {
             preset: None,
             mixer: None,
             trunk_seed: None,
-            patch: 4,
+            patch: None,
             strings: None,
             bits: None,
             task: None,
@@ -224,12 +225,21 @@ impl FinetuneSettings {
         self.training.resolve()
     }
 
+    /// Held-out signals, if there are any in a file.
+    pub fn dev_signals(&self) -> Option<PathBuf> {
+        match Signals::named(self).ok()?? {
+            Signals::Files { dev, .. } => dev,
+            Signals::Bits(_) => None,
+        }
+    }
+
     /// The first setting of a trunk for signals.
     fn given_for_signals(&self) -> Option<&'static str> {
         let given = [
             ("preset", self.preset.is_some()),
             ("mixer", self.mixer.is_some()),
             ("trunk_seed", self.trunk_seed.is_some()),
+            ("patch", self.patch.is_some()),
         ];
         given.into_iter().find(|given| given.1).map(|given| given.0)
     }
@@ -255,7 +265,7 @@ impl FinetuneSettings {
         if let Some((field, _)) = of_text.into_iter().find(|given| given.1) {
             return Err(refused(field, "is for text; these rows are signals"));
         }
-        let of_trunk = self.given_for_signals();
+        let of_trunk = self.given_for_signals().filter(|field| *field != "patch");
         match of_trunk {
             Some(field) if self.preset.is_none() => {
                 return Err(refused(field, format!("is of a random trunk; give {}, too", setting("preset"))));
@@ -270,7 +280,12 @@ impl FinetuneSettings {
             return Err(refused("max_length", "a pretrained trunk has its own length"));
         }
         in_range("max_length", self.max_length.map(|n| n as f64), 1.0, 1e6)?;
-        in_range("patch", self.patch as f64, 1.0, 10_000.0)?;
+        if matches!(signals, Signals::Files { format: Format::Idx, .. }) {
+            self.patch.get_or_insert(4);
+        } else if self.patch.is_some() {
+            return Err(refused("patch", "is for images"));
+        }
+        in_range("patch", self.patch.map(|n| n as f64), 1.0, 10_000.0)?;
         let has_dev = !matches!(signals, Signals::Files { dev: None, .. });
         if self.training.evaluations > 0 && !has_dev {
             let message = format!("there is nothing to evaluate on; give {}", setting("dev"));

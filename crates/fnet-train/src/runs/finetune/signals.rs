@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained;
-use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Pool, Pooling};
+use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Padding, Pool, Pooling};
 
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
@@ -49,6 +49,9 @@ impl Signals {
         if let Some(task) = task
             && let Some(bits) = Bits::named(task, *strings, *bits)?
         {
+            if data.is_some() {
+                return Err(refused("data", format!("{task} is generated")));
+            }
             return Ok(Some(Self::Bits(bits)));
         }
         if let Some(size) = sizes {
@@ -69,10 +72,10 @@ impl Signals {
                 Ok((Box::new(train), Some(Box::new(BitStrings::validation(*task)))))
             }
             Self::Files { train, dev, format } => {
-                let train = signals::open(train, *format, settings.patch, None, None)?;
+                let train = signals::open(train, *format, settings.patch.unwrap_or(1), None, None)?;
                 let (reading, classes) = (train.reading(), train.shape().classes);
                 let open = |dev: &PathBuf| {
-                    signals::open(dev, *format, settings.patch, Some(&reading), Some(&classes))
+                    signals::open(dev, *format, settings.patch.unwrap_or(1), Some(&reading), Some(&classes))
                 };
                 let dev = dev.as_ref().map(open).transpose()?;
                 Ok((train, dev))
@@ -128,6 +131,7 @@ pub(super) fn prepare(
     let reading = serde_json::to_value(train.reading()).unwrap_or_default();
     model.change_config(|config| {
         config.hidden_dropout_prob = settings.training.dropout;
+        (config.padding, config.padding_length) = (Padding::Own, None);
         config.other.remove("problem_type"); // another head's
         config.other.insert(READING_KEY.into(), reading);
         if !shape.classes.is_empty() {
