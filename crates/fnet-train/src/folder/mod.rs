@@ -110,7 +110,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// A folder for a new run. What an earlier run left stays until [`begin`](Self::begin).
+    /// A folder for a new run. What an earlier run left stays until the new one begins.
     ///
     /// # Errors
     /// If another program writes it, or it holds a run or a model and `overwrite` is not set.
