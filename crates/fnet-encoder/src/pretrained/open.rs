@@ -108,6 +108,8 @@ pub struct Inspection {
     pub tensors: Vec<TensorInfo>,
     /// Floating-point operations per token, at the longest sequence.
     pub flops_per_token: f64,
+    /// Bytes of mixing plans, at most.
+    pub plan_bytes: usize,
     /// Missing and unused tensors.
     pub report: Report,
 }
@@ -120,6 +122,7 @@ impl Inspection {
             head: model.head(),
             tensors: model.parameters().table().to_vec(),
             flops_per_token: model.flops_per_token(model.config().max_position_embeddings),
+            plan_bytes: model.plan_bytes(),
             report: Report::default(),
         }
     }

@@ -57,6 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
         "parameters": parameters,
         "bytes": 4 * parameters,
         "flops_per_token": inspection.flops_per_token,
+        "plan_bytes": inspection.plan_bytes,
         "missing_tensors": report.missing,
         "unused_tensors": report.unused,
         "misshapen_tensors": report.misshapen,
