@@ -38,7 +38,8 @@ pub(super) fn folder(
         return Err(refused("adapter", "everything is trained: choose a recipe that leaves a trunk frozen"));
     }
     // Heads are set up for the task even where they are not trained.
-    let is_head = |name: &str| name.starts_with("classifier.") || name.contains(".pooler.");
+    let reads_texts = model.head().reads_texts(); // where positions are labelled, nothing reads the pooler
+    let is_head = |name: &str| name.starts_with("classifier.") || reads_texts && name.contains(".pooler.");
     let trained = parameters.table().iter().filter(|tensor| tensor.trainable || is_head(&tensor.name));
     let trained = trained.map(|tensor| tensor.name.clone());
     Ok(folder.of_adapter(trunk, trained.chain(fresh).collect()))
