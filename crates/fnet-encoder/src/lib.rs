@@ -31,6 +31,7 @@ mod dropout_sites;
 mod embeddings;
 mod encoder;
 mod error;
+mod fingerprint;
 mod forward;
 #[cfg(feature = "internals")]
 pub mod gemm;
@@ -59,6 +60,7 @@ mod workspace;
 pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;
+pub use fingerprint::Fingerprint;
 pub use forward::{Forward, Losses, Mode, Targets};
 pub use gemm::{Level, Precision, Products, Tally, take_tally};
 pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets};

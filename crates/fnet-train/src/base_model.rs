@@ -110,7 +110,7 @@ impl BaseModel {
                 Trunk::Pretrained(shipped.source())
             }
         };
-        Ok((pretrained::open_adapter::<TrunkPlace>(folder, trunk)?, Report::default()))
+        Ok((pretrained::open_adapter(folder, trunk)?, Report::default()))
     }
 
     /// Refuses an adapter, which is no start for training.

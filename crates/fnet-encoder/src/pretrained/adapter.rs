@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::open::{head_of, open_with};
@@ -9,7 +10,7 @@ use super::save::{config_to_json, tensors_to_bytes};
 use super::weight_files::WeightFiles;
 use super::{CONFIG_FILE, Source, WeightType};
 use crate::whole_file::write_whole;
-use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
+use crate::{EncoderError, Fingerprint, Head, Model, ModelConfig, TensorInfo};
 
 /// The weights in an adapter's folder.
 pub const ADAPTER_FILE: &str = "adapter.safetensors";
@@ -38,7 +39,7 @@ pub enum Trunk<'a> {
     Seed(u64),
 }
 
-impl<T: Serialize + for<'a> Deserialize<'a>> AdapterInfo<T> {
+impl<T: DeserializeOwned> AdapterInfo<T> {
     /// Reads an adapter's `adapter.json`.
     ///
     /// # Errors
@@ -89,11 +90,8 @@ pub fn adapter_tensors(folder: &Path) -> Result<Vec<String>, EncoderError> {
 ///
 /// # Errors
 /// If a file is missing or broken, a tensor does not fit, or the trunk is not the one that the adapter was trained on.
-pub fn open_adapter<T: Serialize + for<'a> Deserialize<'a>>(
-    folder: &Path,
-    trunk: Trunk,
-) -> Result<Model, EncoderError> {
-    let info = AdapterInfo::<T>::read(folder)?;
+pub fn open_adapter(folder: &Path, trunk: Trunk) -> Result<Model, EncoderError> {
+    let info = AdapterInfo::<IgnoredAny>::read(folder)?;
     let config = ModelConfig::read(&folder.join(CONFIG_FILE))?;
     let head = head_of(&config).unwrap_or(Head::Encoder);
     // Before anything is allocated: a random trunk has no file that limits it.
@@ -130,15 +128,13 @@ pub fn open_adapter<T: Serialize + for<'a> Deserialize<'a>>(
 
 /// Of the weights that are the trunk's.
 fn fingerprint(model: &Model, is_own: impl Fn(&str) -> bool) -> String {
-    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-    let mut add = |number: u64| {
-        hash = (hash ^ number).wrapping_mul(0x0100_0000_01B3);
-        hash ^= hash >> 32; // high bits reach the low ones
-    };
+    let mut fingerprint = Fingerprint::default();
     let parameters = model.parameters();
     for tensor in parameters.table().iter().filter(|tensor| !is_own(&tensor.name)) {
-        tensor.name.bytes().for_each(|byte| add(u64::from(byte)));
-        parameters.values()[tensor.range()].iter().for_each(|value| add(u64::from(value.to_bits())));
+        tensor.name.bytes().for_each(|byte| fingerprint.add(u64::from(byte)));
+        parameters.values()[tensor.range()]
+            .iter()
+            .for_each(|value| fingerprint.add(u64::from(value.to_bits())));
     }
-    format!("{hash:016x}")
+    format!("{:016x}", fingerprint.value())
 }

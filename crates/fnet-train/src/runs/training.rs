@@ -1,6 +1,6 @@
 //! Settings of training that pretraining and fine-tuning share.
 
-use fnet_encoder::{AdamW, Level, Model, Precision, Products};
+use fnet_encoder::{AdamW, Level, Model, ModelConfig, PRESETS, Precision, Products};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -156,6 +156,17 @@ impl TrainingSettings {
         }
         Ok(())
     }
+}
+
+/// The shape of a preset.
+///
+/// # Errors
+/// If there is none of that name; names those that there are.
+pub(super) fn preset_named(name: &str) -> Result<ModelConfig> {
+    ModelConfig::preset(name).ok_or_else(|| {
+        let known: Vec<_> = PRESETS.iter().map(|preset| preset.0).collect();
+        refused(&format!("preset {name}"), format!("known presets are {}", known.join(", ")))
+    })
 }
 
 /// Products at a precision, by one level or by the fastest of this machine.

@@ -19,8 +19,10 @@ pub(crate) struct SignalObjective {
     pub batch_size: usize,
     pub accumulate: usize,
     pub seed: u64,
+    /// Values in a vector.
+    width: usize,
     /// Of all examples, to learn from and to judge by.
-    pub fingerprint: u64,
+    fingerprint: u64,
     order: Vec<u32>,
     ordered: Option<u64>,
 }
@@ -68,8 +70,8 @@ impl SignalObjective {
         let mut all = Fingerprint::default();
         all.add(train.fingerprint());
         dev.iter().for_each(|dev| all.add(dev.fingerprint()));
-        let fingerprint = all.value();
-        Self { train, dev, batch_size, accumulate, seed, fingerprint, order: Vec::new(), ordered: None }
+        let (width, fingerprint, order) = (train.shape().width, all.value(), Vec::new());
+        Self { train, dev, batch_size, accumulate, seed, width, fingerprint, order, ordered: None }
     }
 
     /// Draws one batch from `position`; a batch ends with the pass.
@@ -80,12 +82,11 @@ impl SignalObjective {
             self.ordered = Some(position.epoch);
         }
         let (mut drawn, mut signal) = (Drawn::default(), Signal::default());
-        let width = self.train.shape().width;
         let start = position.index.min(self.order.len());
         let end = (start + self.batch_size.max(1)).min(self.order.len());
         for index in &self.order[start..end] {
             self.train.read(position.epoch, *index as usize, &mut signal);
-            drawn.push(&signal, width)?;
+            drawn.push(&signal, self.width)?;
         }
         position.index = end;
         if end == self.order.len() {

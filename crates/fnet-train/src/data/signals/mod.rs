@@ -5,7 +5,7 @@ use std::path::Path;
 use fnet_encoder::Head;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::random::Fingerprint;
 
 pub mod bits;
@@ -158,7 +158,7 @@ impl Format {
 /// Reads a file: with `reading` as a model was trained on, or without as the training half of one.
 ///
 /// # Errors
-/// If the file is broken, or other than `reading` says.
+/// If the file is broken, other than `reading` says, or has a class that is not among `classes`.
 pub fn open(
     path: &Path,
     format: Format,
@@ -166,8 +166,12 @@ pub fn open(
     reading: Option<&Reading>,
     classes: Option<&[String]>,
 ) -> Result<Box<dyn Source>> {
-    Ok(match format {
+    let source: Box<dyn Source> = match format {
         Format::Idx => Box::new(idx::Images::open(path, patch, reading)?),
         Format::Series => Box::new(series::SeriesFile::open(path, reading, classes)?),
-    })
+    };
+    match classes.and_then(|known| source.shape().classes.get(known.len()).cloned()) {
+        Some(class) => Err(Error::file(path, format!("has a class that training never shows: {class}"))),
+        None => Ok(source),
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained;
-use fnet_encoder::{Head, Model, ModelConfig, PRESETS, Padding, Pool, Pooling};
+use fnet_encoder::{Head, Model, Padding, Pool, Pooling};
 
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
@@ -11,6 +11,7 @@ use crate::data::signals::bits::{BitStrings, Bits};
 use crate::data::signals::{self, Format, READING_KEY, Shape, Source};
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
+use crate::runs::training::preset_named;
 use crate::settings::{refused, setting};
 use crate::train::signals::SignalObjective;
 
@@ -108,12 +109,8 @@ pub(super) fn prepare(
     folder.check_holds_none_of(signals.files())?;
     let (train, dev) = signals.open(settings)?;
     let mut shape = train.shape();
-    if let Some(dev) = dev.as_ref().map(|dev| dev.shape()) {
-        if let Some(class) = dev.classes.get(shape.classes.len()) {
-            let file = signals.files().last().unwrap_or(Path::new(""));
-            return Err(Error::file(file, format!("has a class that training never shows: {class}")));
-        }
-        shape.longest = shape.longest.max(dev.longest);
+    if let Some(dev) = &dev {
+        shape.longest = shape.longest.max(dev.shape().longest);
     }
     if let Head::Classification { labels: 1 } = shape.head {
         let file = signals.files().next().unwrap_or(Path::new(""));
@@ -175,10 +172,7 @@ fn model(
         return Ok((model.0, Vec::new()));
     }
     if let Some(preset) = &settings.preset {
-        let mut config = ModelConfig::preset(preset).ok_or_else(|| {
-            let known: Vec<_> = PRESETS.iter().map(|p| p.0).collect();
-            refused(&format!("preset {preset}"), format!("known presets are {}", known.join(", ")))
-        })?;
+        let mut config = preset_named(preset)?;
         config.vocab_size = 1;
         (config.pad_token_id, config.bos_token_id, config.eos_token_id) = (None, None, None);
         config.type_vocab_size = 1;

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
-use fnet_encoder::{ModelConfig, PRESETS, Padding, TokenIds};
+use fnet_encoder::{ModelConfig, Padding, TokenIds};
 use serde::{Deserialize, Serialize};
 
 use crate::data::corpus::sequences::Layout;
 use crate::data::tokenizer::{Kind, Tokenizer};
 use crate::error::Result;
-use crate::runs::training::TrainingSettings;
+use crate::runs::training::{TrainingSettings, preset_named};
 use crate::settings::{self, absolute, existing_files, in_range, refused};
 use crate::train::mlm::Masking;
 use crate::train::pretrain::Learns;
@@ -234,10 +234,7 @@ impl PretrainSettings {
     /// If the preset or a mixer is not known, or settings do not fit together.
     pub fn shape(&self) -> Result<ModelConfig> {
         let preset = self.preset.as_deref().unwrap_or(USUAL_PRESET);
-        let mut config = ModelConfig::preset(preset).ok_or_else(|| {
-            let names: Vec<_> = PRESETS.iter().map(|p| p.0).collect();
-            refused(&format!("preset {preset}"), format!("known presets are {}", names.join(", ")))
-        })?;
+        let mut config = preset_named(preset)?;
         config.vocab_size = self.vocab_size.unwrap_or(USUAL_VOCABULARY);
         config.max_position_embeddings = self.seq_len.unwrap_or(USUAL_LENGTH);
         config.hidden_dropout_prob = self.training.dropout;
