@@ -11,7 +11,7 @@ use super::common::parse_name;
 use super::loop_flags::LoopFlags;
 use super::run_flags::RunFlags;
 
-/// Fine-tune a pretrained encoder on a GLUE task, or on your own labelled rows
+/// Fine-tune an encoder on a GLUE task, on your own labelled rows, or on images, series and bits
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
