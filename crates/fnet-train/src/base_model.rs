@@ -170,6 +170,15 @@ impl BaseModel {
         }
     }
 
+    /// Its longest sequence.
+    ///
+    /// # Errors
+    /// If there is none, or it is broken.
+    pub(crate) fn positions(&self) -> Result<usize> {
+        let positions = pretrained::inspect(self.source())?.config.max_position_embeddings;
+        Ok(self.longest(positions))
+    }
+
     /// Where its texts are cut, see [`Tokenizer::longest_of`].
     pub fn longest(&self, longest: usize) -> usize {
         self.folder().map_or(longest, |folder| Tokenizer::longest_of(folder, longest))

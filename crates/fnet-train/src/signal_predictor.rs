@@ -3,24 +3,32 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained::{self, labels_of};
-use fnet_encoder::{Head, Loss, Model, ModelConfig, Workspace};
+use fnet_encoder::{Batch, Head, Model, ModelConfig, Workspace};
 
 use crate::base_model::BaseModel;
 use crate::data::signals::bits::BitStrings;
-use crate::data::signals::{self, Format, READING_KEY, Reading, Source};
+use crate::data::signals::listops::Expressions;
+use crate::data::signals::pathfinder::Paths;
+use crate::data::signals::words::WordFile;
+use crate::data::signals::{self, Asked, Place, Purpose, READING_KEY, Reading, Source};
+use crate::data::tasks::dataset::likeliest;
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::settings::setting;
+pub use crate::train::signals::Judged;
 use crate::train::signals::{judge, run};
 
 /// A model that was fine-tuned on signals, with the way in which it reads them.
 ///
 /// ```no_run
 /// use fnet_train::base_model::BaseModel;
+/// use fnet_train::data::signals::Place;
 /// use fnet_train::signal_predictor::SignalPredictor;
+/// use std::path::Path;
 ///
 /// let mut model = SignalPredictor::open(&BaseModel::at("vowels".as_ref()))?;
-/// let loss = model.judge("JapaneseVowels_TEST.ts".as_ref())?;
-/// println!("accuracy {}", loss.accuracy());
+/// let judged = model.judge(&Place::from(Path::new("JapaneseVowels_TEST.ts")))?;
+/// println!("accuracy {}", judged.loss.accuracy());
 /// # Ok::<(), fnet_train::Error>(())
 /// ```
 pub struct SignalPredictor {
@@ -28,7 +36,22 @@ pub struct SignalPredictor {
     model: Model,
     reading: Reading,
     classes: Vec<String>,
+    /// Of words, and the longest sequence.
+    tokenizer: Option<(Tokenizer, usize)>,
     workspace: Workspace,
+}
+
+/// What a model says of an example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prediction<'a> {
+    /// Logits of the classes.
+    Class(&'a [f32]),
+    /// A number.
+    Number(f32),
+    /// A class of each symbol.
+    Symbols(Vec<&'a str>),
+    /// Words, with a class of each.
+    Words(&'a [String], Vec<&'a str>),
 }
 
 impl SignalPredictor {
@@ -53,12 +76,35 @@ impl SignalPredictor {
         let reading: Reading = reading;
         let width = model.config().input_width.unwrap_or(0);
         reading.check(width).map_err(|what| Error::file(&config, format!("`{READING_KEY}` names {what}")))?;
-        let classes = match model.head() {
-            Head::Classification { .. } => labels_of(model.config(), model.head())
-                .ok_or_else(|| Error::file(&config, "id2label does not name every class"))?,
-            _ => Vec::new(),
+        let has_classes = match model.head() {
+            Head::Classification { .. } => true,
+            Head::Tokens { .. } => reading.asked() == Asked::Positions,
+            _ => false,
         };
-        Ok(Self { path, model, reading, classes, workspace: Workspace::new() })
+        let classes = match has_classes {
+            true => labels_of(model.config(), model.head())
+                .ok_or_else(|| Error::file(&config, "id2label does not name every class"))?,
+            false => Vec::new(),
+        };
+        let is_asked = match (reading.asked(), model.head()) {
+            (Asked::Class, Head::Classification { .. } | Head::Tokens { .. }) => true, // bits are asked of positions
+            (Asked::Number(_), head) => head == Head::Regression,
+            (Asked::Positions, head) => matches!(head, Head::Tokens { .. }),
+            _ => false,
+        };
+        if !is_asked {
+            return Err(Error::file(
+                &config,
+                format!("`{READING_KEY}` asks what the model does not predict"),
+            ));
+        }
+        let tokenizer = match reading {
+            Reading::Words { .. } => {
+                Some((base.tokenizer()?, base.longest(model.config().max_position_embeddings)))
+            }
+            _ => None,
+        };
+        Ok(Self { path, model, reading, classes, tokenizer, workspace: Workspace::new() })
     }
 
     /// The model.
@@ -71,17 +117,27 @@ impl SignalPredictor {
         &mut self.model
     }
 
-    /// Names of the classes; empty where positions are labelled.
+    /// Names of the classes; empty where there are none.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// The loss on the labelled signals of a file, with how many predictions are right.
+    /// What is asked.
+    pub fn asked(&self) -> Asked {
+        self.reading.asked()
+    }
+
+    /// How well the model does on the labelled signals of a place.
     ///
     /// # Errors
-    /// If the file is broken, or is not read by this model.
-    pub fn judge(&mut self, file: &Path) -> Result<Loss> {
-        let source = self.source(file)?;
+    /// If a file is broken, or is not read by this model.
+    pub fn judge(&mut self, place: &Place) -> Result<Judged> {
+        let purpose = Purpose::Judge(&self.reading, &self.classes);
+        if let (Some((tokenizer, longest)), Reading::Words { columns }) = (&self.tokenizer, &self.reading) {
+            let words = WordFile::open(&place.path, columns, tokenizer, *longest, purpose)?;
+            return judge(&self.model, &words, &mut self.workspace);
+        }
+        let source = self.source(place, purpose)?;
         judge(&self.model, &*source, &mut self.workspace)
     }
 
@@ -89,41 +145,113 @@ impl SignalPredictor {
     ///
     /// # Errors
     /// If an example does not fit the model.
-    pub fn judge_generated(&mut self) -> Result<Option<Loss>> {
-        let Reading::Bits(task) = self.reading else { return Ok(None) };
-        judge(&self.model, &BitStrings::validation(task), &mut self.workspace).map(Some)
+    pub fn judge_generated(&mut self) -> Result<Option<Judged>> {
+        let source: Box<dyn Source> = match self.reading {
+            Reading::Bits(task) => Box::new(BitStrings::validation(task)),
+            Reading::ListOps(task) => Box::new(Expressions::validation(task)),
+            Reading::Pathfinder(task) => Box::new(Paths::validation(task)),
+            _ => return Ok(None),
+        };
+        judge(&self.model, &*source, &mut self.workspace).map(Some)
     }
 
-    /// Hands the outputs of each signal of a file to `take`, in the file's order.
+    /// Hands what the model says of each signal of a place to `take`, in the place's order; of words, of each sentence.
     ///
     /// # Errors
-    /// As [`judge`](Self::judge); if the model labels positions; what `take` returns.
-    pub fn predict(&mut self, file: &Path, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
-        if self.classes.is_empty() {
-            return Err(Error::file(&self.path, "labels positions, not whole signals"));
+    /// As [`judge`](Self::judge); if the model labels bits; what `take` returns.
+    pub fn predict(&mut self, place: &Place, mut take: impl FnMut(Prediction) -> Result<()>) -> Result<()> {
+        if self.classes.is_empty() && self.asked() == Asked::Class {
+            return Err(Error::file(&self.path, "labels bits of generated examples, not files"));
         }
-        let (source, width) = (self.source(file)?, self.classes.len());
-        run(&self.model, &*source, &mut self.workspace, |_, mut forward| {
-            forward.logits()?.chunks_exact(width).try_for_each(&mut take)
+        let purpose = Purpose::Predict(&self.reading);
+        if let (Some((tokenizer, longest)), Reading::Words { columns }) = (&self.tokenizer, &self.reading) {
+            let words = WordFile::open(&place.path, columns, tokenizer, *longest, purpose)?;
+            return predict_words(&self.model, &self.classes, &words, &mut self.workspace, take);
+        }
+        let source = self.source(place, purpose)?;
+        let (classes, asked, width) = (&self.classes, self.asked(), self.model.head().outputs());
+        run(&self.model, &*source, &mut self.workspace, |drawn, mut forward| {
+            each_output(&drawn.batch, &asked, width, forward.logits()?, |output| {
+                take(match &asked {
+                    Asked::Class => Prediction::Class(output),
+                    Asked::Number(scale) => {
+                        Prediction::Number(output[0] * scale.deviation[0] + scale.mean[0])
+                    }
+                    Asked::Positions => Prediction::Symbols(names(classes, output)),
+                })
+            })
         })
     }
 
-    fn source(&self, file: &Path) -> Result<Box<dyn Source>> {
-        let Some(format) = Format::of(file) else {
-            return Err(Error::file(file, "is no file of signals: .ts series or IDX images are read"));
-        };
-        if let Reading::Bits(_) = self.reading {
-            return Err(Error::file(file, "is a file; the model's examples are generated"));
+    fn source(&self, place: &Place, purpose: Purpose) -> Result<Box<dyn Source>> {
+        if let Reading::Bits(_) | Reading::ListOps(_) | Reading::Pathfinder(_) = self.reading {
+            return Err(Error::file(&place.path, "is a file; the model's examples are generated"));
         }
-        let source = signals::open(file, format, 1, Some(&self.reading), Some(&self.classes))?;
-        let (positions, longest) = (source.shape().longest, self.model.config().max_position_embeddings);
-        if positions > longest {
-            let length = setting("max_length");
-            let message = format!(
-                "has {positions} positions, more than the model's {longest}: a random trunk is as long as {length} says"
-            );
-            return Err(Error::file(file, message));
-        }
+        let source = signals::open(place, purpose)?;
+        check_length(&place.path, &*source, &self.model)?;
         Ok(source)
     }
+}
+
+/// Refuses signals with more positions than the model has.
+pub(crate) fn check_length(path: &Path, source: &dyn Source, model: &Model) -> Result<()> {
+    let (positions, longest) = (source.shape().longest, model.config().max_position_embeddings);
+    if positions <= longest {
+        return Ok(());
+    }
+    let length = setting("max_length");
+    let message = format!(
+        "has {positions} positions, more than the model's {longest}: a random trunk is as long as {length} says"
+    );
+    Err(Error::file(path, message))
+}
+
+/// The outputs of each example, in turn.
+fn each_output(
+    batch: &Batch,
+    asked: &Asked,
+    width: usize,
+    outputs: &[f32],
+    take: impl FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
+    match asked {
+        Asked::Positions => {
+            let of = |range: std::ops::Range<usize>| &outputs[range.start * width..range.end * width];
+            batch.ranges().map(of).try_for_each(take)
+        }
+        _ => outputs.chunks_exact(width).try_for_each(take),
+    }
+}
+
+/// The likeliest class of each position.
+fn names<'a>(classes: &'a [String], outputs: &[f32]) -> Vec<&'a str> {
+    outputs.chunks_exact(classes.len()).map(|output| classes[likeliest(output) as usize].as_str()).collect()
+}
+
+/// The classes of the words of each sentence.
+fn predict_words(
+    model: &Model,
+    classes: &[String],
+    words: &WordFile,
+    w: &mut Workspace,
+    mut take: impl FnMut(Prediction) -> Result<()>,
+) -> Result<()> {
+    let mut of_sentences: Vec<Vec<&str>> = vec![Vec::new(); words.sentences().len()];
+    let mut sequence = 0;
+    run(model, words, w, |drawn, mut forward| {
+        let outputs = forward.logits()?;
+        for range in drawn.batch.ranges() {
+            let (sentence, firsts) = words.words_of(sequence);
+            let row = |first: &usize| &outputs[(range.start + first) * classes.len()..][..classes.len()];
+            of_sentences[sentence]
+                .extend(firsts.iter().map(|t| classes[likeliest(row(t)) as usize].as_str()));
+            sequence += 1;
+        }
+        Ok(())
+    })?;
+    words
+        .sentences()
+        .iter()
+        .zip(of_sentences)
+        .try_for_each(|(s, labels)| take(Prediction::Words(&s.words, labels)))
 }

@@ -1,9 +1,14 @@
 //! Learning from signals, as an objective of the training loop.
 
+use std::collections::HashMap;
+
 use fnet_encoder::{Batch, ClassTargets, Dropout, Loss, Mode, Model, Targets, Workspace};
 use rand::seq::SliceRandom;
 
-use crate::data::signals::{Signal, Source, Target};
+use crate::data::signals::spans::{SpanCounts, are_of_spans};
+use crate::data::signals::{Asked, Signal, Source, Target, UNASKED};
+use crate::data::tasks::dataset::{likeliest, score_of};
+use crate::data::tasks::metrics::Metric;
 use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
@@ -32,30 +37,38 @@ pub(crate) struct SignalObjective {
 pub(crate) struct Drawn {
     pub batch: Batch,
     pub classes: Vec<u32>,
+    pub numbers: Vec<f32>,
     pub labels: Vec<f32>,
 }
 
 impl Drawn {
     fn push(&mut self, signal: &Signal, width: usize) -> Result<()> {
-        self.batch.push_vectors(&signal.vectors, width)?;
+        if width == 0 {
+            self.batch.push(&signal.tokens, &[]);
+        } else {
+            self.batch.push_vectors(&signal.vectors, width)?;
+        }
         match &signal.target {
             Target::Class(class) => self.classes.push(*class),
+            Target::Number(number) => self.numbers.push(*number),
+            Target::Classes(classes) => self.classes.extend_from_slice(classes),
             Target::Labels(labels) => self.labels.extend_from_slice(labels),
         }
         Ok(())
     }
 
     fn targets(&self) -> ClassTargets<'_> {
-        if self.labels.is_empty() {
-            ClassTargets::Classes(&self.classes)
-        } else {
-            ClassTargets::Labels(&self.labels)
+        match () {
+            () if !self.labels.is_empty() => ClassTargets::Labels(&self.labels),
+            () if !self.numbers.is_empty() => ClassTargets::Values(&self.numbers),
+            () => ClassTargets::Classes(&self.classes),
         }
     }
 
     /// How many predictions the loss is the sum of.
     fn count(&self) -> usize {
-        self.classes.len() + self.labels.iter().filter(|label| !label.is_nan()).count()
+        let asked = self.classes.iter().filter(|class| **class != UNASKED).count();
+        asked + self.numbers.len() + self.labels.iter().filter(|label| !label.is_nan()).count()
     }
 }
 
@@ -127,9 +140,10 @@ impl Objective for SignalObjective {
 
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
         let Some(dev) = &self.dev else { return Ok(None) };
-        let loss = judge(model, &**dev, w)?;
-        let values = vec![("dev_loss".to_string(), loss.mean()), ("accuracy".to_string(), loss.accuracy())];
-        Ok(Some(Evaluation { values, score: loss.accuracy() }))
+        let Judged { loss, mut values } = judge(model, &**dev, w)?;
+        let score = score_of(&values);
+        values.insert(0, ("dev_loss".to_string(), loss.mean()));
+        Ok(Some(Evaluation { values, score }))
     }
 
     fn data(&self) -> u64 {
@@ -141,25 +155,29 @@ impl Objective for SignalObjective {
     }
 }
 
-/// The accuracy of what needs no learning: of each position's label what its vector shows, where it shows anything, or
-/// of whole signals the class that training has most.
-pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> f64 {
-    let (mut counts, mut signal) = (Vec::<usize>::new(), Signal::default());
-    for index in 0..train.len() {
-        train.read(0, index, &mut signal);
-        if let Target::Class(class) = signal.target {
-            let class = class as usize;
-            counts.resize(counts.len().max(class + 1), 0);
-            counts[class] += 1;
-        }
-    }
-    let most = counts.iter().copied().max().and_then(|most| counts.iter().position(|count| *count == most));
-    let (mut right, mut all) = (0, 0);
+/// How well the simplest guess does: of each position the label that its vector shows (bits), or the class that training
+/// has most for the same vector; of whole signals the class that training has most, or its mean.
+pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> (&'static str, f64) {
+    let mut counts = HashMap::<u64, Vec<usize>>::new();
+    each_class(train, |key, class| {
+        let counts = counts.entry(key).or_default();
+        counts.resize(counts.len().max(class as usize + 1), 0);
+        counts[class as usize] += 1;
+    });
+    let most = |counts: &Vec<usize>| (0..counts.len()).rev().max_by_key(|class| counts[*class]);
+    let most: HashMap<u64, Option<usize>> = counts.iter().map(|(key, counts)| (*key, most(counts))).collect();
+    let (mut right, mut all, mut off) = (0, 0, 0.0);
+    each_class(dev, |key, class| {
+        right += usize::from(most.get(&key) == Some(&Some(class as usize)));
+        all += 1;
+    });
+    let mut signal = Signal::default();
     for index in 0..dev.len() {
         dev.read(0, index, &mut signal);
         match &signal.target {
-            Target::Class(class) => {
-                right += usize::from(Some(*class as usize) == most);
+            Target::Class(_) | Target::Classes(_) => {}
+            Target::Number(number) => {
+                off += f64::from(number.abs());
                 all += 1;
             }
             Target::Labels(labels) => {
@@ -171,17 +189,87 @@ pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> f64 {
             }
         }
     }
-    right as f64 / all.max(1) as f64
+    match dev.reading().asked() {
+        Asked::Number(scale) => {
+            ("mean_absolute_error", off / all.max(1) as f64 * f64::from(scale.deviation[0]))
+        }
+        _ => ("accuracy", right as f64 / all.max(1) as f64),
+    }
 }
 
-/// The loss on all examples of a source, with how many predictions are right.
-pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Result<Loss> {
-    let mut loss = Loss::default();
+/// All classes that are asked, with a key of the position's vector or token; of whole signals it is 0.
+fn each_class(source: &dyn Source, mut take: impl FnMut(u64, u32)) {
+    let (width, mut signal) = (source.shape().width, Signal::default());
+    for index in 0..source.len() {
+        source.read(0, index, &mut signal);
+        match &signal.target {
+            Target::Class(class) => take(0, *class),
+            Target::Classes(classes) => {
+                for (position, class) in classes.iter().enumerate().filter(|(_, class)| **class != UNASKED) {
+                    let mut key = Fingerprint::default();
+                    match signal.vectors.get(position * width..(position + 1) * width) {
+                        Some(vector) if width > 0 => {
+                            vector.iter().for_each(|v| key.add(u64::from(v.to_bits())));
+                        }
+                        _ => key.add(signal.tokens.get(position).map_or(0, |id| u64::from(*id))),
+                    }
+                    take(key.value(), *class);
+                }
+            }
+            Target::Number(_) | Target::Labels(_) => {}
+        }
+    }
+}
+
+/// How well a model does on a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Over all predictions.
+    pub loss: Loss,
+    /// Metrics by name; the first is what counts.
+    pub values: Vec<(String, f64)>,
+}
+
+/// How well a model does on all examples of a source.
+pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Result<Judged> {
+    let (mut loss, mut outputs, mut numbers) = (Loss::default(), Vec::new(), Vec::new());
+    let (classes, mut counts) = (source.shape().classes, SpanCounts::default());
+    let asked = source.reading().asked();
+    let has_spans = asked == Asked::Positions && are_of_spans(&classes);
     run(model, source, w, |drawn, mut forward| {
+        if matches!(asked, Asked::Number(_)) {
+            outputs.extend_from_slice(forward.logits()?);
+            numbers.extend_from_slice(&drawn.numbers);
+        }
+        if has_spans {
+            let logits = forward.logits()?;
+            for range in drawn.batch.ranges() {
+                let name = |class: u32| classes[class as usize].as_str();
+                let asked = range.filter(|t| drawn.classes[*t] != UNASKED);
+                let row = |t: usize| &logits[t * classes.len()..][..classes.len()];
+                let (labels, predicted): (Vec<_>, Vec<_>) =
+                    asked.map(|t| (name(drawn.classes[t]), name(likeliest(row(t))))).unzip();
+                counts.add(&labels, &predicted);
+            }
+        }
         loss.add(forward.loss(Targets::examples(drawn.targets(), 1.0))?.examples);
         Ok(())
     })?;
-    Ok(loss)
+    let accuracy = ("accuracy".to_string(), loss.accuracy());
+    let values = match asked {
+        Asked::Number(scale) => {
+            let real = |values: &[f32]| -> Vec<f64> {
+                values.iter().map(|v| f64::from(v * scale.deviation[0] + scale.mean[0])).collect()
+            };
+            let (outputs, numbers) = (real(&outputs), real(&numbers));
+            [Metric::Pearson, Metric::Spearman, Metric::MeanAbsoluteError]
+                .map(|metric| (metric.name().to_string(), metric.of_values(&outputs, &numbers)))
+                .to_vec()
+        }
+        _ if has_spans => vec![("span_f1".to_string(), counts.f1()), accuracy],
+        _ => vec![accuracy],
+    };
+    Ok(Judged { loss, values })
 }
 
 /// Runs the model over all examples of a source, in batches, in their order.

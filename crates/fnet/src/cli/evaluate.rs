@@ -2,11 +2,12 @@ use std::path::PathBuf;
 
 use fnet_encoder::Workspace;
 use fnet_train::base_model::BaseModel;
+use fnet_train::data::signals::Place;
 use fnet_train::data::tasks::dataset::{Dataset, predict, score};
 use fnet_train::data::tasks::glue::GlueTask;
 use fnet_train::progress::Progress;
 use fnet_train::runs::report::table;
-use fnet_train::signal_predictor::SignalPredictor;
+use fnet_train::signal_predictor::{Judged, SignalPredictor};
 use fnet_train::{Error, Result};
 use serde_json::{Map, json};
 
@@ -118,22 +119,23 @@ fn evaluate_signals(args: &Args, base: &BaseModel) -> Result<()> {
     let mut model = SignalPredictor::open(base)?;
     model.model_mut().set_products(args.inference.products()?);
     let dev = || trained(&args.model).and_then(|settings| settings.dev_signals());
-    let (name, loss) = match args.file.clone().or_else(dev) {
-        Some(file) => (file.display().to_string(), model.judge(&file)?),
+    let (name, Judged { loss, values }) = match args.file.as_deref().map(Place::from).or_else(dev) {
+        Some(place) => (place.path.display().to_string(), model.judge(&place)?),
         None => match model.judge_generated()? {
-            Some(loss) => ("generated".into(), loss),
+            Some(judged) => ("generated".into(), judged),
             None => return Err(Error::usage("--file: name labelled signals")),
         },
     };
     if args.json {
-        return say(json!({"predictions": loss.count, "loss": loss.mean(), "accuracy": loss.accuracy()}));
+        let mut all = Map::new();
+        all.insert("predictions".into(), json!(loss.count));
+        all.insert("loss".into(), json!(loss.mean()));
+        all.extend(values.into_iter().map(|(name, value)| (name, json!(value))));
+        return say(serde_json::Value::Object(all));
     }
     let number = |value: f64| format!("{value:.4}");
-    let rows = [
-        ("signals", name),
-        ("predictions", loss.count.to_string()),
-        ("loss", number(loss.mean())),
-        ("accuracy", number(loss.accuracy())),
-    ];
-    say(table(&rows.map(|(name, value)| (name.to_string(), value))).trim_end())
+    let mut rows = vec![("signals".to_string(), name), ("predictions".into(), loss.count.to_string())];
+    rows.push(("loss".into(), number(loss.mean())));
+    rows.extend(values.into_iter().map(|(name, value)| (name.replace('_', " "), number(value))));
+    say(table(&rows).trim_end())
 }

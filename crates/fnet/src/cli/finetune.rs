@@ -10,8 +10,9 @@ use super::columns::column_names;
 use super::common::parse_name;
 use super::loop_flags::LoopFlags;
 use super::run_flags::RunFlags;
+use super::signal_flags::SignalFlags;
 
-/// Fine-tune an encoder on a GLUE task, on your own labelled rows, or on images, series and bits
+/// Fine-tune an encoder on a GLUE task, on your own labelled rows, or on images, sounds, series and symbols
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -34,33 +35,16 @@ struct Flags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     adapter: bool,
-    /// Instead of --model: a random trunk of this size (tiny, mini, small, medium, base, large), to learn from signals
-    #[arg(long, conflicts_with = "model")]
-    preset: Option<String>,
-    /// Mixer of the random trunk, as in fnet pretrain; fourier by default
-    #[arg(long, requires = "preset")]
-    mixer: Option<String>,
-    /// Seed of the random trunk, from which its weights follow
-    #[arg(long, value_name = "SEED", requires = "preset")]
-    trunk_seed: Option<u64>,
-    /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; or signals: mnist, and bit-memory and bit-xor,
-    /// which are generated
+    /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; or signals: mnist, cifar10, spoken-digits, and
+    /// generated ones: bit-memory, bit-xor, listops, pathfinder
     #[arg(long, conflicts_with_all = ["train", "dev", "text", "label", "regression", "no_header"])]
     task: Option<String>,
-    /// Folder with the task's own files (train.tsv, dev.tsv)
+    /// Folder with the task's own files (train.tsv, dev.tsv; train.zip, test.zip; recordings.zip)
     #[arg(long, value_name = "DIR", requires = "task")]
     data: Option<PathBuf>,
-    /// Side of an image's patches in pixels; 4 by default
-    #[arg(long, value_name = "PIXELS")]
-    patch: Option<usize>,
-    /// Strings of bit-memory; 5 by default
-    #[arg(long)]
-    strings: Option<usize>,
-    /// Bits in a string; by default 1000 in bit-memory, 5 in bit-xor
-    #[arg(long)]
-    bits: Option<usize>,
-    /// Your training rows: .csv, .tsv or .jsonl; or signals: .ts series, images in IDX (images-idx3-ubyte, with
-    /// labels-idx1-ubyte beside it); each also .gz or .zst
+    /// Your training rows: .csv, .tsv or .jsonl, also .gz or .zst; or signals: .ts or .npy series, a folder or .zip of
+    /// pictures (PNG, JPEG) or sounds (WAV) with a folder for each class, images in IDX (images-idx3-ubyte, with
+    /// labels-idx1-ubyte beside it), labelled words (.conll)
     #[arg(long, value_name = "FILE")]
     train: Option<PathBuf>,
     /// Your held-out rows, by which the best epoch is chosen
@@ -121,6 +105,9 @@ struct Flags {
     /// Train with this many seeds, from --seed up, and keep the best in --out
     #[arg(long)]
     seeds: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    signals: SignalFlags,
     #[command(flatten)]
     #[serde(flatten)]
     training: LoopFlags,

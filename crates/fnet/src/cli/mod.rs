@@ -18,6 +18,7 @@ mod pretrain;
 mod product_flags;
 mod quickstart;
 mod run_flags;
+mod signal_flags;
 mod tokenizer;
 
 use std::process::ExitCode;

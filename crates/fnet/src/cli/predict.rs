@@ -2,13 +2,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use fnet_train::base_model::BaseModel;
+use fnet_train::data::signals::{Asked, Place};
 use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::LongOnes;
 use fnet_train::data::tasks::rows;
 use fnet_train::data::text::is_standard_stream;
 use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
-use fnet_train::signal_predictor::SignalPredictor;
+use fnet_train::signal_predictor::{Prediction, SignalPredictor};
 use fnet_train::{Error, Result};
 use serde_json::json;
 
@@ -93,16 +94,24 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Predicts the class of each signal of a file.
+/// Predicts what each signal of a file is.
 fn predict_signals(args: &Args, base: &BaseModel, format: OutputFormat) -> Result<()> {
     if !args.columns.text.is_empty() {
-        return Err(Error::usage("--text: the model reads signals, which have no columns"));
+        return Err(Error::usage("--text: the model reads its inputs by the columns of its training"));
     }
     let mut model = SignalPredictor::open(base)?;
     model.model_mut().set_products(args.out.inference.products()?);
-    let labels = Labels::Classes(model.classes().to_vec());
+    let labels = match model.asked() {
+        Asked::Class => Labels::Classes(model.classes().to_vec()),
+        _ => Labels::Number, // no column for each class
+    };
     let mut writer = Writer::create(&args.output, format, &labels)?;
-    model.predict(&args.input, |output| writer.write(&labels, output))?;
+    model.predict(&Place::from(args.input.as_path()), |prediction| match prediction {
+        Prediction::Class(output) => writer.write(&labels, output),
+        Prediction::Number(number) => writer.write(&labels, &[number]),
+        Prediction::Symbols(classes) => writer.write_sequence(None, &classes),
+        Prediction::Words(words, classes) => writer.write_sequence(Some(words), &classes),
+    })?;
     let rows = writer.finish()?;
     if args.out.json {
         say(json!({"rows": rows, "output": args.output}))
@@ -155,6 +164,19 @@ impl Writer {
                     names.iter().zip(&shares).map(|(n, p)| (n.clone(), json!(p))).collect();
                 json!({"prediction": spelled, "probabilities": shares}).to_string()
             }
+        };
+        self.rows += 1;
+        self.line(&line)
+    }
+
+    /// Classes of positions: of symbols in one string, of words in a list.
+    fn write_sequence(&mut self, words: Option<&[String]>, classes: &[&str]) -> Result<()> {
+        let spelled = if words.is_some() { classes.join(" ") } else { classes.concat() };
+        let line = match (self.format, words) {
+            (OutputFormat::Tsv, _) => format!("{}\t{spelled}", self.rows),
+            (OutputFormat::Csv, _) => format!("{},{}", self.rows, quoted(&spelled)),
+            (OutputFormat::Jsonl, Some(words)) => json!({"words": words, "prediction": classes}).to_string(),
+            (OutputFormat::Jsonl, None) => json!({"prediction": spelled}).to_string(),
         };
         self.rows += 1;
         self.line(&line)

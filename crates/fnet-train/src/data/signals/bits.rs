@@ -111,7 +111,8 @@ impl Source for BitStrings {
         let (purpose, pass) = if self.validates { ("valid bits", 0) } else { ("bits", pass) };
         let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);
         let mut draw = |count: usize| -> Vec<bool> { (0..count).map(|_| random.random()).collect() };
-        let Signal { vectors, target } = into;
+        let Signal { vectors, tokens, target } = into;
+        tokens.clear();
         vectors.clear();
         let mut labels;
         match self.task {

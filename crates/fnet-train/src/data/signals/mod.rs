@@ -1,18 +1,32 @@
-//! What is no text: images, series, generated bits. Each example is a sequence of vectors with a target.
+//! What is no plain text: images, sounds, series, symbols, labelled words, generated examples. Each example is a sequence
+//! of vectors, or of words' tokens, with a target.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fnet_encoder::Head;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::Fingerprint;
 
 pub mod bits;
-pub mod idx;
+mod classes;
+mod entries;
+mod format;
+pub mod images;
+pub mod listops;
+mod options;
+pub mod pathfinder;
+mod reading;
 mod scale;
 pub mod series;
+pub mod sounds;
+pub mod spans;
+pub mod symbols;
+pub mod words;
 
+pub use format::Format;
+pub use options::{Layout, Options, Variation};
+pub use reading::{Asked, READING_KEY, Reading};
 pub use scale::Scale;
 
 /// One example.
@@ -20,6 +34,8 @@ pub use scale::Scale;
 pub struct Signal {
     /// `[positions, width]`.
     pub vectors: Vec<f32>,
+    /// Instead of vectors: token ids.
+    pub tokens: Vec<u32>,
     /// What is to be predicted.
     pub target: Target,
 }
@@ -29,9 +45,16 @@ pub struct Signal {
 pub enum Target {
     /// A class of the whole.
     Class(u32),
+    /// A number of the whole.
+    Number(f32),
+    /// A class of each position; [`UNASKED`] where nothing is asked.
+    Classes(Vec<u32>),
     /// Several labels of each position, `[positions, labels]`: 1 or 0, NaN where nothing is asked.
     Labels(Vec<f32>),
 }
+
+/// The class of a position where nothing is asked.
+pub const UNASKED: u32 = fnet_encoder::IGNORED;
 
 impl Default for Target {
     fn default() -> Self {
@@ -42,7 +65,7 @@ impl Default for Target {
 /// What all signals of a source have in common.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
-    /// Values in a vector.
+    /// Values in a vector; 0 where examples are token ids.
     pub width: usize,
     /// Most positions in an example.
     pub longest: usize,
@@ -65,7 +88,7 @@ pub trait Source: Send + Sync {
         self.len() == 0
     }
 
-    /// An example, the same for the same pass and index; only generated ones differ from pass to pass.
+    /// An example, the same for the same pass and index; only generated and varied ones differ from pass to pass.
     fn read(&self, pass: u64, index: usize, into: &mut Signal);
 
     /// How examples were made out of what was measured, to be stored with a model.
@@ -77,8 +100,11 @@ pub trait Source: Send + Sync {
         for index in 0..self.len() {
             self.read(0, index, &mut signal);
             signal.vectors.iter().for_each(|v| all.add(u64::from(v.to_bits())));
+            signal.tokens.iter().for_each(|id| all.add(u64::from(*id)));
             match &signal.target {
                 Target::Class(class) => all.add(u64::from(*class)),
+                Target::Number(number) => all.add(u64::from(number.to_bits())),
+                Target::Classes(classes) => classes.iter().for_each(|class| all.add(u64::from(*class))),
                 Target::Labels(labels) => labels.iter().for_each(|l| all.add(u64::from(l.to_bits()))),
             }
         }
@@ -86,92 +112,82 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// How examples are made out of what was measured: a model needs its inputs made as in training. It is stored in
-/// `config.json`, under [`READING_KEY`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum Reading {
-    /// Square patches of images, row by row.
-    Image {
-        /// Size of an image in pixels.
-        rows: usize,
-        /// Size of an image in pixels.
-        columns: usize,
-        /// Size of a patch in pixels.
-        patch: usize,
-        /// Of pixels, from the training half.
-        scale: Scale,
-    },
-    /// Steps of series.
-    Series {
-        /// Of channels, from the training half.
-        scale: Scale,
-    },
-    /// Generated strings of bits.
-    Bits(bits::Bits),
+/// A file, or a part of what a folder or archive holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// The file, folder or archive.
+    pub path: PathBuf,
+    /// Which of its files.
+    pub only: Only,
 }
 
-impl Reading {
-    /// Refuses what no training can have written, for a model that reads vectors of this width.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn check(&self, width: usize) -> std::result::Result<(), String> {
-        match self {
-            Self::Image { rows, columns, patch, scale } => {
-                let fits = *patch > 0 && patch.checked_mul(*patch) == Some(width);
-                if !fits || !rows.is_multiple_of(*patch) || !columns.is_multiple_of(*patch) {
-                    return Err(format!("patches of {patch} in images of {rows} x {columns} pixels"));
-                }
-                scale.check(1)
-            }
-            Self::Series { scale } => scale.check(width),
-            Self::Bits(task) => task.check(),
-        }
-    }
-}
-
-/// The key of `config.json` that holds a [`Reading`].
-pub const READING_KEY: &str = "reading";
-
-/// Formats of files of signals.
+/// Which files of a folder or archive are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `.ts` of the UEA and UCR archives.
-    Series,
-    /// IDX, as MNIST has it.
-    Idx,
+pub enum Only {
+    /// All.
+    All,
+    /// Those whose name begins so.
+    Named(&'static str),
+    /// Those whose name ends with a number below this one, as in `7_theo_3.wav`.
+    NumberedBelow(u32),
+    /// Those whose name ends with this number or a larger one.
+    NumberedFrom(u32),
 }
 
-impl Format {
-    /// The format by a file's name, `.gz` and `.zst` left aside; `None` for rows of text.
-    pub fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.to_lowercase();
-        let name = [".gz", ".zst"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-        if name.ends_with(".ts") {
-            return Some(Self::Series);
-        }
-        (name.ends_with(".idx") || name.ends_with("-ubyte")).then_some(Self::Idx)
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Self {
+        Self { path: path.into(), only: Only::All }
     }
 }
 
-/// Reads a file: with `reading` as a model was trained on, or without as the training half of one.
+/// What examples are read for.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To learn from: classes, and the scale of values, are found.
+    Learn(&'a Options),
+    /// To judge a model by, which reads them so and knows these classes.
+    Judge(&'a Reading, &'a [String]),
+    /// To be predicted by a model that reads them so: no label is needed.
+    Predict(&'a Reading),
+}
+
+impl<'a> Purpose<'a> {
+    /// How the model reads them, where there is one.
+    fn reading(self) -> Option<&'a Reading> {
+        match self {
+            Self::Learn(_) => None,
+            Self::Judge(reading, _) | Self::Predict(reading) => Some(reading),
+        }
+    }
+
+    /// Whether labels are needed.
+    fn needs_labels(self) -> bool {
+        !matches!(self, Self::Predict(_))
+    }
+
+    /// Of what is not read by the model.
+    fn refuse<T>(self, path: &Path, what: &str) -> Result<T> {
+        Err(Error::file(path, format!("holds {what}, which the model does not read")))
+    }
+}
+
+/// Reads a file, folder or archive of signals.
 ///
 /// # Errors
-/// If the file is broken, other than `reading` says, or has a class that is not among `classes`.
-pub fn open(
-    path: &Path,
-    format: Format,
-    patch: usize,
-    reading: Option<&Reading>,
-    classes: Option<&[String]>,
-) -> Result<Box<dyn Source>> {
-    let source: Box<dyn Source> = match format {
-        Format::Idx => Box::new(idx::Images::open(path, patch, reading)?),
-        Format::Series => Box::new(series::SeriesFile::open(path, reading, classes)?),
+/// If it is broken, other than the model reads, or has a class that the model does not know.
+pub fn open(place: &Place, purpose: Purpose) -> Result<Box<dyn Source>> {
+    let Some(format) = Format::of(&place.path, purpose)? else {
+        let known = "series (.ts, .npy), images (IDX, .bin, a folder or .zip of PNG and JPEG), sounds (a folder or .zip of WAV)";
+        return Err(Error::file(&place.path, format!("is no file of signals: {known} are read")));
     };
-    match classes.and_then(|known| source.shape().classes.get(known.len()).cloned()) {
-        Some(class) => Err(Error::file(path, format!("has a class that training never shows: {class}"))),
-        None => Ok(source),
-    }
+    Ok(match format {
+        Format::Idx | Format::Cifar | Format::Pictures => {
+            Box::new(images::Images::open(place, format, purpose)?)
+        }
+        Format::Sounds => Box::new(sounds::Sounds::open(place, purpose)?),
+        Format::Series | Format::Array | Format::Table => {
+            Box::new(series::SeriesFile::open(&place.path, format, purpose)?)
+        }
+        Format::Symbols => Box::new(symbols::SymbolFile::open(&place.path, purpose)?),
+    })
 }

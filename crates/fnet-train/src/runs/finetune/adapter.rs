@@ -29,7 +29,7 @@ pub(super) fn folder(
         let own = adapter_tensors(folder.path())?.into_iter().collect();
         return Ok(trunk.map_or_else(|| folder.clone(), |trunk| folder.of_adapter(trunk, own)));
     }
-    let trunk = match (&settings.preset, settings.trunk_seed) {
+    let trunk = match (&settings.signals.preset, settings.signals.trunk_seed) {
         (Some(_), seed) => TrunkPlace::Seed(seed.unwrap_or(1)),
         (None, _) => BaseModel::named(settings.model.as_deref())?.as_trunk()?,
     };

@@ -14,12 +14,15 @@ use crate::train::signals::floor;
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
 pub use settings::{ClassWeights, FinetuneSettings};
+pub use signal_settings::{SignalSettings, Tokens};
+pub use signals::SIGNAL_TASKS;
 use signals::Signals;
 
 mod adapter;
 mod prepare;
 mod seeds;
 mod settings;
+mod signal_settings;
 mod signals;
 
 /// Fine-tunes into a folder; returns the results, as in its `results.json`.
@@ -70,7 +73,8 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
             signals::prepare(folder, &settings, &signals, resume, running.quiet)?;
         let (folder, mut results) = train(folder, &mut settings, start, &mut objective, running)?;
         if let Some(dev) = &objective.dev {
-            results["floor"] = json!({"accuracy": floor(&*objective.train, &**dev)});
+            let (name, value) = floor(&*objective.train, &**dev);
+            results["floor"] = json!({name: value});
         }
         return finish(&folder, &settings, results);
     }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::{Pairs, Pool, Pooling};
 use serde::{Deserialize, Serialize};
 
+use super::signal_settings::SignalSettings;
 use super::signals::Signals;
 use crate::base_model::BaseModel;
-use crate::data::signals::Format;
+use crate::data::signals::{Format, Place};
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::Labels;
 use crate::data::tasks::encoding::Long;
@@ -29,23 +30,11 @@ pub struct FinetuneSettings {
     pub from_scratch: bool,
     /// Store the trained tensors alone, beside the name of their trunk.
     pub adapter: bool,
-    /// Instead of a pretrained model: a random trunk of this size, to learn from signals.
-    pub preset: Option<String>,
-    /// Mixer of the random trunk; `fourier` by default.
-    pub mixer: Option<String>,
-    /// Seed of the random trunk, from which its weights follow; 1 by default.
-    pub trunk_seed: Option<u64>,
-    /// A GLUE task by name, whose files are in `data`; or `mnist`, `bit-memory`, `bit-xor`.
+    /// A GLUE task by name, whose files are in `data`; or one of signals, see [`SIGNAL_TASKS`](super::SIGNAL_TASKS).
     pub task: Option<String>,
     /// Folder with the task's files.
     pub data: Option<PathBuf>,
-    /// Side of an image's patches in pixels; 4 by default.
-    pub patch: Option<usize>,
-    /// Strings of bit-memory; 5 by default.
-    pub strings: Option<usize>,
-    /// Bits in a string; 1,000 in bit-memory and 5 in bit-xor by default.
-    pub bits: Option<usize>,
-    /// Instead of a task: a file of training rows, or of signals: `.ts` series, IDX images.
+    /// Instead of a task: a file of training rows, or signals in a file, folder or archive.
     pub train: Option<PathBuf>,
     /// Held-out rows, by which the best epoch is chosen.
     pub dev: Option<PathBuf>,
@@ -82,6 +71,9 @@ pub struct FinetuneSettings {
     pub batch_tokens: Option<usize>,
     /// Runs with this many seeds, from `seed` up; the best is kept.
     pub seeds: u64,
+    /// Of what is no plain text.
+    #[serde(flatten)]
+    pub signals: SignalSettings,
     /// How long and how it is trained; by default in as many epochs as the rows need.
     #[serde(flatten)]
     pub training: TrainingSettings,
@@ -105,12 +97,6 @@ impl Default for FinetuneSettings {
             model: None,
             from_scratch: false,
             adapter: false,
-            preset: None,
-            mixer: None,
-            trunk_seed: None,
-            patch: None,
-            strings: None,
-            bits: None,
             task: None,
             data: None,
             train: None,
@@ -131,6 +117,7 @@ impl Default for FinetuneSettings {
             swap_rate: None,
             batch_tokens: None,
             seeds: 1,
+            signals: SignalSettings::default(),
             training: TrainingSettings::default(),
         }
     }
@@ -176,9 +163,7 @@ impl FinetuneSettings {
         if let Some(signals) = Signals::named(self)? {
             return self.resolve_for(&signals);
         }
-        if let Some(field) = self.given_for_signals() {
-            return Err(refused(field, "is for signals; text needs a pretrained model and its vocabulary"));
-        }
+        self.signals.refuse_for_text()?;
         BaseModel::named(self.model.as_deref())?;
         if self.task.is_none() && self.train.is_none() {
             let [task, data, train, text, label] = ["task", "data", "train", "text", "label"].map(setting);
@@ -226,31 +211,29 @@ impl FinetuneSettings {
     }
 
     /// Held-out signals, if there are any in a file.
-    pub fn dev_signals(&self) -> Option<PathBuf> {
+    pub fn dev_signals(&self) -> Option<Place> {
         match Signals::named(self).ok()?? {
-            Signals::Files { dev, .. } => dev,
-            Signals::Bits(_) => None,
+            Signals::Files { dev, .. } | Signals::Words { dev, .. } => dev,
+            _ => None,
         }
-    }
-
-    /// The first setting of a trunk for signals.
-    fn given_for_signals(&self) -> Option<&'static str> {
-        let given = [
-            ("preset", self.preset.is_some()),
-            ("mixer", self.mixer.is_some()),
-            ("trunk_seed", self.trunk_seed.is_some()),
-            ("patch", self.patch.is_some()),
-        ];
-        given.into_iter().find(|given| given.1).map(|given| given.0)
     }
 
     /// Refuses what means nothing to signals.
     fn resolve_for(&mut self, signals: &Signals) -> Result<()> {
+        self.signals.check_for(signals)?;
+        let (has_columns, has_numbers) = match signals {
+            Signals::Files { format, .. } => (
+                matches!(format, Format::Table | Format::Symbols),
+                matches!(format, Format::Series | Format::Array | Format::Table | Format::Symbols),
+            ),
+            Signals::Words { .. } => (true, false),
+            _ => (false, false),
+        };
         let of_text = [
-            ("text", !self.text.is_empty()),
-            ("label", self.label.is_some()),
-            ("no_header", self.no_header),
-            ("regression", self.regression),
+            ("text", !self.text.is_empty() && !has_columns),
+            ("label", self.label.is_some() && !has_columns),
+            ("no_header", self.no_header && !has_columns),
+            ("regression", self.regression && !has_numbers),
             ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
             ("pairs", self.pairs.is_some()),
             ("bag", self.bag == Some(true)),
@@ -263,30 +246,35 @@ impl FinetuneSettings {
             ("from_scratch", self.from_scratch),
         ];
         if let Some((field, _)) = of_text.into_iter().find(|given| given.1) {
-            return Err(refused(field, "is for text; these rows are signals"));
+            return Err(refused(field, format!("does not apply to {}", signals.examples())));
         }
-        let of_trunk = self.given_for_signals().filter(|field| *field != "patch");
-        match of_trunk {
-            Some(field) if self.preset.is_none() => {
+        let is_words = matches!(signals, Signals::Words { .. });
+        match self.signals.of_trunk() {
+            Some(field) if is_words => {
+                return Err(refused(
+                    field,
+                    "is for signals; words need a pretrained model and its vocabulary",
+                ));
+            }
+            Some(field) if self.signals.preset.is_none() => {
                 return Err(refused(field, format!("is of a random trunk; give {}, too", setting("preset"))));
             }
             Some(_) if self.model.is_some() => {
                 return Err(refused("model, preset", "a trunk is pretrained or random"));
             }
-            Some(_) => self.trunk_seed = self.trunk_seed.or(Some(1)),
+            Some(_) => self.signals.trunk_seed = self.signals.trunk_seed.or(Some(1)),
             None => drop(BaseModel::named(self.model.as_deref())?),
         }
-        if self.max_length.is_some() && self.preset.is_none() {
+        let makes_length =
+            self.signals.preset.is_some() || is_words || matches!(signals, Signals::ListOps(_));
+        if self.max_length.is_some() && !makes_length {
             return Err(refused("max_length", "a pretrained trunk has its own length"));
         }
         in_range("max_length", self.max_length.map(|n| n as f64), 1.0, 1e6)?;
-        if matches!(signals, Signals::Files { format: Format::Idx, .. }) {
-            self.patch.get_or_insert(4);
-        } else if self.patch.is_some() {
-            return Err(refused("patch", "is for images"));
-        }
-        in_range("patch", self.patch.map(|n| n as f64), 1.0, 10_000.0)?;
-        let has_dev = !matches!(signals, Signals::Files { dev: None, .. });
+        let has_dev = match signals {
+            Signals::Files { dev, .. } | Signals::Words { dev, .. } => dev.is_some(),
+            _ => true,
+        };
         if self.training.evaluations > 0 && !has_dev {
             let message = format!("there is nothing to evaluate on; give {}", setting("dev"));
             return Err(refused("evaluations", message));

@@ -1,14 +1,19 @@
 //! What a fine-tuning on signals needs, loaded and checked before anything is written.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fnet_encoder::pretrained;
 use fnet_encoder::{Head, Model, Padding, Pool, Pooling};
 
+use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
 use crate::data::signals::bits::{BitStrings, Bits};
-use crate::data::signals::{self, Format, READING_KEY, Shape, Source};
+use crate::data::signals::listops::{Expressions, ListOps};
+use crate::data::signals::pathfinder::{Pathfinder, Paths};
+use crate::data::signals::words::WordFile;
+use crate::data::signals::{self, Format, Only, Place, Purpose, READING_KEY, Shape, Source};
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::runs::training::preset_named;
@@ -19,76 +24,150 @@ use crate::train::signals::SignalObjective;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Signals {
     /// Files to learn from and to judge by.
-    Files { train: PathBuf, dev: Option<PathBuf>, format: Format },
-    /// Generated.
+    Files { train: Place, dev: Option<Place>, format: Format },
+    /// Sentences with a label for each word.
+    Words { train: Place, dev: Option<Place> },
+    /// Generated strings of bits.
     Bits(Bits),
+    /// Generated expressions.
+    ListOps(ListOps),
+    /// Generated images of paths.
+    Pathfinder(Pathfinder),
 }
 
-/// MNIST's files, by their names without `.gz`.
-const MNIST: [&str; 2] = ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"];
+/// Tasks of signals by name; the last four are generated.
+pub const SIGNAL_TASKS: [&str; 7] =
+    ["mnist", "cifar10", "spoken-digits", "bit-memory", "bit-xor", "listops", "pathfinder"];
 
 type TrainAndDev = (Box<dyn Source>, Option<Box<dyn Source>>);
+
+/// The two halves of a task whose files are in a folder.
+fn task_files(task: &str, data: &Path) -> Option<[Place; 2]> {
+    let existing = |names: &[&str]| {
+        let paths = names.iter().map(|name| data.join(name));
+        paths.clone().find(|path| path.exists()).or_else(|| paths.last()).unwrap_or_default()
+    };
+    let all = |names: &[&str]| Place { path: existing(names), only: Only::All };
+    Some(match task {
+        "mnist" => ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"]
+            .map(|name| all(&[&format!("{name}.gz"), name])),
+        "cifar10" if data.join("data_batch_1.bin").exists() => {
+            ["data_batch", "test_batch"].map(|start| Place { path: data.into(), only: Only::Named(start) })
+        }
+        "cifar10" => [all(&["train", "train.zip"]), all(&["test", "test.zip"])],
+        // The test half that its authors name.
+        "spoken-digits" => [Only::NumberedFrom(5), Only::NumberedBelow(5)]
+            .map(|only| Place { path: existing(&["recordings", "recordings.zip"]), only }),
+        _ => return None,
+    })
+}
 
 impl Signals {
     /// The signals that the settings name; `None` if they name text.
     pub fn named(settings: &FinetuneSettings) -> Result<Option<Self>> {
-        let FinetuneSettings { task, data, train, dev, strings, bits, .. } = settings;
-        if task.as_deref() == Some("mnist") {
-            let Some(data) = data else {
-                return Err(refused(
-                    "task mnist",
-                    format!("give {}, the folder of its files", setting("data")),
-                ));
-            };
-            let [train, dev] = MNIST.map(|name| {
-                let packed = data.join(format!("{name}.gz"));
-                if packed.exists() { packed } else { data.join(name) }
-            });
-            return Ok(Some(Self::Files { train, dev: Some(dev), format: Format::Idx }));
-        }
-        let sizes = strings.map(|_| "strings").or(bits.map(|_| "bits"));
-        if let Some(task) = task
-            && let Some(bits) = Bits::named(task, *strings, *bits)?
-        {
-            if data.is_some() {
-                return Err(refused("data", format!("{task} is generated")));
+        let FinetuneSettings { task, data, train, dev, max_length, .. } = settings;
+        let options = options(settings)?;
+        if let Some(task) = task {
+            if let Some(generated) = settings.signals.generated(task, *max_length)? {
+                return match data {
+                    Some(_) => Err(refused("data", format!("{task} is generated"))),
+                    None => Ok(Some(generated)),
+                };
             }
-            return Ok(Some(Self::Bits(bits)));
+            if !SIGNAL_TASKS.contains(&task.as_str()) {
+                return Ok(None);
+            }
+            let Some([train, dev]) = data.as_deref().and_then(|data| task_files(task, data)) else {
+                let message = format!("give {}, the folder of its files", setting("data"));
+                return Err(refused(&format!("task {task}"), message));
+            };
+            let Some(format) = Format::of(&train.path, Purpose::Learn(&options))? else {
+                return Err(Error::file(&train.path, format!("is no file of {task}")));
+            };
+            return Ok(Some(Self::Files { train, dev: Some(dev), format }));
         }
-        if let Some(size) = sizes {
-            return Err(refused(size, "is a size of bit-memory and bit-xor"));
+        let Some(train) = train else { return Ok(None) };
+        let [own, other] =
+            [Some(train), dev.as_ref()].map(|path| path.map(|path| Place::from(path.as_path())));
+        let Some(own) = own else { return Ok(None) };
+        let format = Format::of(train, Purpose::Learn(&options))?;
+        let Some(format) = format else {
+            let is_words = settings.signals.per_position || WordFile::is_conll(train);
+            return Ok(is_words.then_some(Self::Words { train: own, dev: other }));
+        };
+        if let Some(dev) = dev {
+            let is_like = |other: Format| format.examples() == other.examples();
+            if !Format::of(dev, Purpose::Learn(&options))?.is_some_and(is_like) {
+                return Err(Error::file(dev, "is of another kind than the training file"));
+            }
         }
-        let Some(format) = train.as_deref().and_then(Format::of) else { return Ok(None) };
-        if let Some(dev) = dev.as_deref().filter(|dev| Format::of(dev) != Some(format)) {
-            return Err(Error::file(dev, "is of another kind than the training file"));
-        }
-        Ok(train.clone().map(|train| Self::Files { train, dev: dev.clone(), format }))
+        Ok(Some(Self::Files { train: own, dev: other, format }))
     }
 
-    /// To learn from, and to judge by.
-    fn open(&self, settings: &FinetuneSettings) -> Result<TrainAndDev> {
+    /// What the examples are, in messages.
+    pub fn examples(&self) -> &'static str {
         match self {
-            Self::Bits(task) => {
-                let train = BitStrings::training(*task, settings.training.seed);
-                Ok((Box::new(train), Some(Box::new(BitStrings::validation(*task)))))
-            }
-            Self::Files { train, dev, format } => {
-                let train = signals::open(train, *format, settings.patch.unwrap_or(1), None, None)?;
-                let (reading, classes) = (train.reading(), train.shape().classes);
-                let open = |dev: &PathBuf| {
-                    signals::open(dev, *format, settings.patch.unwrap_or(1), Some(&reading), Some(&classes))
-                };
-                let dev = dev.as_ref().map(open).transpose()?;
-                Ok((train, dev))
-            }
+            Self::Files { format, .. } => format.examples(),
+            Self::Words { .. } => "labelled words",
+            Self::Bits(_) | Self::ListOps(_) | Self::Pathfinder(_) => "generated examples",
         }
+    }
+
+    /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
+    fn open(&self, settings: &FinetuneSettings, words: Option<(&Tokenizer, usize)>) -> Result<TrainAndDev> {
+        let seed = settings.training.seed;
+        Ok(match self {
+            Self::Bits(task) => {
+                let train = BitStrings::training(*task, seed);
+                (Box::new(train), Some(Box::new(BitStrings::validation(*task))))
+            }
+            Self::ListOps(task) => {
+                let train = Expressions::training(*task, seed);
+                (Box::new(train), Some(Box::new(Expressions::validation(*task))))
+            }
+            Self::Pathfinder(task) => {
+                let train = Paths::training(*task, seed);
+                (Box::new(train), Some(Box::new(Paths::validation(*task))))
+            }
+            Self::Files { train, dev, .. } => {
+                let options = options(settings)?;
+                let train = signals::open(train, Purpose::Learn(&options))?;
+                let (reading, classes) = (train.reading(), train.shape().classes);
+                let open = |dev: &Place| signals::open(dev, Purpose::Judge(&reading, &classes));
+                let dev = dev.as_ref().map(open).transpose()?;
+                (train, dev)
+            }
+            Self::Words { train, dev } => {
+                let options = options(settings)?;
+                let (Some((tokenizer, longest)), Some(columns)) = (words, &options.columns) else {
+                    return Err(refused("text, label", "name the columns of the words and of their labels"));
+                };
+                let open = |place: &Place, purpose: Purpose| -> Result<Box<WordFile>> {
+                    let file = WordFile::open(&place.path, columns, tokenizer, longest, purpose)?;
+                    if file.extra_sequences() > 0 {
+                        let (path, more) = (place.path.display(), file.extra_sequences());
+                        eprintln!(
+                            "{path}: sentences longer than the model are read in {more} more sequences"
+                        );
+                    }
+                    Ok(Box::new(file))
+                };
+                let train = open(train, Purpose::Learn(&options))?;
+                let (reading, classes) = (train.reading(), train.shape().classes);
+                let judge = |dev: &Place| open(dev, Purpose::Judge(&reading, &classes));
+                let dev = dev.as_ref().map(judge).transpose()?;
+                (train, dev.map(|dev| dev as Box<dyn Source>))
+            }
+        })
     }
 
     /// The files that are read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let files = match self {
-            Self::Files { train, dev, .. } => [Some(train.as_path()), dev.as_deref()],
-            Self::Bits(_) => [None, None],
+            Self::Files { train, dev, .. } | Self::Words { train, dev } => {
+                [Some(train.path.as_path()), dev.as_ref().map(|dev| dev.path.as_path())]
+            }
+            _ => [None, None],
         };
         files.into_iter().flatten()
     }
@@ -107,12 +186,20 @@ pub(super) fn prepare(
     quiet: bool,
 ) -> Result<Prepared> {
     folder.check_holds_none_of(signals.files())?;
-    let (train, dev) = signals.open(settings)?;
+    // Words need the base's tokenizer.
+    let words = match signals {
+        Signals::Words { .. } => Some(words(folder, settings, resume)?),
+        _ => None,
+    };
+    let (train, dev) =
+        signals.open(settings, words.as_ref().map(|(tokenizer, longest)| (tokenizer, *longest)))?;
     let mut shape = train.shape();
     if let Some(dev) = &dev {
         shape.longest = shape.longest.max(dev.shape().longest);
     }
-    if let Head::Classification { labels: 1 } = shape.head {
+    if let Head::Classification { labels: 1 } | Head::Tokens { labels: 1 } = shape.head
+        && !shape.classes.is_empty()
+    {
         let file = signals.files().next().unwrap_or(Path::new(""));
         return Err(Error::file(file, "has one class only: there is nothing to learn"));
     }
@@ -136,17 +223,39 @@ pub(super) fn prepare(
         }
     })?;
     settings.training.prepare(&mut model, quiet)?;
-    if !resume && settings.preset.is_some() {
+    if !resume && settings.signals.preset.is_some() {
         restart_trained(&mut model, settings.training.seed)?;
     }
     if !quiet {
         let (count, width) = (train.len(), shape.width);
-        eprintln!("{count} examples of up to {} vectors of {width}", shape.longest);
+        let longest = shape.longest;
+        let each =
+            if width > 0 { format!("{longest} vectors of {width}") } else { format!("{longest} tokens") };
+        eprintln!("{count} examples of up to {each}");
     }
     let (batch_size, accumulate) = (settings.training.batch_size, settings.training.accumulate);
     let objective = SignalObjective::new(train, dev, batch_size, accumulate, settings.training.seed);
-    let start = Start { model, tokenizer: None, longest, fresh, examples: objective.train.len(), resume };
+    let (tokenizer, longest) =
+        words.map_or((None, longest), |(tokenizer, longest)| (Some(tokenizer), longest));
+    let start = Start { model, tokenizer, longest, fresh, examples: objective.train.len(), resume };
     Ok(Prepared { start, objective })
+}
+
+/// The tokenizer of the base, and the longest sequence that it is read in.
+fn words(folder: &RunFolder, settings: &FinetuneSettings, resume: bool) -> Result<(Tokenizer, usize)> {
+    let base = if resume {
+        BaseModel::at(folder.path())
+    } else {
+        BaseModel::named(settings.model.as_deref())?.standing_alone()?
+    };
+    let longest = base.positions()?;
+    match settings.max_length.filter(|tokens| *tokens > longest) {
+        Some(tokens) => {
+            let message = format!("the model's longest sequence is {longest}");
+            Err(refused(&format!("max_length {tokens}"), message))
+        }
+        None => Ok((base.tokenizer()?, settings.max_length.unwrap_or(longest))),
+    }
 }
 
 /// A pretrained trunk or a random one, with an input and a head of the signals' shape.
@@ -171,7 +280,7 @@ fn model(
         };
         return Ok((model.0, Vec::new()));
     }
-    if let Some(preset) = &settings.preset {
+    if let Some(preset) = &settings.signals.preset {
         let mut config = preset_named(preset)?;
         config.vocab_size = 1;
         (config.pad_token_id, config.bos_token_id, config.eos_token_id) = (None, None, None);
@@ -179,10 +288,10 @@ fn model(
         config.max_position_embeddings = settings.max_length.unwrap_or(shape.longest);
         config.input_width = Some(shape.width);
         config.classifier_pooling = pooling()?;
-        let name = settings.mixer.as_deref().unwrap_or("fourier");
+        let name = settings.signals.mixer.as_deref().unwrap_or("fourier");
         let mixers = fnet_encoder::mixers::MixerKind::layers(name, config.num_hidden_layers);
         config.set_mixers(mixers.map_err(|e| refused(&format!("mixer {name}"), e))?);
-        let model = Model::new(config, shape.head, settings.trunk_seed.unwrap_or(1))?;
+        let model = Model::new(config, shape.head, settings.signals.trunk_seed.unwrap_or(1))?;
         return Ok((model, Vec::new()));
     }
     let base = BaseModel::named(settings.model.as_deref())?.standing_alone()?;
@@ -191,7 +300,7 @@ fn model(
     }
     let (pooling, mut error) = (pooling()?, None);
     let opened = pretrained::open_with(base.source(), shape.head, seed, |config| {
-        config.input_width = Some(shape.width);
+        config.input_width = (shape.width > 0).then_some(shape.width);
         config.classifier_pooling = pooling;
         config.classifier_pairs = fnet_encoder::Pairs::Together;
         (config.classifier_bag, config.classifier_matching) = (false, false);

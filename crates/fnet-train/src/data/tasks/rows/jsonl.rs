@@ -10,7 +10,7 @@ use crate::data::text::Lines;
 use crate::error::{Error, Result};
 
 /// The next line's object, with the line's number; blank lines are skipped.
-pub(super) fn next_object(lines: &mut Lines) -> Result<Option<(usize, Map<String, Value>)>> {
+pub(crate) fn next_object(lines: &mut Lines) -> Result<Option<(usize, Map<String, Value>)>> {
     while let Some((number, line)) = lines.next_line()? {
         if line.trim().is_empty() {
             continue;

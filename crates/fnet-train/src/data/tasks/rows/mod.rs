@@ -7,6 +7,7 @@ use crate::data::text::{self, Lines};
 use crate::error::{Error, Result};
 pub use columns::{Column, Columns};
 pub use format::Format;
+pub(crate) use jsonl::next_object;
 pub use only_text::only_text_column;
 pub(crate) use places::{quoted_names, shortened};
 

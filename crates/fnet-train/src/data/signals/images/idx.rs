@@ -3,62 +3,41 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::Head;
-
-use super::{Reading, Scale, Shape, Signal, Source, Target};
+use super::Pixels;
 use crate::data::text;
 use crate::error::{Error, Result};
-use crate::settings::refused;
-
-/// Images cut into square patches, row by row.
-pub struct Images {
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-    rows: usize,
-    columns: usize,
-    patch: usize,
-    classes: usize,
-    scale: Scale,
-}
 
 /// More bytes than are read of one file.
 const MOST_BYTES: u64 = 1 << 30;
 
-impl Images {
-    /// Opens a file of images (`images-idx3`) with that of their labels, whose name has `labels-idx1` instead.
-    ///
-    /// # Errors
-    /// If a file is missing or cut short, their numbers differ, or a patch does not divide the size.
-    pub fn open(path: &Path, patch: usize, reading: Option<&Reading>) -> Result<Self> {
-        let (sizes, pixels) = read(path, 3)?;
-        let [count, rows, columns] = [sizes[0], sizes[1], sizes[2]];
-        let labels_path = labels_of(path)?;
-        let (sizes, labels) = read(&labels_path, 1)?;
-        if sizes[0] != count {
-            let message = format!("has {} labels for the {count} images of {}", sizes[0], path.display());
-            return Err(Error::file(&labels_path, message));
-        }
-        if count == 0 || rows == 0 || columns == 0 {
-            return Err(Error::file(path, "holds no images"));
-        }
-        let (patch, scale) = match reading {
-            None => (patch, Scale::of(pixels.iter().map(|p| f32::from(*p)), 1)),
-            Some(Reading::Image { rows: r, columns: c, patch, scale }) if (*r, *c) == (rows, columns) => {
-                (*patch, scale.clone())
+/// Reads a file of images (`images-idx3`) with that of their labels, whose name has `labels-idx1` instead; without labels
+/// if none are needed and there is no such file.
+///
+/// # Errors
+/// If a file is missing or cut short, or their numbers differ.
+pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
+    let (sizes, values) = read_bytes(path, 3)?;
+    let [count, rows, columns] = [sizes[0], sizes[1], sizes[2]];
+    let labels_path = labels_of(path);
+    let labels = match labels_path {
+        Ok(labels_path) if needs_labels || labels_path.exists() => {
+            let (sizes, labels) = read_bytes(&labels_path, 1)?;
+            if sizes[0] != count {
+                let message = format!("has {} labels for the {count} images of {}", sizes[0], path.display());
+                return Err(Error::file(&labels_path, message));
             }
-            Some(Reading::Image { rows: r, columns: c, .. }) => {
-                let message = format!("has images of {rows} x {columns} pixels; the model reads {r} x {c}");
-                return Err(Error::file(path, message));
-            }
-            Some(_) => return Err(Error::file(path, "holds images, which the model does not read")),
-        };
-        if patch == 0 || !rows.is_multiple_of(patch) || !columns.is_multiple_of(patch) {
-            let message = format!("does not divide images of {rows} x {columns} pixels");
-            return Err(refused(&format!("patch {patch}"), message));
+            labels.iter().map(ToString::to_string).collect()
         }
-        let classes = labels.iter().max().map_or(1, |label| usize::from(*label) + 1);
-        Ok(Self { pixels, labels, rows, columns, patch, classes, scale })
+        Err(error) if needs_labels => return Err(error),
+        _ => vec![String::new(); count],
+    };
+    if count == 0 || rows == 0 || columns == 0 {
+        return Err(Error::file(path, "holds no images"));
     }
+    // Classes that the file does not show are counted, too.
+    let classes = labels.iter().filter_map(|label: &String| label.parse::<u32>().ok()).max().unwrap_or(0);
+    let order = Some((0..=classes).map(|class| class.to_string()).collect());
+    Ok(Pixels { rows, columns, channels: 1, values, labels, order, names: Vec::new() })
 }
 
 /// The name of the labels' file.
@@ -73,7 +52,7 @@ fn labels_of(path: &Path) -> Result<PathBuf> {
 }
 
 /// The sizes and the bytes of a file of unsigned bytes with so many dimensions.
-fn read(path: &Path, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>)> {
+fn read_bytes(path: &Path, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>)> {
     let mut open = text::open_bytes(path)?;
     let mut header = vec![0; 4 + 4 * usize::from(dimensions)];
     let short = |_| Error::file(path, "is cut short: its header is not whole");
@@ -103,50 +82,22 @@ fn read(path: &Path, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>)> {
     Ok((sizes, bytes))
 }
 
-impl Source for Images {
-    fn shape(&self) -> Shape {
-        Shape {
-            width: self.patch * self.patch,
-            longest: self.rows / self.patch * (self.columns / self.patch),
-            head: Head::Classification { labels: self.classes },
-            classes: (0..self.classes).map(|class| class.to_string()).collect(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    fn read(&self, _pass: u64, index: usize, into: &mut Signal) {
-        let (patch, columns) = (self.patch, self.columns);
-        let image = &self.pixels[index * self.rows * columns..][..self.rows * columns];
-        into.vectors.clear();
-        for top in (0..self.rows).step_by(patch) {
-            for left in (0..columns).step_by(patch) {
-                for row in top..top + patch {
-                    let pixels = &image[row * columns + left..][..patch];
-                    into.vectors.extend(pixels.iter().map(|p| self.scale.apply(0, f32::from(*p))));
-                }
-            }
-        }
-        into.target = Target::Class(u32::from(self.labels[index]));
-    }
-
-    fn reading(&self) -> Reading {
-        let Self { rows, columns, patch, .. } = *self;
-        Reading::Image { rows, columns, patch, scale: self.scale.clone() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Images;
     use super::*;
+    use crate::data::signals::{Format, Options, Place, Purpose, Reading, Signal, Source, Target};
 
     fn write(folder: &Path, images: &[u8], labels: &[u8]) -> PathBuf {
         let path = folder.join("some-images-idx3-ubyte");
         std::fs::write(&path, images).unwrap();
         std::fs::write(folder.join("some-labels-idx1-ubyte"), labels).unwrap();
         path
+    }
+
+    fn open(path: &Path, patch: usize) -> Result<Images> {
+        let options = Options { patch, ..Options::default() };
+        Images::open(&Place::from(path), Format::Idx, Purpose::Learn(&options))
     }
 
     const IMAGES: [u8; 16 + 16] =
@@ -156,7 +107,8 @@ mod tests {
     #[test]
     fn patches_row_by_row() {
         let place = tempfile::tempdir().unwrap();
-        let images = Images::open(&write(place.path(), &IMAGES, &LABELS), 2, None).unwrap();
+        let path = write(place.path(), &IMAGES, &LABELS);
+        let images = open(&path, 2).unwrap();
         let shape = images.shape();
         assert_eq!((shape.width, shape.longest, shape.classes.len()), (4, 2, 2));
         let mut signal = Signal::default();
@@ -169,14 +121,19 @@ mod tests {
         let mean: f32 = signal.vectors.iter().sum();
         images.read(0, 1, &mut signal);
         assert!((mean + signal.vectors.iter().sum::<f32>()).abs() < 1e-4);
+        // To be predicted, they need no labels.
+        std::fs::remove_file(labels_of(&path).unwrap()).unwrap();
+        assert!(open(&path, 2).is_err());
+        let reading = images.reading();
+        let predicted = Images::open(&Place::from(path.as_path()), Format::Idx, Purpose::Predict(&reading));
+        assert_eq!(predicted.unwrap().len(), 2);
     }
 
     #[test]
     fn broken_files_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let fails = |images: &[u8], labels: &[u8], patch: usize, says: &str| {
-            let error =
-                Images::open(&write(place.path(), images, labels), patch, None).err().unwrap().to_string();
+            let error = open(&write(place.path(), images, labels), patch).err().unwrap().to_string();
             assert!(error.contains(says), "{error}");
         };
         fails(&IMAGES[..9], &LABELS, 2, "cut short");

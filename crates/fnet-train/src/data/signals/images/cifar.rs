@@ -1,0 +1,94 @@
+//! CIFAR-10's binary files (Krizhevsky 2009): a byte for the class, then 32 x 32 pixels, a colour after another.
+
+use super::{MOST_BYTES, Pixels};
+use crate::data::signals::entries::Entries;
+use crate::data::signals::format::CIFAR;
+use crate::data::signals::{Only, Place};
+use crate::error::{Error, Result};
+
+const SIDE: usize = 32;
+const RECORD: usize = 1 + 3 * SIDE * SIDE;
+const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// Reads one file, or those of a folder.
+///
+/// # Errors
+/// If a file is cut short, or names a class above 9.
+pub(super) fn read(place: &Place) -> Result<Pixels> {
+    let (mut values, mut labels): (Vec<u8>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut add = |name: &str, bytes: Vec<u8>| {
+        let fail = |message: String| Err(Error::file(&place.path, format!("{name}: {message}")));
+        if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD) {
+            return fail(format!("{} bytes are no whole number of images of {RECORD}", bytes.len()));
+        }
+        if values.len() + bytes.len() > MOST_BYTES {
+            return fail("more than 4 GiB of pixels".into());
+        }
+        for record in bytes.chunks_exact(RECORD) {
+            let Some(class) = CLASSES.get(usize::from(record[0])) else {
+                return fail(format!("class {} of 10", record[0]));
+            };
+            labels.push(class.to_string());
+            let colours: Vec<&[u8]> = record[1..].chunks_exact(SIDE * SIDE).collect();
+            values.extend((0..SIDE * SIDE).flat_map(|pixel| [0, 1, 2].map(|colour| colours[colour][pixel])));
+        }
+        Ok(())
+    };
+    let is_file = place.path.is_file() && !place.path.to_string_lossy().to_lowercase().ends_with(".zip");
+    let folder;
+    let within = if is_file {
+        let parent = place.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        folder = Place { path: parent.unwrap_or(".".as_ref()).into(), only: Only::All };
+        &folder
+    } else {
+        place
+    };
+    let mut entries = Entries::open(within, &CIFAR)?;
+    let name = place.path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    for index in 0..entries.len() {
+        if !is_file || entries.name(index) == name {
+            let bytes = entries.read(index)?;
+            add(&entries.name(index).to_string(), bytes)?;
+        }
+    }
+    let order = Some(CLASSES.map(String::from).to_vec());
+    Ok(Pixels { rows: SIDE, columns: SIDE, channels: 3, values, labels, order, names: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Images;
+    use super::*;
+    use crate::data::signals::{Format, Options, Purpose, Signal, Source, Target};
+
+    #[test]
+    fn colours_stand_one_after_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data_batch_1.bin");
+        let mut bytes = vec![9];
+        bytes.extend([1; 1024]);
+        bytes.extend([2; 1024]);
+        bytes.extend((0..1024).map(|i| (i / 4) as u8));
+        bytes.push(0);
+        bytes.extend([7; 3072]);
+        std::fs::write(&path, &bytes).unwrap();
+        std::fs::write(folder.path().join("test_batch.bin"), [3]).unwrap();
+        let options = Options { patch: 1, ..Options::default() };
+        let open = |place: &Place| Images::open(place, Format::Cifar, Purpose::Learn(&options));
+        let named = Place { path: folder.path().into(), only: Only::Named("data_batch") };
+        for place in [Place::from(path.as_path()), named] {
+            let images = open(&place).unwrap();
+            let mut signal = Signal::default();
+            images.read(0, 0, &mut signal);
+            assert_eq!((images.len(), signal.target.clone()), (2, Target::Class(9)));
+            let blue: Vec<f32> = signal.vectors.chunks(3).map(|pixel| pixel[2]).collect();
+            assert!(blue[3] == blue[0] && blue[4] > blue[3], "four pixels of each");
+        }
+        let error = open(&Place::from(folder.path())).err().unwrap().to_string();
+        assert!(error.contains("test_batch.bin: 1 bytes are no whole number"), "{error}");
+        bytes[0] = 10;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(open(&Place::from(path.as_path())).err().unwrap().to_string().contains("class 10 of 10"));
+    }
+}

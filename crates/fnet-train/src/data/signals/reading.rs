@@ -1,0 +1,146 @@
+//! How examples are made out of what was measured: a model needs its inputs made as in training.
+
+use serde::{Deserialize, Serialize};
+
+use super::bits::Bits;
+use super::listops::ListOps;
+use super::pathfinder::Pathfinder;
+use super::series::Table;
+use super::symbols::Alphabet;
+use super::{Scale, sounds};
+use crate::data::tasks::rows::Columns;
+
+/// The key of `config.json` that holds a [`Reading`].
+pub const READING_KEY: &str = "reading";
+
+/// What is asked of an example.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asked {
+    /// A class of the whole.
+    #[default]
+    Class,
+    /// A number of the whole; its mean and deviation are those of the training half.
+    Number(Scale),
+    /// A class of each position.
+    Positions,
+}
+
+impl Asked {
+    fn check(&self) -> Result<(), String> {
+        if let Self::Number(scale) = self { scale.check(1) } else { Ok(()) }
+    }
+}
+
+/// How examples are made out of what was measured, as `config.json` has it under [`READING_KEY`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Reading {
+    /// Square patches of images, row by row.
+    Image {
+        /// Size of an image in pixels.
+        rows: usize,
+        /// Size of an image in pixels.
+        columns: usize,
+        /// Colours: 3, or 1 for grey.
+        #[serde(default = "one")]
+        channels: usize,
+        /// Whether images of other sizes are resized.
+        #[serde(default)]
+        resized: bool,
+        /// Size of a patch in pixels.
+        patch: usize,
+        /// Of each colour, from the training half.
+        scale: Scale,
+    },
+    /// Steps of series.
+    Series {
+        /// Of channels, from the training half.
+        scale: Scale,
+        /// How tables hold series.
+        #[serde(default)]
+        table: Option<Table>,
+        /// What is asked.
+        #[serde(default)]
+        asked: Asked,
+    },
+    /// Frames of sounds.
+    Sound {
+        /// Samples a second.
+        rate: u32,
+        /// Of each band, from the training half.
+        scale: Scale,
+    },
+    /// Characters or bytes.
+    Symbols {
+        /// Which.
+        alphabet: Alphabet,
+        /// Columns of the rows.
+        columns: Columns,
+        /// What is asked.
+        asked: Asked,
+        /// The label that says nothing.
+        ignored_label: Option<String>,
+    },
+    /// Words of sentences, each with a label.
+    Words {
+        /// Columns of the words and their labels.
+        columns: Columns,
+    },
+    /// Generated strings of bits.
+    Bits(Bits),
+    /// Generated expressions of operators on lists.
+    ListOps(ListOps),
+    /// Generated images of dashed paths.
+    Pathfinder(Pathfinder),
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Reading {
+    /// Refuses what no training can have written, for a model that reads vectors of this width (0: tokens).
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, width: usize) -> Result<(), String> {
+        match self {
+            Self::Image { rows, columns, channels, patch, scale, .. } => {
+                let values = patch.checked_mul(*patch).and_then(|pixels| pixels.checked_mul(*channels));
+                let fits = *patch > 0 && values == Some(width) && [1, 3].contains(channels);
+                if !fits || !rows.is_multiple_of(*patch) || !columns.is_multiple_of(*patch) {
+                    return Err(format!("patches of {patch} in images of {rows} x {columns} pixels"));
+                }
+                scale.check(*channels)
+            }
+            Self::Series { scale, asked, .. } => scale.check(width).and_then(|()| asked.check()),
+            Self::Sound { rate, scale } => {
+                if width == sounds::BANDS && sounds::RATES.contains(rate) {
+                    return scale.check(width);
+                }
+                Err(format!("sounds of {rate} samples a second in vectors of {width}"))
+            }
+            Self::Symbols { alphabet, asked, .. } => {
+                if alphabet.len() != width {
+                    return Err(format!("{} symbols in vectors of {width}", alphabet.len()));
+                }
+                asked.check()
+            }
+            Self::Words { .. } if width > 0 => Err(format!("words in vectors of {width}")),
+            Self::Words { .. } => Ok(()),
+            Self::Bits(task) => task.check(),
+            Self::ListOps(task) => task.check(),
+            Self::Pathfinder(task) => task.check(),
+        }
+    }
+
+    /// What is asked.
+    pub fn asked(&self) -> Asked {
+        match self {
+            Self::Series { asked, .. } | Self::Symbols { asked, .. } => asked.clone(),
+            Self::Words { .. } => Asked::Positions,
+            _ => Asked::Class,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Series of one or more channels, each at its own length.
+
+use std::path::Path;
+
+use fnet_encoder::Head;
+use serde::{Deserialize, Serialize};
+
+use super::classes::{self, Labelled};
+use super::{Asked, Format, Layout, Purpose, Reading, Scale, Shape, Signal, Source, Target};
+use crate::data::tasks::rows::Column;
+use crate::error::{Error, Result};
+
+mod array;
+mod table;
+mod ts;
+
+/// The series of a file, with what is asked of each.
+pub struct SeriesFile {
+    /// Of each series, `[steps, channels]`.
+    series: Vec<Vec<f32>>,
+    targets: Vec<Target>,
+    classes: Vec<String>,
+    channels: usize,
+    scale: Scale,
+    table: Option<Table>,
+    asked: Asked,
+}
+
+/// How a table holds series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// What a row is.
+    pub layout: Layout,
+    /// The column that names a step's series.
+    pub id: Option<String>,
+    /// The label's column.
+    pub label: Option<Column>,
+    /// Columns of the channels; a series a row has one channel.
+    pub channels: Vec<String>,
+}
+
+/// What files of series hold.
+#[derive(Default)]
+struct Read {
+    /// Of each series, `[steps, channels]`.
+    series: Vec<Vec<f32>>,
+    labels: Vec<String>,
+    channels: usize,
+    /// Classes in their own order, where a file says it.
+    order: Option<Vec<String>>,
+    /// Where each series stands, in messages.
+    places: Vec<String>,
+    table: Option<Table>,
+}
+
+impl SeriesFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Names the line of a value that is no number, of a series whose channels differ in number or length, and of a
+    /// class that is not known.
+    pub fn open(path: &Path, format: Format, purpose: Purpose) -> Result<Self> {
+        let read = match format {
+            Format::Array => array::read(path, purpose)?,
+            Format::Table => table::read(path, purpose)?,
+            _ => ts::read(path, purpose)?,
+        };
+        if read.series.is_empty() {
+            return Err(Error::file(path, "holds no series"));
+        }
+        let channels = read.channels;
+        let scale = match purpose.reading() {
+            None => Scale::of(read.series.iter().flatten().copied(), channels),
+            Some(Reading::Series { scale, .. }) if scale.mean.len() == channels => scale.clone(),
+            Some(Reading::Series { scale, .. }) => {
+                let wanted = scale.mean.len();
+                let message = format!("has series of {channels} channels; the model reads {wanted}");
+                return Err(Error::file(path, message));
+            }
+            Some(_) => return purpose.refuse(path, "series"),
+        };
+        let Labelled { targets, classes, asked } =
+            classes::targets(path, &read.labels, read.order, purpose, |i| read.places[i].clone())?;
+        Ok(Self { series: read.series, targets, classes, channels, scale, table: read.table, asked })
+    }
+}
+
+/// A finite number.
+fn number(text: &str) -> std::result::Result<f32, String> {
+    match text.trim().parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ if ["?", ""].contains(&text.trim()) => Err("a missing value is not read here".to_string()),
+        _ => Err(format!("`{}` is no number", text.trim().chars().take(40).collect::<String>())),
+    }
+}
+
+impl Source for SeriesFile {
+    fn shape(&self) -> Shape {
+        let labels = self.classes.len().max(1);
+        let is_number = matches!(self.asked, Asked::Number(_));
+        Shape {
+            width: self.channels,
+            longest: self.series.iter().map(|s| s.len() / self.channels).max().unwrap_or(0),
+            head: if is_number { Head::Regression } else { Head::Classification { labels } },
+            classes: self.classes.clone(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    fn read(&self, _pass: u64, index: usize, into: &mut Signal) {
+        let values = self.series[index].iter().enumerate();
+        into.vectors.clear();
+        into.tokens.clear();
+        into.vectors.extend(values.map(|(i, value)| self.scale.apply(i % self.channels, *value)));
+        into.target = self.targets[index].clone();
+    }
+
+    fn reading(&self) -> Reading {
+        let (scale, table, asked) = (self.scale.clone(), self.table.clone(), self.asked.clone());
+        Reading::Series { scale, table, asked }
+    }
+}
