@@ -77,6 +77,13 @@ impl Batch {
         Ok(())
     }
 
+    /// Appends another batch's sequences, without their vectors: where these are projected already.
+    pub(crate) fn append(&mut self, other: &Self) {
+        for range in other.ranges() {
+            self.push(&other.tokens[range.clone()], &other.segments[range]);
+        }
+    }
+
     /// All vectors, `[vectors, width]`.
     pub fn vectors(&self) -> &[f32] {
         &self.vectors

@@ -1,6 +1,7 @@
 //! One encoder layer: mixing, then feed-forward, each with its residual and norm.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::EncoderError;
 use crate::activated::Activated;
@@ -10,12 +11,12 @@ use crate::mixers::{Mixer, MixerBackward, MixerKind};
 use crate::modules::{Before, Builder, Linear, Norm, Pass};
 use crate::ops;
 use crate::ops::layer_norm::{self, Sum};
-use crate::parameters::Gradients;
-use crate::workspace::{LayerActivations, Workspace, set_len};
+use crate::parameters::{Gradients, Values};
+use crate::workspace::{LayerActivations, Normed, Workspace, set_len};
 
 /// `a = norm(x + mix(x))`, `y = norm(a + dropout(feed_forward(a)))`.
 pub(crate) struct Layer {
-    pub mixer: Box<dyn Mixer>,
+    pub mixer: Arc<dyn Mixer>,
     mixing_norm: Norm,
     intermediate: Linear,
     output: Linear,
@@ -33,7 +34,7 @@ impl Layer {
     pub fn new(
         b: &mut Builder,
         index: usize,
-        make: impl FnOnce(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
+        make: impl FnOnce(&mut Builder, usize) -> Result<Arc<dyn Mixer>, EncoderError>,
     ) -> Result<Self, EncoderError> {
         let c = b.config;
         let (hidden, wide) = (c.hidden_size, c.intermediate_size);
@@ -57,14 +58,30 @@ impl Layer {
         Ok(layer)
     }
 
+    /// All rows, with this layer's norms.
+    fn whole<'a>(&'a self, p: Pass<'a>, rows: usize) -> [Part<'a>; 1] {
+        [Part { rows, layer: self, values: p.values }]
+    }
+
     /// Replaces `w.hidden`, and leaves in `w.layers[slot]` what the backward pass needs.
     pub fn forward(&self, p: Pass, w: &mut Workspace, slot: usize) -> Result<(), EncoderError> {
+        self.forward_parts(p, w, slot, &self.whole(p, p.batch.tokens().len()))
+    }
+
+    /// As [`forward`](Self::forward), with norms of several models.
+    pub fn forward_parts(
+        &self,
+        p: Pass,
+        w: &mut Workspace,
+        slot: usize,
+        parts: &[Part],
+    ) -> Result<(), EncoderError> {
         let mut hidden = std::mem::take(&mut w.hidden);
         let LayerActivations { mixed, mixer, .. } = w.kept(slot);
         mixed.set_len(p.batch.tokens().len(), self.hidden);
         let done = self.mixer.forward(p, &hidden, &mut mixed.input, mixer);
         if done.is_ok() {
-            self.feed_forward(p, &mut hidden, w, slot);
+            self.feed_forward(p, &mut hidden, w, slot, parts);
         }
         w.hidden = hidden;
         done
@@ -79,19 +96,31 @@ impl Layer {
 
     /// After `forward_mixing`, fills `w.rows` with the layer's output for the tokens at `places`.
     pub fn forward_rows(&self, p: Pass, w: &mut Workspace, slot: usize, places: &[u32]) {
+        self.forward_rows_parts(p, w, slot, places, &self.whole(p, places.len()));
+    }
+
+    /// As [`forward_rows`](Self::forward_rows), with norms of several models.
+    pub fn forward_rows_parts(
+        &self,
+        p: Pass,
+        w: &mut Workspace,
+        slot: usize,
+        places: &[u32],
+        parts: &[Part],
+    ) {
         let mut rows = std::mem::take(&mut w.rows);
         gather(&w.hidden, places, self.hidden, &mut rows);
         let mut mixed = std::mem::take(&mut w.kept(slot).mixed);
         mixed.set_len(places.len(), self.hidden);
         gather(&w.mixing, places, self.hidden, &mut mixed.input);
         w.layers[slot].mixed = mixed;
-        self.feed_forward(p, &mut rows, w, slot);
+        self.feed_forward(p, &mut rows, w, slot, parts);
         w.rows = rows;
     }
 
     /// Everything after mixing, for any rows: `x`, the layer's input, becomes its output, and
     /// `mixed.input`, mix(x), becomes x + mix(x).
-    fn feed_forward(&self, p: Pass, x: &mut [f32], w: &mut Workspace, slot: usize) {
+    fn feed_forward(&self, p: Pass, x: &mut [f32], w: &mut Workspace, slot: usize, parts: &[Part]) {
         let rows = x.len() / self.hidden;
         let LayerActivations { mixed, wide, sum, .. } = &mut w.layers[slot];
         // Before its activation, the feed-forward layer is kept or goes through `again`.
@@ -102,8 +131,7 @@ impl Layer {
         set_len(&mut w.normed, rows * self.hidden);
 
         let mixing = Sum { bias: &[], dropout: None, residual: x };
-        let scale = self.mixing_norm.scale(p.values);
-        layer_norm::forward_sum(&mut mixed.input, mixing, scale, &mut w.normed, &mut mixed.stats);
+        norm(parts, |layer| layer.mixing_norm, mixing, mixed, &mut w.normed);
 
         // After its activation, only products read the feed-forward layer.
         let stored = p.products.stored();
@@ -115,8 +143,7 @@ impl Layer {
             dropout: p.dropout_at(self.site),
             residual: &w.normed,
         };
-        let scale = self.output_norm.scale(p.values);
-        layer_norm::forward_sum(&mut sum.input, feed_forward, scale, x, &mut sum.stats);
+        norm(parts, |layer| layer.output_norm, feed_forward, sum, x);
     }
 
     /// Replaces `w.d_hidden`, the gradient of the output, by that of the input.
@@ -209,6 +236,30 @@ impl Layer {
         self.intermediate.backward_weight(p, gradients, d_wide, normed);
         self.intermediate.backward_input(p, d_wide, d_sum, Out::Add);
         self.mixing_norm.backward(p, gradients, Before::default(), d_sum, mixed, d, partial);
+    }
+}
+
+/// The rows that one model's norms are applied to: all of them, or those of an adapter.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub rows: usize,
+    pub layer: &'a Layer,
+    pub values: Values<'a>,
+}
+
+/// Normalises each part's rows of `kept.input` plus the sum's other parts, by its model's norm, into `y`.
+fn norm(parts: &[Part], of: impl Fn(&Layer) -> Norm, mut sum: Sum, kept: &mut Normed, y: &mut [f32]) {
+    let (mut input, mut stats, mut y) = (kept.input.as_mut_slice(), kept.stats.as_mut_slice(), y);
+    for part in parts {
+        let values = part.rows * part.layer.hidden;
+        let (own_input, own_y, own_stats);
+        (own_input, input) = std::mem::take(&mut input).split_at_mut(values);
+        (own_y, y) = std::mem::take(&mut y).split_at_mut(values);
+        (own_stats, stats) = std::mem::take(&mut stats).split_at_mut(part.rows);
+        let (residual, rest) = sum.residual.split_at(values);
+        let own = Sum { residual, ..sum };
+        sum.residual = rest;
+        layer_norm::forward_sum(own_input, own, of(part.layer).scale(part.values), own_y, own_stats);
     }
 }
 

@@ -111,20 +111,14 @@ impl<'a> Forward<'a> {
     /// # Errors
     /// If the model has no classifier, or a text lacks its partner.
     pub fn logits(&mut self) -> Result<&[f32], EncoderError> {
-        if let Some(head) = &self.model.tokens {
-            self.forward_heads(&[], true);
-            head.forward(self.pass, &self.w.rows, &mut self.w.classifier);
-            return Ok(&self.w.classifier.logits);
-        }
-        let Some(classifier) = &self.model.classifier else {
+        if self.model.classifier.is_none() && self.model.tokens.is_none() {
             return Err(EncoderError::Config("the model has no classifier".into()));
-        };
+        }
         if self.examples().is_none() {
             return Err(EncoderError::Batch("a text lacks its partner: towers read two an example".into()));
         }
         self.forward_heads(&[], true);
-        classifier.forward(self.pass, &self.model.pooler, &self.w.rows, &mut self.w.classifier);
-        classifier.answer(&mut self.w.classifier);
+        self.model.answer(self.pass, &self.w.rows, &mut self.w.classifier);
         Ok(&self.w.classifier.logits)
     }
 
@@ -186,10 +180,8 @@ impl<'a> Forward<'a> {
         let mut places = std::mem::take(&mut self.w.places);
         places.clear();
         places.extend_from_slice(masked);
-        if texts && self.model.tokens.is_some() {
-            places.extend(0..self.pass.batch.tokens().len() as u32);
-        } else if texts {
-            self.model.pooler.readout.places(self.pass, &mut self.w.classifier.readout, &mut places);
+        if texts {
+            self.model.places_of_texts(self.pass, &mut self.w.classifier.readout, &mut places);
         }
         self.model.forward_rows(self.pass, &places, self.w);
         self.w.places = places;

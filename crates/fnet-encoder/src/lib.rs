@@ -54,6 +54,7 @@ pub mod pretrained;
 mod readout;
 #[cfg(test)]
 mod testing;
+mod trunk;
 pub mod whole_file;
 mod workspace;
 
@@ -70,8 +71,9 @@ pub use modules::{Builder, Pass};
 pub use ops::dropout::Dropout;
 pub use ops::softmax_cross_entropy::IGNORED;
 pub use optimizer::{AdamW, Moments, gradient_norm};
-pub use parameters::{Gradients, Init, Parameters, Tensor, TensorInfo};
+pub use parameters::{Gradients, Init, Parameters, Tensor, TensorInfo, Values};
 pub use pooling::{Pairs, Pool, Pooling};
+pub use trunk::Trunk;
 pub use workspace::{Buffers, Scratch, Workspace};
 
 #[cfg(doctest)]

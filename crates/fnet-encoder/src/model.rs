@@ -1,13 +1,16 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use crate::embeddings::{Embeddings, words_name};
 use crate::encoder::Layer;
 use crate::forward::{Forward, Mode};
 use crate::gemm::{Precision, Products};
 use crate::heads::{Classifier, Head, MlmHead, Pooler, TokenClassifier};
 use crate::mixers::{self, Mixer};
-use crate::modules::{Builder, Pass};
-use crate::parameters::Gradients;
+use crate::modules::{Builder, OnTrunk, Pass};
+use crate::parameters::{Gradients, Values};
 use crate::plans::SharedPlans;
-use crate::workspace::Workspace;
+use crate::workspace::{HeadActivations, ReadoutActivations, Workspace};
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
 
 /// More labels than this are a mistake or an attack.
@@ -21,14 +24,16 @@ pub struct Model {
     config: ModelConfig,
     head: Head,
     parameters: Parameters,
-    embeddings: Embeddings,
-    layers: Vec<Layer>,
+    pub(crate) embeddings: Embeddings,
+    pub(crate) layers: Vec<Layer>,
     pub(crate) pooler: Pooler,
     pub(crate) mlm: Option<MlmHead>,
     pub(crate) classifier: Option<Classifier>,
     pub(crate) tokens: Option<TokenClassifier>,
     products: Products,
     recompute: bool,
+    /// Whose layers these are, without their norms, if it is an adapter.
+    pub(crate) trunk: Option<Arc<Model>>,
 }
 
 impl Model {
@@ -52,7 +57,7 @@ impl Model {
         seed: u64,
         make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
     ) -> Result<Self, EncoderError> {
-        let mut model = Self::shaped_with(config, head, make)?;
+        let mut model = Self::shaped_with(config, head, None, |b, i| Ok(make(b, i)?.into()))?;
         model.parameters.allocate();
         model.parameters.start_where(seed, |_| true);
         Ok(model)
@@ -60,13 +65,27 @@ impl Model {
 
     /// A model without values for its weights yet.
     pub(crate) fn shaped(config: ModelConfig, head: Head) -> Result<Self, EncoderError> {
-        Self::shaped_with(config, head, mixers::build)
+        Self::shaped_with(config, head, None, |b, i| Ok(mixers::build(b, i)?.into()))
+    }
+
+    /// A model on the layers of another, whose own weights are those that `own` names, without values yet.
+    pub(crate) fn shaped_on(
+        trunk: &Arc<Self>,
+        config: ModelConfig,
+        head: Head,
+        own: &HashSet<String>,
+    ) -> Result<Self, EncoderError> {
+        let mixer = |_: &mut Builder, layer: usize| Ok(Arc::clone(&trunk.layers[layer].mixer));
+        let mut model = Self::shaped_with(config, head, Some((trunk, own)), mixer)?;
+        (model.products, model.trunk) = (trunk.products, Some(Arc::clone(trunk)));
+        Ok(model)
     }
 
     fn shaped_with(
         config: ModelConfig,
         head: Head,
-        make: impl Fn(&mut Builder, usize) -> Result<Box<dyn Mixer>, EncoderError>,
+        trunk: Option<(&Arc<Self>, &HashSet<String>)>,
+        make: impl Fn(&mut Builder, usize) -> Result<Arc<dyn Mixer>, EncoderError>,
     ) -> Result<Self, EncoderError> {
         config.check()?;
         fnet_mixing::Simd::default_level()?; // what `FNET_SIMD` names
@@ -77,8 +96,10 @@ impl Model {
             let message = format!("{} labels are more than {MOST_LABELS}", head.outputs());
             return Err(EncoderError::Config(message));
         }
-        let mut parameters = Parameters::default();
-        let mut b = Builder { parameters: &mut parameters, config: &config, plans: SharedPlans::default() };
+        let mut parameters = if trunk.is_some() { Parameters::of_adapter() } else { Parameters::default() };
+        let trunk = trunk.map(|(trunk, own)| OnTrunk { table: trunk.parameters.table(), own });
+        let plans = SharedPlans::default();
+        let mut b = Builder { parameters: &mut parameters, config: &config, plans, trunk };
         let embeddings = Embeddings::new(&mut b);
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
@@ -109,6 +130,7 @@ impl Model {
             tokens,
             products,
             recompute,
+            trunk: None,
         };
         if !model.reads_layers() {
             let words = words_name(&model.config);
@@ -155,7 +177,7 @@ impl Model {
         self.head
     }
 
-    /// The weights.
+    /// The weights; of an adapter on a [`Trunk`](crate::Trunk) its own alone.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -191,10 +213,14 @@ impl Model {
         self.recompute
     }
 
-    fn pass<'a>(&'a self, batch: &'a Batch, mode: Mode) -> Pass<'a> {
+    pub(crate) fn pass<'a>(&'a self, batch: &'a Batch, mode: Mode) -> Pass<'a> {
         let dropout = mode.dropout();
         let recompute = self.recompute && dropout.is_some();
-        Pass { values: self.parameters.values(), products: self.products, batch, dropout, recompute }
+        let values = match &self.trunk {
+            None => Values::of(&self.parameters),
+            Some(trunk) => Values::on(&trunk.parameters, &self.parameters),
+        };
+        Pass { values, products: self.products, batch, dropout, recompute }
     }
 
     /// Refuses a batch with ids out of range, an empty sequence, one that is too long, or one that is not padded
@@ -351,6 +377,31 @@ impl Model {
             self.embeddings.backward(pass, gradients, w);
         }
         Ok(())
+    }
+
+    /// Whether every example of a batch has an output.
+    pub(crate) fn has_outputs_for(&self, batch: &Batch) -> bool {
+        let texts = self.config.classifier_pairs.texts();
+        self.tokens.is_some() || self.classifier.is_some() && batch.texts().is_multiple_of(texts)
+    }
+
+    /// Appends the tokens whose last hidden states the head of whole examples or positions reads.
+    pub(crate) fn places_of_texts(&self, pass: Pass, kept: &mut ReadoutActivations, places: &mut Vec<u32>) {
+        if self.tokens.is_some() {
+            places.extend(0..pass.batch.tokens().len() as u32);
+        } else {
+            self.pooler.readout.places(pass, kept, places);
+        }
+    }
+
+    /// Fills `head.logits` from the last hidden states at those places.
+    pub(crate) fn answer(&self, pass: Pass, rows: &[f32], head: &mut HeadActivations) {
+        if let Some(tokens) = &self.tokens {
+            tokens.forward(pass, rows, head);
+        } else if let Some(classifier) = &self.classifier {
+            classifier.forward(pass, &self.pooler, rows, head);
+            classifier.answer(head);
+        }
     }
 
     /// Number of values per text in [`Forward::pooled`].

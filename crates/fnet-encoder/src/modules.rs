@@ -1,10 +1,12 @@
 //! What layers are built from: named tensors, linear layers, layer norms, and what a pass reads.
 
+use std::collections::HashSet;
+
 use crate::gemm::{Matrix, Out, Products};
 use crate::ops::dropout::Dropout;
 use crate::ops::layer_norm::{self, Scale};
 use crate::ops::linear;
-use crate::parameters::{Gradients, Init, Parameters, Tensor};
+use crate::parameters::{Gradients, Init, Parameters, Tensor, TensorInfo, Values};
 use crate::plans::SharedPlans;
 use crate::workspace::Normed;
 use crate::{Batch, ModelConfig};
@@ -15,6 +17,16 @@ pub struct Builder<'a> {
     pub(crate) config: &'a ModelConfig,
     /// What layers share beside weights.
     pub(crate) plans: SharedPlans,
+    /// Tensors that are there already.
+    pub(crate) trunk: Option<OnTrunk<'a>>,
+}
+
+/// A trunk that a model is built on.
+#[derive(Clone, Copy)]
+pub(crate) struct OnTrunk<'a> {
+    pub table: &'a [TensorInfo],
+    /// Tensors that the model has of its own.
+    pub own: &'a HashSet<String>,
 }
 
 impl Builder<'_> {
@@ -25,6 +37,12 @@ impl Builder<'_> {
 
     /// A tensor of any shape. Its initial values depend on its name and the model's seed alone.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
+        if let Some(OnTrunk { table, own }) = self.trunk
+            && !own.contains(name)
+            && let Some(info) = table.iter().find(|info| info.name == name && info.shape == shape)
+        {
+            return Tensor::of_trunk(info);
+        }
         self.parameters.add(name, shape, init)
     }
 
@@ -58,7 +76,7 @@ impl Builder<'_> {
 #[non_exhaustive]
 pub struct Pass<'a> {
     /// All weights.
-    pub values: &'a [f32],
+    pub values: Values<'a>,
     /// How matrix products are computed.
     pub products: Products,
     /// The sequences.
@@ -141,7 +159,7 @@ pub(crate) struct Before {
 }
 
 impl Norm {
-    pub fn scale(self, values: &[f32]) -> Scale<'_> {
+    pub fn scale(self, values: Values<'_>) -> Scale<'_> {
         Scale { gamma: self.gamma.of(values), beta: self.beta.of(values), eps: self.eps }
     }
 

@@ -48,6 +48,30 @@ pub struct Parameters {
     /// How each tensor is initialised, and which of its rows starts at zero.
     inits: Vec<(Init, Option<usize>)>,
     values: Vec<f32>,
+    /// Where handles of these tensors begin: 0, or [`OWN`] where others are a trunk's.
+    first: usize,
+}
+
+/// From here on, handles are those of an adapter's own tensors; below, of its trunk's.
+const OWN: usize = 1 << 48;
+
+/// The weights that a pass reads: a model's, or a trunk's and an adapter's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    base: &'a [f32],
+    own: &'a [f32],
+}
+
+impl<'a> Values<'a> {
+    /// Those of a model that stands alone.
+    pub(crate) fn of(parameters: &'a Parameters) -> Self {
+        Self { base: parameters.values(), own: &[] }
+    }
+
+    /// Those of an adapter on a trunk.
+    pub(crate) fn on(trunk: &'a Parameters, own: &'a Parameters) -> Self {
+        Self { base: trunk.values(), own: own.values() }
+    }
 }
 
 /// Where a tensor lies in the flat buffers and in the table.
@@ -65,9 +89,17 @@ impl Tensor {
         self.len
     }
 
-    /// Its values in the parameters' buffer.
-    pub fn of(self, buffer: &[f32]) -> &[f32] {
-        &buffer[self.range()]
+    /// Its values.
+    pub fn of(self, values: Values<'_>) -> &[f32] {
+        match self.offset.checked_sub(OWN) {
+            Some(start) => &values.own[start..start + self.len],
+            None => &values.base[self.range()],
+        }
+    }
+
+    /// As a trunk holds it: no gradient is computed.
+    pub(crate) fn of_trunk(info: &TensorInfo) -> Self {
+        Self { offset: info.offset, len: info.len(), index: usize::MAX }
     }
 
     fn range(self) -> Range<usize> {
@@ -86,25 +118,33 @@ impl Tensor {
 pub struct Gradients<'a> {
     buffer: &'a mut [f32],
     table: &'a [TensorInfo],
+    first: usize,
 }
 
 impl<'a> Gradients<'a> {
     /// A buffer like that of the `parameters`.
     pub(crate) fn new(buffer: &'a mut [f32], parameters: &'a Parameters) -> Self {
-        Self { buffer, table: parameters.table() }
+        Self { buffer, table: parameters.table(), first: parameters.first }
+    }
+
+    /// Where a tensor's gradient lies; `None` if it is frozen or a trunk's.
+    fn range(&self, tensor: Tensor) -> Option<Range<usize>> {
+        let start = tensor.offset.checked_sub(self.first)?;
+        self.table[tensor.index].trainable.then(|| start..start + tensor.len)
     }
 
     /// A tensor's gradient; `None` if it is frozen.
     pub fn of(&mut self, tensor: Tensor) -> Option<&mut [f32]> {
-        let trainable = self.table[tensor.index].trainable;
-        trainable.then(|| &mut self.buffer[tensor.range()])
+        let range = self.range(tensor)?;
+        Some(&mut self.buffer[range])
     }
 
     /// The gradient of adjacent tensors; `None` if all are frozen. If only some are, their gradients are computed
     /// but not used.
     pub(crate) fn of_joined<const N: usize>(&mut self, tensors: [Tensor; N]) -> Option<&mut [f32]> {
-        let trainable = tensors.iter().any(|tensor| self.table[tensor.index].trainable);
-        trainable.then(|| &mut self.buffer[Tensor::join(tensors).range()])
+        let any = tensors.iter().any(|tensor| self.range(*tensor).is_some());
+        let joined = Tensor::join(tensors);
+        any.then(|| &mut self.buffer[joined.offset - self.first..][..joined.len])
     }
 
     /// Several tensors' gradients at once.
@@ -112,10 +152,10 @@ impl<'a> Gradients<'a> {
     /// # Panics
     /// If a tensor is named twice.
     pub fn all_of<const N: usize>(&mut self, tensors: [Tensor; N]) -> [Option<&mut [f32]>; N] {
-        let trainable = tensors.map(|tensor| self.table[tensor.index].trainable);
-        let slices = self.buffer.get_disjoint_mut(tensors.map(Tensor::range));
+        let ranges = tensors.map(|tensor| self.range(tensor));
+        let slices = self.buffer.get_disjoint_mut(ranges.clone().map(Option::unwrap_or_default));
         let mut slices = slices.expect("different tensors lie apart").into_iter();
-        trainable.map(|trainable| slices.next().filter(|_| trainable))
+        ranges.map(|range| slices.next().filter(|_| range.is_some()))
     }
 }
 
@@ -133,6 +173,11 @@ pub enum Init {
 }
 
 impl Parameters {
+    /// Of an adapter's own tensors.
+    pub(crate) fn of_adapter() -> Self {
+        Self { first: OWN, ..Self::default() }
+    }
+
     /// Appends a tensor to the table; see [`allocate`](Self::allocate).
     pub(crate) fn add(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
         let offset = self.table.last().map_or(0, |last| last.range().end);
@@ -145,7 +190,7 @@ impl Parameters {
             rate: 1.0,
         });
         self.inits.push((init, None));
-        Tensor { offset, len: shape.iter().product(), index: self.table.len() - 1 }
+        Tensor { offset: self.first + offset, len: shape.iter().product(), index: self.table.len() - 1 }
     }
 
     /// Multiplies the learning rate of some tensors.
@@ -155,7 +200,9 @@ impl Parameters {
 
     /// Makes a row of a matrix start at zero.
     pub(crate) fn start_row_at_zero(&mut self, tensor: Tensor, row: usize) {
-        self.inits[tensor.index].1 = Some(row);
+        if let Some(init) = self.inits.get_mut(tensor.index) {
+            init.1 = Some(row);
+        }
     }
 
     /// Allocates all values, zero: the system provides the pages when they are first touched.

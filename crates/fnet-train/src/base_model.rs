@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::Model;
-use fnet_encoder::pretrained::{self, ADAPTER_INFO_FILE, AdapterInfo, Report, Source, Trunk};
+use fnet_encoder::pretrained::{self, ADAPTER_INFO_FILE, AdapterInfo, Report, Source, TrunkSource};
 use serde::{Deserialize, Serialize};
 
 use crate::data::tokenizer::Tokenizer;
@@ -103,11 +103,11 @@ impl BaseModel {
         };
         let shipped;
         let trunk = match &trunk {
-            TrunkPlace::Seed(seed) => Trunk::Seed(*seed),
-            TrunkPlace::Folder(path) => Trunk::Pretrained(path.as_path().into()),
+            TrunkPlace::Seed(seed) => TrunkSource::Seed(*seed),
+            TrunkPlace::Folder(path) => TrunkSource::Pretrained(path.as_path().into()),
             TrunkPlace::Shipped => {
                 shipped = Self::shipped()?;
-                Trunk::Pretrained(shipped.source())
+                TrunkSource::Pretrained(shipped.source())
             }
         };
         Ok((pretrained::open_adapter(folder, trunk)?, Report::default()))

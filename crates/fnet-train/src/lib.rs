@@ -13,6 +13,7 @@ pub mod runs;
 pub mod settings;
 pub mod signal_predictor;
 pub mod speed;
+pub mod together;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained::{self, MULTI_LABEL, Report, labels_of, some_of};
-use fnet_encoder::{Head, Model, Padding, Pairs, Pool, Pooling, Workspace};
+use fnet_encoder::{Batch, Head, Model, Padding, Pairs, Pool, Pooling, Workspace};
 use rayon::prelude::*;
 
 use crate::base_model::BaseModel;
-use crate::data::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, run_batches};
+use crate::data::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, predict_by, run_batches};
 use crate::data::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
 use crate::data::tasks::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::settings::setting;
+use crate::together::Trunks;
 
 /// A model with its tokenizer, and how long texts are read.
 ///
@@ -69,6 +70,14 @@ impl Predictor {
     pub fn open_reported(base: &BaseModel) -> Result<(Self, Report)> {
         let (model, report) = base.open()?;
         Ok((Self::of(base, model)?, report))
+    }
+
+    /// As [`open`](Self::open), an adapter on a shared trunk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(base: &BaseModel, trunks: &mut Trunks) -> Result<Self> {
+        Self::of(base, trunks.open(base)?)
     }
 
     /// Opens a model without its head, to compute vectors of texts: those of `pooling`, or those that a fine-tuned
@@ -245,6 +254,20 @@ impl Predictor {
     pub fn embed(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
         let (vectors, _) = self.vectors(&rows(texts.iter().map(|text| (text.as_ref(), None))))?;
         Ok(vectors.chunks(self.model.pooled_width().max(1)).map(<[f32]>::to_vec).collect())
+    }
+
+    /// As [`outputs`](Self::outputs), in batches of so many tokens, with the classifier's outputs from `answer`.
+    ///
+    /// # Errors
+    /// As [`outputs`](Self::outputs); what `answer` returns.
+    pub fn outputs_by<'a>(
+        &'a self,
+        rows: &[Row],
+        batch_tokens: usize,
+        answer: impl FnMut(&'a Model, &Batch) -> Result<Vec<f32>>,
+    ) -> Result<(Vec<f32>, LongOnes)> {
+        let (examples, long) = self.encode(rows)?;
+        Ok((predict_by(&self.model, &examples, batch_tokens, answer, |_| {})?, long))
     }
 
     /// The classifier's outputs, `[rows, outputs]`, and how many rows were too long for the model.

@@ -15,8 +15,9 @@ use crate::data::tasks::dataset::likeliest;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::settings::setting;
+use crate::together::{Trunks, alone};
 pub use crate::train::signals::Judged;
-use crate::train::signals::{judge, run};
+use crate::train::signals::{INFERENCE_POSITIONS, each_batch, judge};
 
 /// A model that was fine-tuned on signals, with the way in which it reads them.
 ///
@@ -67,7 +68,18 @@ impl SignalPredictor {
     /// # Errors
     /// If the model is broken, or does not say how it reads signals.
     pub fn open(base: &BaseModel) -> Result<Self> {
-        let model = base.open()?.0;
+        Self::of(base, base.open()?.0)
+    }
+
+    /// As [`open`](Self::open), an adapter on a shared trunk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(base: &BaseModel, trunks: &mut Trunks) -> Result<Self> {
+        Self::of(base, trunks.open(base)?)
+    }
+
+    fn of(base: &BaseModel, model: Model) -> Result<Self> {
         let path = base.name().into_owned();
         let config = pretrained::folder_of(&path).join(pretrained::CONFIG_FILE);
         let reading = model.config().other.get(READING_KEY).cloned().unwrap_or_default();
@@ -159,19 +171,55 @@ impl SignalPredictor {
     ///
     /// # Errors
     /// As [`judge`](Self::judge); if the model labels bits; what `take` returns.
-    pub fn predict(&mut self, place: &Place, mut take: impl FnMut(Prediction) -> Result<()>) -> Result<()> {
+    pub fn predict(&mut self, place: &Place, take: impl FnMut(Prediction) -> Result<()>) -> Result<()> {
+        let mut workspace = std::mem::take(&mut self.workspace);
+        let done = self.predict_by(
+            place,
+            INFERENCE_POSITIONS,
+            |model, batch| alone(model, batch, &mut workspace),
+            take,
+        );
+        self.workspace = workspace;
+        done
+    }
+
+    /// As [`predict`](Self::predict), in batches of about so many positions, with outputs from `answer`.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict); what `answer` returns.
+    pub fn predict_by<'a>(
+        &'a self,
+        place: &Place,
+        positions: usize,
+        mut answer: impl FnMut(&'a Model, &Batch) -> Result<Vec<f32>>,
+        mut take: impl FnMut(Prediction) -> Result<()>,
+    ) -> Result<()> {
         if self.classes.is_empty() && self.asked() == Asked::Class {
             return Err(Error::file(&self.path, "labels bits of generated examples, not files"));
         }
         let purpose = Purpose::Predict(&self.reading);
         if let (Some((tokenizer, longest)), Reading::Words { columns }) = (&self.tokenizer, &self.reading) {
             let words = WordFile::open(&place.path, columns, tokenizer, *longest, purpose)?;
-            return predict_words(&self.model, &self.classes, &words, &mut self.workspace, take);
+            let mut of_sentences: Vec<Vec<&str>> = vec![Vec::new(); words.sentences().len()];
+            let mut sequence = 0;
+            each_batch(&words, positions, |drawn| {
+                let outputs = answer(&self.model, &drawn.batch)?;
+                for range in drawn.batch.ranges() {
+                    let (sentence, firsts) = words.words_of(sequence);
+                    let width = self.classes.len();
+                    let labels = firsts.iter().map(|t| &outputs[(range.start + t) * width..][..width]);
+                    of_sentences[sentence].extend(labels.flat_map(|output| names(&self.classes, output)));
+                    sequence += 1;
+                }
+                Ok(())
+            })?;
+            let mut sentences = words.sentences().iter().zip(of_sentences);
+            return sentences.try_for_each(|(s, labels)| take(Prediction::Words(&s.words, labels)));
         }
         let source = self.source(place, purpose)?;
         let (classes, asked, width) = (&self.classes, self.asked(), self.model.head().outputs());
-        run(&self.model, &*source, &mut self.workspace, |drawn, mut forward| {
-            each_output(&drawn.batch, &asked, width, forward.logits()?, |output| {
+        each_batch(&*source, positions, |drawn| {
+            each_output(&drawn.batch, &asked, width, &answer(&self.model, &drawn.batch)?, |output| {
                 take(match &asked {
                     Asked::Class => Prediction::Class(output),
                     Asked::Number(scale) => {
@@ -226,32 +274,4 @@ fn each_output(
 /// The likeliest class of each position.
 fn names<'a>(classes: &'a [String], outputs: &[f32]) -> Vec<&'a str> {
     outputs.chunks_exact(classes.len()).map(|output| classes[likeliest(output) as usize].as_str()).collect()
-}
-
-/// The classes of the words of each sentence.
-fn predict_words(
-    model: &Model,
-    classes: &[String],
-    words: &WordFile,
-    w: &mut Workspace,
-    mut take: impl FnMut(Prediction) -> Result<()>,
-) -> Result<()> {
-    let mut of_sentences: Vec<Vec<&str>> = vec![Vec::new(); words.sentences().len()];
-    let mut sequence = 0;
-    run(model, words, w, |drawn, mut forward| {
-        let outputs = forward.logits()?;
-        for range in drawn.batch.ranges() {
-            let (sentence, firsts) = words.words_of(sequence);
-            let row = |first: &usize| &outputs[(range.start + first) * classes.len()..][..classes.len()];
-            of_sentences[sentence]
-                .extend(firsts.iter().map(|t| classes[likeliest(row(t)) as usize].as_str()));
-            sequence += 1;
-        }
-        Ok(())
-    })?;
-    words
-        .sentences()
-        .iter()
-        .zip(of_sentences)
-        .try_for_each(|(s, labels)| take(Prediction::Words(&s.words, labels)))
 }

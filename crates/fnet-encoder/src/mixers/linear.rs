@@ -1,7 +1,7 @@
 use super::{Mixer, MixerBackward, sequences};
 use crate::gemm::{Matrix, Out, matmul_nn, matmul_nt, matmul_tn, multiply};
 use crate::modules::{Builder, Pass};
-use crate::parameters::{Init, Tensor};
+use crate::parameters::{Init, Tensor, Values};
 use crate::workspace::Buffers;
 use crate::{EncoderError, ops};
 
@@ -33,7 +33,7 @@ impl LinearMixing {
         Self { over_sequence, over_hidden, hidden, longest }
     }
 
-    fn leading<'a>(&self, values: &'a [f32]) -> Matrix<'a> {
+    fn leading<'a>(&self, values: Values<'a>) -> Matrix<'a> {
         Matrix::new(self.over_sequence.of(values), self.longest)
     }
 }

@@ -10,7 +10,7 @@ use super::save::{config_to_json, tensors_to_bytes};
 use super::weight_files::WeightFiles;
 use super::{CONFIG_FILE, Source, WeightType};
 use crate::whole_file::write_whole;
-use crate::{EncoderError, Fingerprint, Head, Model, ModelConfig, TensorInfo};
+use crate::{EncoderError, Fingerprint, Head, Model, ModelConfig, TensorInfo, Trunk};
 
 /// The weights in an adapter's folder.
 pub const ADAPTER_FILE: &str = "adapter.safetensors";
@@ -32,7 +32,7 @@ pub struct AdapterInfo<T> {
 
 /// A trunk to be opened under an adapter.
 #[derive(Debug, Clone, Copy)]
-pub enum Trunk<'a> {
+pub enum TrunkSource<'a> {
     /// A pretrained model.
     Pretrained(Source<'a>),
     /// Random weights, which follow from a seed.
@@ -90,25 +90,93 @@ pub fn adapter_tensors(folder: &Path) -> Result<Vec<String>, EncoderError> {
 ///
 /// # Errors
 /// If a file is missing or broken, a tensor does not fit, or the trunk is not the one that the adapter was trained on.
-pub fn open_adapter(folder: &Path, trunk: Trunk) -> Result<Model, EncoderError> {
-    let info = AdapterInfo::<IgnoredAny>::read(folder)?;
-    let config = ModelConfig::read(&folder.join(CONFIG_FILE))?;
-    let head = head_of(&config).unwrap_or(Head::Encoder);
-    // Before anything is allocated: a random trunk has no file that limits it.
-    let values: usize =
-        Model::shaped(config.clone(), head)?.parameters().table().iter().map(TensorInfo::len).sum();
-    if values != info.of_values {
-        let message =
-            format!("names a model of {values} values, the adapter belongs to one of {}", info.of_values);
-        return Err(EncoderError::Format { path: folder.join(CONFIG_FILE), message });
-    }
+pub fn open_adapter(folder: &Path, trunk: TrunkSource) -> Result<Model, EncoderError> {
+    let Described { info, config, head } = Described::read(folder)?;
     let mut model = match trunk {
-        Trunk::Seed(seed) => Model::new(config, head, seed)?,
-        Trunk::Pretrained(source) => open_with(source, head, 0, |own| *own = config)?.0,
+        TrunkSource::Seed(seed) => Model::new(config, head, seed)?,
+        TrunkSource::Pretrained(source) => open_with(source, head, 0, |own| *own = config)?.0,
     };
     let file = folder.join(ADAPTER_FILE);
     let weights = WeightFiles::open(Source::Path(&file))?;
-    let fail = |message: String| Err(EncoderError::Format { path: file.clone(), message });
+    read_own(&file, &weights, &mut model)?;
+    let is_own = |name: &str| weights.shape(name).is_some();
+    if fingerprint(&model, is_own) != info.trunk_fingerprint {
+        return Err(another_trunk(&file));
+    }
+    Ok(model)
+}
+
+/// Opens the trunk of an adapter, to be shared.
+///
+/// # Errors
+/// If a file is missing or broken.
+pub fn open_trunk(folder: &Path, trunk: TrunkSource) -> Result<Trunk, EncoderError> {
+    let Described { config, .. } = Described::read(folder)?;
+    let model = match trunk {
+        TrunkSource::Seed(seed) => Model::new(config, Head::Encoder, seed)?,
+        TrunkSource::Pretrained(source) => open_with(source, Head::Encoder, 0, |_| {})?.0,
+    };
+    Ok(Trunk::new(model))
+}
+
+/// Opens an adapter on a trunk that is in memory already, and stays the only copy of its weights.
+///
+/// # Errors
+/// As [`open_adapter`]; if the adapter changes layers beside their norms.
+pub fn open_adapter_on(folder: &Path, trunk: &Trunk) -> Result<Model, EncoderError> {
+    let Described { info, config, head } = Described::read(folder)?;
+    let file = folder.join(ADAPTER_FILE);
+    let weights = WeightFiles::open(Source::Path(&file))?;
+    let names: Vec<&str> = weights.names().collect();
+    let shared = trunk.model().parameters();
+    // What is neither the adapter's nor the trunk's has no values.
+    let whole = Model::shaped(config.clone(), head)?;
+    let mut print = Fingerprint::default();
+    for tensor in whole.parameters().table().iter().filter(|tensor| weights.shape(&tensor.name).is_none()) {
+        let held = shared.table().iter().find(|held| held.name == tensor.name && held.shape == tensor.shape);
+        let Some(held) = held else { return Err(another_trunk(&file)) };
+        add(&mut print, &tensor.name, &shared.values()[held.range()]);
+    }
+    if format!("{:016x}", print.value()) != info.trunk_fingerprint {
+        return Err(another_trunk(&file));
+    }
+    let mut model = trunk.adapter(config, head, &names)?;
+    read_own(&file, &weights, &mut model)?;
+    Ok(model)
+}
+
+/// An adapter's folder without its weights.
+struct Described {
+    info: AdapterInfo<IgnoredAny>,
+    config: ModelConfig,
+    head: Head,
+}
+
+impl Described {
+    fn read(folder: &Path) -> Result<Self, EncoderError> {
+        let info = AdapterInfo::read(folder)?;
+        let config = ModelConfig::read(&folder.join(CONFIG_FILE))?;
+        let head = head_of(&config).unwrap_or(Head::Encoder);
+        // Before anything is allocated: a random trunk has no file that limits it.
+        let values: usize =
+            Model::shaped(config.clone(), head)?.parameters().table().iter().map(TensorInfo::len).sum();
+        if values != info.of_values {
+            let message =
+                format!("names a model of {values} values, the adapter belongs to one of {}", info.of_values);
+            return Err(EncoderError::Format { path: folder.join(CONFIG_FILE), message });
+        }
+        Ok(Self { info, config, head })
+    }
+}
+
+fn another_trunk(file: &Path) -> EncoderError {
+    let message = "belongs to another trunk, or its trunk has changed since".into();
+    EncoderError::Format { path: file.into(), message }
+}
+
+/// Reads an adapter's weights into a model.
+fn read_own(file: &Path, weights: &WeightFiles, model: &mut Model) -> Result<(), EncoderError> {
+    let fail = |message: String| Err(EncoderError::Format { path: file.into(), message });
     let table = model.parameters().table().to_vec();
     for name in weights.names() {
         let Some(tensor) = table.iter().find(|tensor| tensor.name == name) else {
@@ -119,11 +187,7 @@ pub fn open_adapter(folder: &Path, trunk: Trunk) -> Result<Model, EncoderError> 
         }
         weights.read(tensor, &mut model.parameters_mut().values_mut()[tensor.range()])?;
     }
-    let is_own = |name: &str| weights.shape(name).is_some();
-    if fingerprint(&model, is_own) != info.trunk_fingerprint {
-        return fail("belongs to another trunk, or its trunk has changed since".into());
-    }
-    Ok(model)
+    Ok(())
 }
 
 /// Of the weights that are the trunk's.
@@ -131,10 +195,12 @@ fn fingerprint(model: &Model, is_own: impl Fn(&str) -> bool) -> String {
     let mut fingerprint = Fingerprint::default();
     let parameters = model.parameters();
     for tensor in parameters.table().iter().filter(|tensor| !is_own(&tensor.name)) {
-        tensor.name.bytes().for_each(|byte| fingerprint.add(u64::from(byte)));
-        parameters.values()[tensor.range()]
-            .iter()
-            .for_each(|value| fingerprint.add(u64::from(value.to_bits())));
+        add(&mut fingerprint, &tensor.name, &parameters.values()[tensor.range()]);
     }
     format!("{:016x}", fingerprint.value())
+}
+
+fn add(fingerprint: &mut Fingerprint, name: &str, values: &[f32]) {
+    name.bytes().for_each(|byte| fingerprint.add(u64::from(byte)));
+    values.iter().for_each(|value| fingerprint.add(u64::from(value.to_bits())));
 }

@@ -10,7 +10,8 @@ mod torch;
 mod weight_files;
 
 pub use adapter::{
-    ADAPTER_FILE, ADAPTER_INFO_FILE, AdapterInfo, Trunk, adapter_tensors, open_adapter, save_adapter,
+    ADAPTER_FILE, ADAPTER_INFO_FILE, AdapterInfo, TrunkSource, adapter_tensors, open_adapter,
+    open_adapter_on, open_trunk, save_adapter,
 };
 pub use open::{Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, some_of};
 pub use save::{

@@ -15,7 +15,7 @@ use crate::random::{Fingerprint, generator};
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// Positions run at once when nothing is trained.
-const INFERENCE_POSITIONS: usize = 4_096;
+pub(crate) const INFERENCE_POSITIONS: usize = 4_096;
 
 /// Fine-tuning on one source of signals.
 pub(crate) struct SignalObjective {
@@ -272,22 +272,31 @@ pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Re
     Ok(Judged { loss, values })
 }
 
-/// Runs the model over all examples of a source, in batches, in their order.
-pub(crate) fn run(
+/// Runs the model over all examples of a source.
+fn run(
     model: &Model,
     source: &dyn Source,
     w: &mut Workspace,
     mut take: impl FnMut(&Drawn, fnet_encoder::Forward) -> Result<()>,
 ) -> Result<()> {
+    each_batch(source, INFERENCE_POSITIONS, |drawn| take(drawn, model.forward(&drawn.batch, Mode::Infer, w)?))
+}
+
+/// Hands all examples of a source to `take`, in their order, in batches of about so many positions.
+pub(crate) fn each_batch(
+    source: &dyn Source,
+    positions: usize,
+    mut take: impl FnMut(&Drawn) -> Result<()>,
+) -> Result<()> {
     let (width, mut signal, mut index) = (source.shape().width, Signal::default(), 0);
     while index < source.len() {
         let mut drawn = Drawn::default();
-        while index < source.len() && drawn.batch.tokens().len() < INFERENCE_POSITIONS {
+        while index < source.len() && drawn.batch.tokens().len() < positions {
             source.read(0, index, &mut signal);
             drawn.push(&signal, width)?;
             index += 1;
         }
-        take(&drawn, model.forward(&drawn.batch, Mode::Infer, w)?)?;
+        take(&drawn)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use fnet_train::folder::RunFolder;
 use fnet_train::predictor::{Predictor, say_unused};
 use fnet_train::runs::finetune::FinetuneSettings;
 use fnet_train::settings::in_range;
+use fnet_train::together::Trunks;
 
 use super::product_flags::ProductFlags;
 
@@ -70,6 +71,14 @@ impl Opened {
         let (predictor, report) = Predictor::open_reported(base)?;
         say_unused(&base.name(), &report);
         Self::of(base, predictor)
+    }
+
+    /// Opens a folder to be run in a certain way, an adapter on a shared trunk.
+    pub fn open_on(base: &BaseModel, trunks: Option<&mut Trunks>, flags: &InferenceFlags) -> Result<Self> {
+        match trunks {
+            Some(trunks) => Self::of(base, Predictor::open_on(base, trunks)?)?.run_by(flags),
+            None => Self::open(base)?.run_by(flags),
+        }
     }
 
     /// As [`open`](Self::open), without its head and with another readout, for the vectors of texts.

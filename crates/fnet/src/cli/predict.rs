@@ -1,36 +1,44 @@
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 
 use clap::ValueEnum;
+use fnet_encoder::{Batch, Mode, Model, Workspace};
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::signals::{Asked, Place};
 use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::LongOnes;
-use fnet_train::data::tasks::rows;
+use fnet_train::data::tasks::rows::{self, Columns};
 use fnet_train::data::text::is_standard_stream;
 use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
 use fnet_train::signal_predictor::{Prediction, SignalPredictor};
+use fnet_train::together::{self, Task, Trunks};
 use fnet_train::{Error, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::common::say;
 use super::opened::Opened;
 use super::opened_columns::ColumnFlags;
 use super::output::{Output, OutputFlags, say_done};
 
-/// Predict the label of every row of a file
+/// Predict the label of every row of a file, or of several files with several models at the same time
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder of the fine-tuned model
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// Rows: .csv, .tsv, .jsonl, or .txt with a text per line, also .gz or .zst; - is standard input
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "jobs")]
+    model: Option<PathBuf>,
+    /// Rows: .csv, .tsv, .jsonl, or .txt with a text per line, also .gz or .zst; - is standard input. Or signals, as the
+    /// model was trained on
+    #[arg(long, value_name = "FILE", required_unless_present = "jobs")]
+    input: Option<PathBuf>,
     /// Predictions, in the input's order: .tsv as the GLUE server takes it, .csv, or .jsonl with
     /// probabilities; - is standard output
-    #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "jobs")]
+    output: Option<PathBuf>,
+    /// Instead of one model: several of them, each with its file, at the same time. Adapters of one trunk share it, in
+    /// memory and in every pass
+    #[arg(long = "job", value_name = "MODEL=INPUT=OUTPUT", conflicts_with_all = ["model", "input", "output"])]
+    jobs: Vec<String>,
     /// Format of the predictions; by default what --output ends with, and jsonl on standard output
     #[arg(long, value_enum)]
     output_format: Option<OutputFormat>,
@@ -62,62 +70,181 @@ impl OutputFormat {
 /// Rows read, run and written at a time.
 const BLOCK: usize = 4_096;
 
+/// A model with what it is to predict.
+struct Job {
+    model: PathBuf,
+    input: PathBuf,
+    output: PathBuf,
+    format: OutputFormat,
+}
+
+/// A model that is open.
+enum Reader {
+    Text(Box<Opened>, Labels, Columns),
+    Signals(Box<SignalPredictor>),
+}
+
 /// Runs `fnet predict`.
 pub fn run(args: &Args) -> Result<()> {
-    args.out.start(&args.output, &[&args.input])?;
-    let format = args.output_format.map_or_else(|| OutputFormat::of(&args.output), Ok)?;
-    let base = BaseModel::at(&args.model);
-    if SignalPredictor::reads(&base) {
-        return predict_signals(args, &base, format);
-    }
-    let mut opened = Opened::open_for(&args.model, &args.out.inference)?;
-    let labels = opened.predictor.labels()?;
-    let columns = opened.text_columns(&args.columns, &args.input)?;
-    let mut writer = Writer::create(&args.output, format, &labels)?;
+    let jobs = args.jobs()?;
+    // One trunk for all adapters, if there are several.
+    let mut trunks = (jobs.len() > 1).then(Trunks::default);
+    let readers = jobs.iter().map(|job| args.open(job, trunks.as_mut())).collect::<Result<Vec<_>>>()?;
+    drop(trunks);
     let mut progress = Progress::new("predicting", args.out.quiet);
-    let mut long = LongOnes::default();
-    let width = opened.predictor.model().head().outputs();
-    rows::read_blocks(&args.input, &columns, BLOCK, |block| {
-        let (outputs, longer) = opened.predictor.outputs(block)?;
-        long.add(longer);
-        outputs.chunks(width).try_for_each(|output| writer.write(&labels, output))?;
-        progress.update(None, &format!("{} rows", writer.rows));
-        Ok(())
-    })?;
-    let rows = writer.finish()?;
-    opened.say_long(long, &args.input, rows);
-    if args.out.json {
-        let (truncated, windowed) = (long.cut, long.windowed);
-        say(json!({"rows": rows, "truncated": truncated, "windowed": windowed, "output": args.output}))
-    } else {
-        say_done(&args.output, &format!("{rows} predictions"))
+    let rows = match readers.as_slice() {
+        [reader] => {
+            let mut w = Workspace::new();
+            let alone = |model: &Model, batch: &Batch| -> Result<Vec<f32>> {
+                Ok(model.forward(batch, Mode::Infer, &mut w)?.logits()?.to_vec())
+            };
+            vec![predict(args, &jobs[0], reader, alone, |rows| {
+                progress.update(None, &format!("{rows} rows"))
+            })?]
+        }
+        _ => {
+            let (sender, counts) = channel();
+            let task = |(i, (job, reader))| -> Task {
+                let sender = sender.clone();
+                Box::new(move |mut seat| {
+                    let rows = predict(args, job, reader, |model, batch| seat.logits(model, batch), |_| {})?;
+                    let _ = sender.send((i, rows));
+                    Ok(())
+                })
+            };
+            together::run(jobs.iter().zip(&readers).enumerate().map(task).collect())?;
+            let mut rows: Vec<(usize, Predicted)> = counts.try_iter().collect();
+            rows.sort_by_key(|(i, _)| *i);
+            rows.into_iter().map(|(_, rows)| rows).collect()
+        }
+    };
+    drop(progress);
+    for ((job, reader), predicted) in jobs.iter().zip(&readers).zip(&rows) {
+        if let Reader::Text(opened, ..) = reader {
+            opened.say_long(predicted.long, &job.input, predicted.rows);
+        }
+    }
+    let all: Vec<Value> = jobs.iter().zip(&rows).map(|(job, predicted)| predicted.to_json(job)).collect();
+    match (args.out.json, all.as_slice()) {
+        (true, [one]) => say(one),
+        (true, _) => say(json!(all)),
+        (false, _) => jobs.iter().zip(&rows).try_for_each(|(job, predicted)| {
+            say_done(&job.output, &format!("{} predictions", predicted.rows))
+        }),
     }
 }
 
-/// Predicts what each signal of a file is.
-fn predict_signals(args: &Args, base: &BaseModel, format: OutputFormat) -> Result<()> {
-    if !args.columns.text.is_empty() {
-        return Err(Error::usage("--text: the model reads its inputs by the columns of its training"));
+/// What was predicted.
+struct Predicted {
+    rows: usize,
+    long: LongOnes,
+}
+
+impl Predicted {
+    fn to_json(&self, job: &Job) -> Value {
+        let LongOnes { cut, windowed, .. } = self.long;
+        json!({"rows": self.rows, "truncated": cut, "windowed": windowed, "output": job.output})
     }
-    let mut model = SignalPredictor::open(base)?;
-    model.model_mut().set_products(args.out.inference.products()?);
-    let labels = match model.asked() {
-        Asked::Class => Labels::Classes(model.classes().to_vec()),
-        _ => Labels::Number, // no column for each class
-    };
-    let mut writer = Writer::create(&args.output, format, &labels)?;
-    model.predict(&Place::from(args.input.as_path()), |prediction| match prediction {
-        Prediction::Class(output) => writer.write(&labels, output),
-        Prediction::Number(number) => writer.write(&labels, &[number]),
-        Prediction::Symbols(classes) => writer.write_sequence(None, &classes),
-        Prediction::Words(words, classes) => writer.write_sequence(Some(words), &classes),
-    })?;
-    let rows = writer.finish()?;
-    if args.out.json {
-        say(json!({"rows": rows, "output": args.output}))
-    } else {
-        say_done(&args.output, &format!("{rows} predictions"))
+}
+
+impl Args {
+    fn jobs(&self) -> Result<Vec<Job>> {
+        let job = |model: &Path, input: &Path, output: &Path| -> Result<Job> {
+            let format = self.output_format.map_or_else(|| OutputFormat::of(output), Ok)?;
+            Ok(Job { model: model.into(), input: input.into(), output: output.into(), format })
+        };
+        if let (Some(model), Some(input), Some(output)) = (&self.model, &self.input, &self.output) {
+            self.out.start(output, &[input])?;
+            return Ok(vec![job(model, input, output)?]);
+        }
+        if !self.columns.text.is_empty() || self.columns.task.is_some() {
+            return Err(Error::usage(
+                "--text, --task: with --job, each model reads the columns of its training",
+            ));
+        }
+        let parse = |text: &String| {
+            let parts: Vec<&Path> = text.split('=').map(Path::new).collect();
+            let [model, input, output] = parts[..] else {
+                return Err(Error::usage(format!("--job {text}: expected MODEL=INPUT=OUTPUT")));
+            };
+            job(model, input, output)
+        };
+        let jobs = self.jobs.iter().map(parse).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<&Path> = jobs.iter().map(|job| job.input.as_path()).collect();
+        if let Some(one) =
+            jobs.iter().find(|job| is_standard_stream(&job.input) || is_standard_stream(&job.output))
+        {
+            let (input, output) = (one.input.display(), one.output.display());
+            return Err(Error::usage(format!("--job ={input}={output}: name files; - is for one model")));
+        }
+        for (i, job) in jobs.iter().enumerate() {
+            self.out.start(&job.output, &inputs)?;
+            if jobs[..i].iter().any(|other| other.output == job.output) {
+                return Err(Error::usage(format!("--job: two write {}", job.output.display())));
+            }
+        }
+        Ok(jobs)
     }
+
+    fn open(&self, job: &Job, trunks: Option<&mut Trunks>) -> Result<Reader> {
+        let base = BaseModel::at(&job.model);
+        if !SignalPredictor::reads(&base) {
+            let opened = Opened::open_on(&base, trunks, &self.out.inference)?;
+            let labels = opened.predictor.labels()?;
+            let columns = opened.text_columns(&self.columns, &job.input)?;
+            return Ok(Reader::Text(Box::new(opened), labels, columns));
+        }
+        if !self.columns.text.is_empty() {
+            return Err(Error::usage("--text: the model reads its inputs by the columns of its training"));
+        }
+        let mut model = match trunks {
+            Some(trunks) => SignalPredictor::open_on(&base, trunks)?,
+            None => SignalPredictor::open(&base)?,
+        };
+        model.model_mut().set_products(self.out.inference.products()?);
+        Ok(Reader::Signals(Box::new(model)))
+    }
+}
+
+/// Predicts what each row or signal of a job is, with outputs from `answer`.
+fn predict<'a>(
+    args: &Args,
+    job: &Job,
+    reader: &'a Reader,
+    mut answer: impl FnMut(&'a Model, &Batch) -> Result<Vec<f32>>,
+    mut done: impl FnMut(usize),
+) -> Result<Predicted> {
+    let (mut long, batch_tokens) = (LongOnes::default(), args.out.inference.batch_tokens);
+    let mut writer;
+    match reader {
+        Reader::Text(opened, labels, columns) => {
+            writer = Writer::create(&job.output, job.format, labels)?;
+            let width = opened.predictor.model().head().outputs();
+            rows::read_blocks(&job.input, columns, BLOCK, |block| {
+                let (outputs, longer) = opened.predictor.outputs_by(block, batch_tokens, &mut answer)?;
+                long.add(longer);
+                outputs.chunks(width).try_for_each(|output| writer.write(labels, output))?;
+                done(writer.rows);
+                Ok(())
+            })?;
+        }
+        Reader::Signals(model) => {
+            let labels = match model.asked() {
+                Asked::Class => Labels::Classes(model.classes().to_vec()),
+                _ => Labels::Number, // no column for each class
+            };
+            writer = Writer::create(&job.output, job.format, &labels)?;
+            model.predict_by(&Place::from(job.input.as_path()), batch_tokens, answer, |prediction| {
+                match prediction {
+                    Prediction::Class(output) => writer.write(&labels, output),
+                    Prediction::Number(number) => writer.write(&labels, &[number]),
+                    Prediction::Symbols(classes) => writer.write_sequence(None, &classes),
+                    Prediction::Words(words, classes) => writer.write_sequence(Some(words), &classes),
+                }
+            })?;
+        }
+    }
+    Ok(Predicted { rows: writer.finish()?, long })
 }
 
 /// Writes predictions.

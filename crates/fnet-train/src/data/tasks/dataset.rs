@@ -11,6 +11,7 @@ use super::metrics::Metric;
 use super::rows::{self, Columns, Row, quoted_names};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::together::alone;
 
 /// What a label can be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -182,13 +183,21 @@ pub fn run_batches(
     w: &mut Workspace,
     mut take: impl FnMut(Forward, &[u32]) -> Result<()>,
 ) -> Result<()> {
+    each_batch(examples, batch_tokens, |batch, numbers| take(model.forward(batch, Mode::Infer, w)?, numbers))
+}
+
+fn each_batch(
+    examples: &[Example],
+    batch_tokens: usize,
+    mut take: impl FnMut(&Batch, &[u32]) -> Result<()>,
+) -> Result<()> {
     let mut batch = Batch::new();
     for numbers in batches_by_tokens(examples, (0..examples.len() as u32).collect(), batch_tokens) {
         batch.clear();
         for i in &numbers {
             examples[*i as usize].push_to(&mut batch);
         }
-        take(model.forward(&batch, Mode::Infer, w)?, &numbers)?;
+        take(&batch, &numbers)?;
     }
     Ok(())
 }
@@ -204,11 +213,23 @@ pub fn predict(
     w: &mut Workspace,
     mut done: impl FnMut(f64),
 ) -> Result<Vec<f32>> {
+    let answer = |model: &Model, batch: &Batch| alone(model, batch, w);
+    predict_by(model, examples, batch_tokens, answer, |finished| done(finished))
+}
+
+/// As [`predict`], with outputs from `answer`.
+pub(crate) fn predict_by<'a>(
+    model: &'a Model,
+    examples: &[Example],
+    batch_tokens: usize,
+    mut answer: impl FnMut(&'a Model, &Batch) -> Result<Vec<f32>>,
+    mut done: impl FnMut(f64),
+) -> Result<Vec<f32>> {
     let width = model.head().outputs();
     let mut outputs = vec![0.0; examples.len() * width];
     let mut finished = 0;
-    run_batches(model, examples, batch_tokens, w, |mut forward, numbers| {
-        for (row, i) in forward.logits()?.chunks_exact(width.max(1)).zip(numbers) {
+    each_batch(examples, batch_tokens, |batch, numbers| {
+        for (row, i) in answer(model, batch)?.chunks_exact(width.max(1)).zip(numbers) {
             outputs[*i as usize * width..][..width].copy_from_slice(row);
         }
         finished += numbers.len();
