@@ -15,9 +15,10 @@ use crate::settings::{absolute, setting};
 /// A pretrained model of preset mini, built into the program: `models/mini` of the repository, in bfloat16.
 #[cfg(feature = "shipped-model")]
 mod shipped {
-    pub const CONFIG: &[u8] = include_bytes!("../models/mini/config.json");
-    pub const WEIGHTS: &[u8] = include_bytes!("../models/mini/model.safetensors");
-    pub const TOKENIZER: &[u8] = include_bytes!("../models/mini/tokenizer.json");
+    pub static CONFIG: &[u8] = include_bytes!("../models/mini/config.json");
+    // A constant would be in the program once for each place that reads it.
+    pub static WEIGHTS: &[u8] = include_bytes!("../models/mini/model.safetensors");
+    pub static TOKENIZER: &[u8] = include_bytes!("../models/mini/tokenizer.json");
 }
 
 /// The shipped model's name in messages.
