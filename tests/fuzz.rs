@@ -10,7 +10,9 @@ use std::path::Path;
 use common::root;
 use fnet_encoder::{Batch, Head, Mode, Model, ModelConfig, Workspace, pretrained};
 use fnet_train::base_model::{BaseModel, TrunkPlace};
-use fnet_train::data::signals::{self, Format, Signal};
+use fnet_train::data::signals::symbols::Alphabet;
+use fnet_train::data::signals::words::WordFile;
+use fnet_train::data::signals::{self, Asked, Layout, Options, Place, Purpose, Signal};
 use fnet_train::data::tasks::classes::Classes;
 use fnet_train::data::tasks::rows::{self, Column, Columns};
 use fnet_train::data::tokenizer::Tokenizer;
@@ -145,16 +147,18 @@ fn swelling_pickles() -> [Vec<u8>; 2] {
     [names, axes]
 }
 
+/// Opens signals and reads all of them.
+fn read_signals(path: &Path, options: &Options) -> Result<(), String> {
+    let source = signals::open(&Place::from(path), Purpose::Learn(options)).map_err(|e| e.to_string())?;
+    let mut signal = Signal::default();
+    (0..source.len()).for_each(|index| source.read(0, index, &mut signal));
+    Ok(())
+}
+
 /// Files of signals.
 fn signals(folder: &Path) {
-    let open = |name: &str| {
-        let path = folder.join(name);
-        let source =
-            signals::open(&path, Format::of(&path).unwrap(), 2, None, None).map_err(|e| e.to_string())?;
-        let mut signal = Signal::default();
-        (0..source.len()).for_each(|index| source.read(0, index, &mut signal));
-        Ok(())
-    };
+    let options = Options { patch: 2, ..Options::default() };
+    let open = |name: &str| read_signals(&folder.join(name), &options);
     let images = [&[0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 4][..], &[7; 48]].concat();
     let labels = vec![0, 0, 8, 1, 0, 0, 0, 3, 2, 0, 1];
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -169,6 +173,109 @@ fn signals(folder: &Path) {
     fuzz("series.ts", &[series.to_vec(), b"@classLabel true 1\r\n@data\r\n1:1\r\n".to_vec()], folder, |_| {
         open("series.ts")
     });
+    std::fs::write(folder.join("y.npy"), npy("|u1", "(2,)", &[1, 0])).unwrap();
+    let array = npy("<f4", "(2, 3, 2)", &[0, 0, 128, 63].repeat(12));
+    fuzz("x.npy", &[array.clone(), npy("<i8", "(2, 3)", &[3; 48])], folder, |_| open("x.npy"));
+    std::fs::write(folder.join("x.npy"), array).unwrap();
+    fuzz("y.npy", &[npy("|u1", "(2,)", &[1, 0])], folder, |_| open("x.npy"));
+}
+
+/// An array as NumPy writes it.
+fn npy(kind: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let len = (header.len() as u16).to_le_bytes();
+    [&b"\x93NUMPY\x01\x00"[..], &len, header.as_bytes(), bytes].concat()
+}
+
+/// Pictures and sounds, and archives of them.
+fn pictures_and_sounds(folder: &Path) {
+    let options = Options { patch: 1, ..Options::default() };
+    let picture = |format, side: u32| {
+        let image = image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8 * 9, y as u8 * 7, 90]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    let (png, jpeg) = (picture(image::ImageFormat::Png, 12), picture(image::ImageFormat::Jpeg, 12));
+    let (pictures, sounds) = (folder.join("pictures"), folder.join("sounds"));
+    for path in [pictures.join("a"), pictures.join("b"), sounds.clone()] {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    std::fs::write(pictures.join("a/1.png"), &png).unwrap();
+    fuzz("pictures/b/1.jpg", &[jpeg.clone()], folder, |_| read_signals(&pictures, &options));
+    fuzz("pictures/b/1.jpg", &[png.clone()], folder, |_| read_signals(&pictures, &options));
+    let zipped = |method| {
+        let way = zip::write::SimpleFileOptions::default().compression_method(method);
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, bytes) in [("a/1.png", &png), ("b/1.jpg", &jpeg)] {
+            archive.start_file(name, way).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    };
+    let archives = [zip::CompressionMethod::Deflated, zip::CompressionMethod::Stored].map(zipped);
+    fuzz("pictures.zip", &archives, folder, |_| read_signals(&folder.join("pictures.zip"), &options));
+    let sound = |bits, format| {
+        let spec =
+            hound::WavSpec { channels: 2, sample_rate: 8_000, bits_per_sample: bits, sample_format: format };
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
+        for i in 0..600 {
+            match format {
+                hound::SampleFormat::Int => writer.write_sample(i % 90).unwrap(),
+                hound::SampleFormat::Float => writer.write_sample(i as f32 / 600.0).unwrap(),
+            }
+        }
+        writer.finalize().unwrap();
+        bytes.into_inner()
+    };
+    let seeds = [
+        sound(16, hound::SampleFormat::Int),
+        sound(8, hound::SampleFormat::Int),
+        sound(32, hound::SampleFormat::Float),
+    ];
+    std::fs::write(sounds.join("a_1.wav"), &seeds[0]).unwrap();
+    fuzz("sounds/b_1.wav", &seeds, folder, |_| read_signals(&sounds, &options));
+}
+
+/// Tables of series, and rows of symbols.
+fn tables(folder: &Path) {
+    let columns = |text: &[&str]| Columns {
+        text: text.iter().map(|name| Column::name(name)).collect(),
+        label: Some(Column::name("y")),
+        header: true,
+        skip_ragged: false,
+    };
+    let wide = Options { layout: Some(Layout::Wide), columns: Some(columns(&[])), ..Options::default() };
+    let long = Options { layout: Some(Layout::Long), series_id: Some("id".into()), ..wide.clone() };
+    for (name, seed, options) in [
+        ("wide.csv", &b"y,a,b,c\nup,1,2,3\ndown,3,2.5,\n"[..], &wide),
+        ("long.csv", b"id,y,a,b\n1,up,1,2\n1,up,2,3\n7,down,3,4\n", &long),
+    ] {
+        fuzz(name, &[seed.to_vec()], folder, |_| read_signals(&folder.join(name), options));
+    }
+    let symbols = Options {
+        columns: Some(columns(&["x"])),
+        alphabet: Some(Alphabet::Characters(Vec::new())),
+        asked: Asked::Positions,
+        ..Options::default()
+    };
+    let seed = b"{\"x\": \"MA\xC3\xA9\", \"y\": \"H-E\"}\n{\"x\": \"A\", \"y\": \"E\"}\n".to_vec();
+    fuzz("symbols.jsonl", &[seed], folder, |_| read_signals(&folder.join("symbols.jsonl"), &symbols));
+    let tokenizer =
+        Tokenizer::from_json(&std::fs::read(root().join("models/mini/tokenizer.json")).unwrap()).unwrap();
+    let lists =
+        b"{\"x\": [\"Alice\", \"went\"], \"y\": [\"B-P\", \"O\"]}\n{\"x\": [\"in\"], \"y\": [\"O\"]}\n";
+    for (name, seed) in
+        [("words.conll", &b"Alice NNP B-P\nwent VBD O\n\nin IN O\n"[..]), ("words.jsonl", lists)]
+    {
+        fuzz(name, &[seed.to_vec()], folder, |_| {
+            let options = Options::default();
+            let (path, purpose) = (folder.join(name), Purpose::Learn(&options));
+            let file = WordFile::open(&path, &columns(&["x"]), &tokenizer, 16, purpose);
+            file.map(drop).map_err(|e| e.to_string())
+        });
+    }
 }
 
 /// An adapter on a random trunk.
@@ -280,6 +387,8 @@ fn damaged_files_are_opened_or_refused() {
         fuzz(name, &seeds, folder, |folder| rows(folder, name));
     }
     signals(folder);
+    pictures_and_sounds(folder);
+    tables(folder);
     adapters(folder);
 }
 

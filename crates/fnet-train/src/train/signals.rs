@@ -16,6 +16,8 @@ use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// Positions run at once when nothing is trained.
 pub(crate) const INFERENCE_POSITIONS: usize = 4_096;
+/// Positions of a training batch that run at once: activations of more leave the caches.
+const TRAINING_POSITIONS: usize = 2_048;
 
 /// Fine-tuning on one source of signals.
 pub(crate) struct SignalObjective {
@@ -87,25 +89,31 @@ impl SignalObjective {
         Self { train, dev, batch_size, accumulate, seed, width, fingerprint, order, ordered: None }
     }
 
-    /// Draws one batch from `position`; a batch ends with the pass.
-    fn draw(&mut self, position: &mut Position) -> Result<Drawn> {
+    /// Draws one batch from `position`, in parts that are run one after another; a batch ends with the pass.
+    fn draw(&mut self, position: &mut Position, parts: &mut Vec<Drawn>) -> Result<()> {
         if self.ordered != Some(position.epoch) {
             self.order = (0..self.train.len() as u32).collect();
             self.order.shuffle(&mut generator(self.seed, "shuffle", position.epoch));
             self.ordered = Some(position.epoch);
         }
         let (mut drawn, mut signal) = (Drawn::default(), Signal::default());
+        let mut part = |drawn: &mut Drawn| parts.push(std::mem::take(drawn));
         let start = position.index.min(self.order.len());
         let end = (start + self.batch_size.max(1)).min(self.order.len());
         for index in &self.order[start..end] {
             self.train.read(position.epoch, *index as usize, &mut signal);
+            let (own, there) = (signal.positions(self.width), drawn.batch.tokens().len());
+            if there > 0 && there + own > TRAINING_POSITIONS {
+                part(&mut drawn);
+            }
             drawn.push(&signal, self.width)?;
         }
+        part(&mut drawn);
         position.index = end;
         if end == self.order.len() {
             *position = Position { epoch: position.epoch + 1, index: 0 };
         }
-        Ok(drawn)
+        Ok(())
     }
 }
 
@@ -119,8 +127,10 @@ impl Objective for SignalObjective {
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         let (epoch, mut micro) = (position.epoch, Vec::new());
-        while micro.len() < self.accumulate.max(1) && position.epoch == epoch {
-            micro.push(self.draw(position)?);
+        for _ in 0..self.accumulate.max(1) {
+            if position.epoch == epoch {
+                self.draw(position, &mut micro)?;
+            }
         }
         let scale = 1.0 / micro.iter().map(Drawn::count).sum::<usize>().max(1) as f32;
         let mut outcome = StepOutcome::default();

@@ -40,6 +40,13 @@ pub struct Signal {
     pub target: Target,
 }
 
+impl Signal {
+    /// Number of its positions, by the width of its vectors.
+    pub(crate) fn positions(&self, width: usize) -> usize {
+        if width > 0 { self.vectors.len() / width } else { self.tokens.len() }
+    }
+}
+
 /// What is to be predicted from a signal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
