@@ -65,7 +65,7 @@ fn images_and_series_on_a_random_trunk() {
         );
     }
     fails(folder, "evaluate --model series --file test-images-idx3-ubyte", "which the model does not read");
-    fails(folder, "evaluate --model images --file test.ts", "is not among 0, 1");
+    fails(folder, "evaluate --model images --file test.ts", "holds series, which the model does not read");
     fails(folder, "predict --model series --input nothing.csv --output x.csv", "is no file of signals");
     fails(folder, "embed --model series --input test.ts --output x.npy", "tokenizer.json");
     // What no training can have written.
@@ -129,7 +129,190 @@ fn bits_on_a_pretrained_trunk_after_a_stop() {
         "finetune --model text --task bit-memory --out x",
         "positions are more than the model's 32",
     );
-    fails(folder, "predict --model xor --input a.ts --output x.csv", "labels positions");
+    fails(folder, "predict --model xor --input a.ts --output x.csv", "labels bits of generated examples");
+}
+
+/// Pictures of 6 x 6 pixels in colour, red (0) or blue (1), in a folder for each class.
+fn pictures(name: &str, count: usize, folder: &Path) {
+    for i in 0..count {
+        let class = if i % 2 == 0 { "red" } else { "blue" };
+        let place = folder.join(name).join(class);
+        std::fs::create_dir_all(&place).unwrap();
+        let noise = |x: u32, y: u32| ((i as u32 * 31 + x * 17 + y * 7) % 60) as u8;
+        let pixel = |x, y| if i % 2 == 0 { [180, noise(x, y), 40] } else { [40, noise(x, y), 180] };
+        image::RgbImage::from_fn(6, 6, |x, y| image::Rgb(pixel(x, y)))
+            .save(place.join(format!("{i}.png")))
+            .unwrap();
+    }
+}
+
+/// Tones, low (0) or high (1), of several lengths, with their class in the name.
+fn sounds(name: &str, count: usize, folder: &Path) {
+    std::fs::create_dir_all(folder.join(name)).unwrap();
+    for i in 0..count {
+        let (class, frequency) = if i % 2 == 0 { ("low", 250.0) } else { ("high", 1_500.0) };
+        let path = folder.join(name).join(format!("{class}_{i}.wav"));
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: 8_000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::create(path, spec).unwrap();
+        for t in 0..800 + 80 * (i % 5) {
+            let wave =
+                (std::f64::consts::TAU * frequency * (1.0 + i as f64 / 200.0) * t as f64 / 8_000.0).sin();
+            writer.write_sample((wave * 9_000.0) as i16).unwrap();
+        }
+        writer.finalize().unwrap();
+    }
+}
+
+/// Rows that rise or fall, by as much as their number says.
+fn table(name: &str, count: usize, folder: &Path) {
+    let mut text = String::from("slope,t0,t1,t2,t3,t4,t5\n");
+    for i in 0..count {
+        let slope = (i * 7 % 11) as f64 - 5.0;
+        let steps: Vec<String> = (0..4 + i % 3).map(|t| format!("{}", slope * t as f64)).collect();
+        text += &format!("{slope},{}{}\n", steps.join(","), ",".repeat(6 - steps.len()));
+    }
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+/// Strings whose symbols are labelled by what stands before them.
+fn strings(name: &str, count: usize, folder: &Path) {
+    let mut text = String::new();
+    for i in 0..count {
+        let letters: Vec<char> =
+            (0..5 + i % 6).map(|k| ['a', 'b', 'c'][(i * 5 + k * k * 3 + k) % 3]).collect();
+        let before = |k: usize| if k == 0 { '-' } else { letters[k - 1].to_ascii_uppercase() };
+        let labels: String = (0..letters.len()).map(before).collect();
+        text += &format!("{{\"x\": \"{}\", \"y\": \"{labels}\"}}\n", letters.iter().collect::<String>());
+    }
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+#[test]
+fn every_modality_through_one_trunk_at_the_same_time() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    pictures("pictures", 40, folder);
+    pictures("other-pictures", 10, folder);
+    sounds("sounds", 30, folder);
+    sounds("other-sounds", 10, folder);
+    table("train.csv", 80, folder);
+    table("dev.csv", 22, folder);
+    strings("train.jsonl", 80, folder);
+    strings("dev.jsonl", 20, folder);
+    // A shift sees the neighbours, which some of the tasks need.
+    let tune = "finetune --preset tiny --mixer shift+fourier --trunk-seed 3 --quiet --json --recipe fpt --adapter \
+                --learning-rate 1e-2 --dropout 0";
+    let mut jobs = String::new();
+    for (name, train, dev, flags, score, least) in [
+        ("pictures", "pictures", "other-pictures", "--patch 3 --flip --crop 1 --epochs 20", "accuracy", 0.9),
+        ("sounds", "sounds", "other-sounds", "--epochs 20", "accuracy", 0.9),
+        (
+            "numbers",
+            "train.csv",
+            "dev.csv",
+            "--series wide --label slope --regression --epochs 40",
+            "pearson",
+            0.8,
+        ),
+        (
+            "symbols",
+            "train.jsonl",
+            "dev.jsonl",
+            "--tokens characters --text x --label y --per-position --ignored-label - --epochs 60",
+            "accuracy",
+            0.9,
+        ),
+    ] {
+        let out = format!("of-{name}");
+        let results = json(&run(folder, &format!("{tune} --train {train} --dev {dev} {flags} --out {out}")));
+        assert!(results["values"][score].as_f64().unwrap() > least, "{name}: {results}");
+        let evaluated = json(&run(folder, &format!("evaluate --model {out} --json")));
+        assert_eq!(evaluated[score], results["values"][score], "{name}");
+        run(folder, &format!("predict --model {out} --input {dev} --output {name}.csv --quiet"));
+        jobs += &format!(" --job {out}={dev}={name}-together.csv");
+    }
+    run(folder, &format!("predict{jobs} --quiet"));
+    run(folder, &format!("predict{jobs} --quiet --overwrite --threads 1"));
+    for name in ["pictures", "sounds", "numbers", "symbols"] {
+        let [alone, together] = [format!("{name}.csv"), format!("{name}-together.csv")]
+            .map(|f| std::fs::read(folder.join(f)).unwrap());
+        assert!(alone == together && !alone.is_empty(), "{name}");
+    }
+    let numbers = std::fs::read_to_string(folder.join("numbers.csv")).unwrap();
+    let first: f64 = numbers.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap();
+    assert!((first + 5.0).abs() < 3.0, "in the units of the labels: {first}");
+    // A task that fails leaves no file of its own, and its error is the one that is told.
+    std::fs::write(folder.join("bad.csv"), "slope,t0\n1,x\n").unwrap();
+    fails(
+        folder,
+        "predict --job of-numbers=bad.csv=bad-out.csv --job of-sounds=sounds=good-out.csv",
+        "bad.csv:2: `x` is no number",
+    );
+    assert!(!folder.join("bad-out.csv").exists());
+    fails(folder, "predict --job of-numbers=dev.csv", "expected MODEL=INPUT=OUTPUT");
+    fails(folder, "predict --job of-numbers=dev.csv=a.csv --job of-sounds=sounds=a.csv", "two write a.csv");
+    fails(folder, "predict --job of-numbers=-=a.csv", "name files");
+    fails(
+        folder,
+        "evaluate --model of-pictures --file other-sounds",
+        "holds sounds, which the model does not read",
+    );
+    fails(folder, "evaluate --model of-symbols --file train.csv", "has no column `y`");
+}
+
+#[test]
+fn labelled_words_are_found() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    run(folder, &format!("{} --mixer shift --steps 2 --out text", tiny_pretraining()));
+    let mut text = String::new();
+    for i in 0..60 {
+        let (name, rest) = (["Anna", "Bert", "Carl"][i % 3], ["sees", "hears", "knows"][i / 3 % 3]);
+        let labels = ["B-PER", "O", "B-LOC", "I-LOC"];
+        for (word, label) in [name, rest, "Old", "Town"].iter().zip(labels) {
+            text += &format!("{word} {label}\n");
+        }
+        text += "\n";
+    }
+    std::fs::write(folder.join("train.conll"), &text).unwrap();
+    let tune = "finetune --model text --train train.conll --dev train.conll --learning-rate 3e-3 --epochs 10 \
+                --quiet --json";
+    let results = json(&run(folder, &format!("{tune} --out names")));
+    assert!(results["values"]["span_f1"].as_f64().unwrap() > 0.9, "{results}");
+    let evaluated = json(&run(folder, "evaluate --model names --json"));
+    assert_eq!(evaluated["span_f1"], results["values"]["span_f1"]);
+    std::fs::write(folder.join("new.conll"), "Anna\nsees\nOld\nTown\n\nBert\n").unwrap();
+    run(folder, "predict --model names --input new.conll --output new.jsonl --quiet");
+    let lines = std::fs::read_to_string(folder.join("new.jsonl")).unwrap();
+    let first = r#"{"words":["Anna","sees","Old","Town"],"prediction":["B-PER","O","B-LOC","I-LOC"]}"#;
+    assert_eq!(lines.lines().next(), Some(first), "{lines}");
+    assert_eq!(lines.lines().count(), 2);
+    run(folder, &format!("{tune} --recipe fpt --adapter --out small --overwrite"));
+    run(folder, "predict --job small=new.conll=a.jsonl --job names=new.conll=b.jsonl --quiet");
+    assert!(std::fs::read_to_string(folder.join("b.jsonl")).unwrap() == lines);
+}
+
+#[test]
+fn generated_tasks_are_learnt_and_judged() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let tune = "finetune --preset tiny --mixer fourier --recipe fpt --quiet --json --learning-rate 3e-3 --steps 4 \
+                --evaluations 1";
+    for (name, flags) in [
+        ("listops", "--task listops --min-length 4 --max-length 12 --depth 2 --arguments 3"),
+        ("paths", "--task pathfinder --dashes 3 --patch 8"),
+    ] {
+        let results = json(&run(folder, &format!("{tune} {flags} --out {name}")));
+        let evaluated = json(&run(folder, &format!("evaluate --model {name} --json")));
+        assert_eq!(evaluated["accuracy"], results["values"]["accuracy"], "{name}");
+        assert!(results["floor"]["accuracy"].as_f64().unwrap() > 0.05);
+        fails(folder, &format!("predict --model {name} --input x --output y.csv"), "examples are generated");
+    }
 }
 
 #[test]
@@ -140,12 +323,12 @@ fn what_does_not_belong_together_is_refused() {
     images("train", 8, folder);
     std::fs::write(folder.join("rows.csv"), "text,label\na,1\nb,0\n").unwrap();
     for (flags, says) in [
-        ("--train train.ts --text a", "--text: is for text"),
-        ("--train train.ts --hide-rate 0.1", "--hide-rate: is for text"),
+        ("--train train.ts --text a", "--text: does not apply to series"),
+        ("--train train.ts --hide-rate 0.1", "--hide-rate: does not apply to series"),
         ("--train rows.csv --text text --label label", "--preset: is for signals"),
         ("--train train.ts --dev rows.csv", "rows.csv: is of another kind"),
         ("--train train.ts --max-length 3", "12 positions are more than the model's 3"),
-        ("--train train.ts --strings 3", "--strings: is a size of bit-memory"),
+        ("--train train.ts --strings 3", "--strings: is for bit-memory and bit-xor"),
         ("--train train.ts --evaluations 3", "--evaluations: there is nothing to evaluate on"),
         ("--train train-images-idx3-ubyte --patch 3", "--patch 3: does not divide images of 8 x 8"),
         ("--train missing.ts", "missing.ts: No such file"),
@@ -155,6 +338,24 @@ fn what_does_not_belong_together_is_refused() {
         ("--train train.ts --patch 2", "--patch: is for images"),
         ("--task bit-memory --bits 70", "--bits 70: must be a multiple of 50"),
         ("--task sst2", "--preset: is for signals"),
+        ("--train train.ts --grey", "--grey: is for images"),
+        ("--train train.ts --tokens bytes", "--text: name one column"),
+        ("--train rows.csv --tokens bytes --text text", "--label: name the column with the label"),
+        (
+            "--train rows.csv --tokens bytes --text text --label label --series wide",
+            "--series: is for tables",
+        ),
+        ("--train rows.csv --series long --label label", "--series-id: name the column"),
+        ("--train rows.csv --per-position --text text --label label", "--preset: is for signals; words need"),
+        ("--train train.ts --per-position --regression", "positions have classes, not numbers"),
+        (
+            "--task listops --min-length 50 --max-length 40",
+            "--task: listops cannot have expressions of 50 to 40",
+        ),
+        ("--task listops --strings 3", "--strings: is for bit-memory and bit-xor"),
+        ("--task pathfinder --dashes 30", "--task: pathfinder cannot have paths of 30 dashes"),
+        ("--task cifar10 --data .", "train.zip: No such file"),
+        ("--task spoken-digits", "--task spoken-digits: give --data"),
     ] {
         fails(folder, &format!("{RANDOM} {flags} --out x"), says);
     }

@@ -2,8 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use fnet_encoder::pretrained::{self, Source, TrunkSource};
 use fnet_encoder::{Batch, EncoderError, Mode, Model, Trunk, Workspace};
@@ -126,7 +127,7 @@ pub fn run(tasks: Vec<Task<'_>>) -> Result<()> {
         let (mut waiting, mut working, mut failed) = (Vec::new(), answers.len(), Ok(()));
         let mut w = Workspace::new();
         while working > 0 {
-            let Ok(request) = inbox.recv() else { break };
+            let Some(request) = wait_for(&inbox) else { break };
             match request {
                 Request::Batch(index, model, batch) => waiting.push((index, model, batch)),
                 Request::Done(done) => {
@@ -149,6 +150,21 @@ pub fn run(tasks: Vec<Task<'_>>) -> Result<()> {
         }
         failed
     })
+}
+
+/// The next request. This thread may be the pool's only one: tasks that wait for the pool are helped on.
+fn wait_for<'a>(inbox: &Receiver<Request<'a>>) -> Option<Request<'a>> {
+    loop {
+        match rayon::yield_now() {
+            None => return inbox.recv().ok(), // no thread of the pool
+            Some(rayon::Yield::Executed) => {}
+            Some(rayon::Yield::Idle) => match inbox.recv_timeout(Duration::from_micros(200)) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            },
+        }
+    }
 }
 
 /// Runs the batches, those of one trunk together.

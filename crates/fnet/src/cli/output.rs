@@ -33,8 +33,17 @@ pub struct OutputFlags {
 impl OutputFlags {
     /// Sets the threads, and refuses to replace a file unasked, or one of the `inputs` at all.
     pub fn start(&self, output: &Path, inputs: &[&Path]) -> Result<()> {
+        self.start_several(&[output], inputs)
+    }
+
+    /// As [`start`](Self::start), for several files.
+    pub fn start_several(&self, outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
         set_threads(self.threads)?;
         self.inference.check()?;
+        outputs.iter().try_for_each(|output| self.check(output, inputs))
+    }
+
+    fn check(&self, output: &Path, inputs: &[&Path]) -> Result<()> {
         if is_standard_stream(output) {
             if self.json {
                 return Err(Error::usage(

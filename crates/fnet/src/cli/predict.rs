@@ -177,8 +177,9 @@ impl Args {
             let (input, output) = (one.input.display(), one.output.display());
             return Err(Error::usage(format!("--job ={input}={output}: name files; - is for one model")));
         }
+        let outputs: Vec<&Path> = jobs.iter().map(|job| job.output.as_path()).collect();
+        self.out.start_several(&outputs, &inputs)?;
         for (i, job) in jobs.iter().enumerate() {
-            self.out.start(&job.output, &inputs)?;
             if jobs[..i].iter().any(|other| other.output == job.output) {
                 return Err(Error::usage(format!("--job: two write {}", job.output.display())));
             }

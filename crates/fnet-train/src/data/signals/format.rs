@@ -63,9 +63,10 @@ impl Format {
         }
         let (is_symbols, is_table) = match purpose {
             Purpose::Learn(options) => (options.alphabet.is_some(), options.layout.is_some()),
-            Purpose::Judge(reading, _) | Purpose::Predict(reading) => {
-                (matches!(reading, Reading::Symbols { .. }), matches!(reading, Reading::Series { .. }))
-            }
+            Purpose::Judge(reading, _) | Purpose::Predict(reading) => (
+                matches!(reading, Reading::Symbols { .. }),
+                matches!(reading, Reading::Series { table: Some(_), .. }),
+            ),
         };
         Ok(match () {
             () if is_symbols => Some(Self::Symbols),
