@@ -122,13 +122,14 @@ impl Trunk {
         }
         let Some(first) = together.first() else { return Ok(outputs) };
         let products = first.model.products();
-        let (mut all, mut hidden) = (Batch::new(), Vec::new());
+        let (mut all, mut hidden) = (Batch::new(), std::mem::take(&mut w.together));
+        hidden.clear();
         for member in &together {
             member.model.embeddings.forward(member.pass(), w);
             hidden.extend_from_slice(&w.hidden);
             all.append(member.batch);
         }
-        w.hidden = hidden;
+        w.together = std::mem::replace(&mut w.hidden, hidden);
         let pass = Pass { products, ..self.model.pass(&all, Mode::Infer) };
         let (last, others) = self.model.ends();
         for (i, layer) in others.iter().enumerate() {

@@ -16,6 +16,8 @@ pub struct Workspace {
     pub(crate) layers: Vec<LayerActivations>,
     /// Output of the last layer that ran to its end, `[tokens, hidden]`.
     pub(crate) hidden: Vec<f32>,
+    /// The embeddings of several models' batches, before they become `hidden`.
+    pub(crate) together: Vec<f32>,
     /// The last layer's mix of `hidden`, `[tokens, hidden]`.
     pub(crate) mixing: Vec<f32>,
     /// Output of the last layer at the tokens that a head reads, `[rows, hidden]`.
@@ -188,6 +190,7 @@ impl Workspace {
         let plain = [
             &self.projected,
             &self.hidden,
+            &self.together,
             &self.mixing,
             &self.rows,
             &self.d_rows,

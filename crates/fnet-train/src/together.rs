@@ -96,8 +96,8 @@ impl<'a> Seat<'a> {
 /// What runs beside others.
 pub type Task<'a> = Box<dyn FnOnce(Seat<'a>) -> Result<()> + Send + 'a>;
 
-/// Tokens that run at once, at most.
-const TOKENS: usize = 4_096;
+/// Tokens that run at once, at most: batches that are larger together run one after another.
+const TOKENS: usize = 8_192;
 
 /// Runs tasks at the same time, each on a thread of its own: whenever every task at work has handed in a batch, those of
 /// adapters on one trunk run in one pass. What a task gets does not depend on the others.

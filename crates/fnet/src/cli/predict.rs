@@ -98,16 +98,18 @@ pub fn run(args: &Args) -> Result<()> {
             let alone = |model: &Model, batch: &Batch| -> Result<Vec<f32>> {
                 Ok(model.forward(batch, Mode::Infer, &mut w)?.logits()?.to_vec())
             };
-            vec![predict(args, &jobs[0], reader, alone, |rows| {
+            vec![predict(args.out.inference.batch_tokens, &jobs[0], reader, alone, |rows| {
                 progress.update(None, &format!("{rows} rows"))
             })?]
         }
         _ => {
             let (sender, counts) = channel();
+            // The last sequences of all batches together are as long as a batch.
+            let share = (args.out.inference.batch_tokens / (2 * jobs.len())).max(1);
             let task = |(i, (job, reader))| -> Task {
                 let sender = sender.clone();
                 Box::new(move |mut seat| {
-                    let rows = predict(args, job, reader, |model, batch| seat.logits(model, batch), |_| {})?;
+                    let rows = predict(share, job, reader, |model, batch| seat.logits(model, batch), |_| {})?;
                     let _ = sender.send((i, rows));
                     Ok(())
                 })
@@ -207,15 +209,15 @@ impl Args {
     }
 }
 
-/// Predicts what each row or signal of a job is, with outputs from `answer`.
+/// Predicts what each row or signal of a job is, in batches of about so many tokens, with outputs from `answer`.
 fn predict<'a>(
-    args: &Args,
+    batch_tokens: usize,
     job: &Job,
     reader: &'a Reader,
     mut answer: impl FnMut(&'a Model, &Batch) -> Result<Vec<f32>>,
     mut done: impl FnMut(usize),
 ) -> Result<Predicted> {
-    let (mut long, batch_tokens) = (LongOnes::default(), args.out.inference.batch_tokens);
+    let mut long = LongOnes::default();
     let mut writer;
     match reader {
         Reader::Text(opened, labels, columns) => {
