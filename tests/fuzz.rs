@@ -202,8 +202,8 @@ fn pictures_and_sounds(folder: &Path) {
         std::fs::create_dir_all(path).unwrap();
     }
     std::fs::write(pictures.join("a/1.png"), &png).unwrap();
-    fuzz("pictures/b/1.jpg", &[jpeg.clone()], folder, |_| read_signals(&pictures, &options));
-    fuzz("pictures/b/1.jpg", &[png.clone()], folder, |_| read_signals(&pictures, &options));
+    fuzz("pictures/b/1.jpg", std::slice::from_ref(&jpeg), folder, |_| read_signals(&pictures, &options));
+    fuzz("pictures/b/1.jpg", std::slice::from_ref(&png), folder, |_| read_signals(&pictures, &options));
     let zipped = |method| {
         let way = zip::write::SimpleFileOptions::default().compression_method(method);
         let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));

@@ -52,7 +52,11 @@ pub enum Recipe {
     #[default]
     Full,
     /// The head alone.
+    #[cfg_attr(feature = "clap", value(alias = "output-only"))]
+    #[serde(alias = "output-only")]
     HeadOnly,
+    /// Norms and head, on frozen embeddings and layers.
+    Norms,
     /// Norms, embeddings and head, on frozen layers (frozen pretrained transformers, Lu et al. 2021).
     NormsAndEmbeddings,
     /// Input, output, norms and positions, on frozen layers (frozen pretrained transformers, Lu et al. 2021, section 2.2):
@@ -68,6 +72,7 @@ impl Recipe {
         match self {
             Self::Full => "full",
             Self::HeadOnly => "head-only",
+            Self::Norms => "norms",
             Self::NormsAndEmbeddings => "norms-and-embeddings",
             Self::Fpt => "fpt",
             Self::RandomFrozen => "random-frozen",
@@ -82,6 +87,7 @@ impl Recipe {
         match self {
             Self::Full => {}
             Self::HeadOnly => train_only(model, &[Part::Head]),
+            Self::Norms => train_only(model, &[Part::Norms, Part::Head]),
             Self::NormsAndEmbeddings => train_only(model, &[Part::Norms, Part::Embeddings, Part::Head]),
             Self::Fpt => {
                 let reads_vectors = model.config().input_width.is_some();
@@ -160,6 +166,14 @@ mod tests {
             embeddings,
             ["fnet.embeddings.word_embeddings.weight", "fnet.embeddings.position_embeddings.weight"]
         );
+        let mut norms = model(hybrid);
+        Recipe::Norms.apply(&mut norms, 9).unwrap();
+        assert!(
+            trained(&norms)
+                .iter()
+                .all(|n| n.contains("Norm") || n.contains("pooler") || n.contains("classifier"))
+        );
+        assert!(trained(&norms).contains(&"fnet.embeddings.LayerNorm.weight"));
         let mut norms = model(hybrid);
         Recipe::NormsAndEmbeddings.apply(&mut norms, 9).unwrap();
         assert!(trained(&norms).iter().all(|n| !n.contains("dense") || n.contains("pooler")));

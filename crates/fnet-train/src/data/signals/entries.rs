@@ -15,16 +15,19 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Folders within folders.
 const DEEPEST: usize = 16;
 
+type Archive = ZipArchive<BufReader<File>>;
+/// Names within a place, with `/`; in an archive with the entry's number.
+type Names = Vec<(String, usize)>;
+
 /// The files of a folder or archive whose names end in one of several ways, in the order of their names.
 pub(super) struct Entries<'a> {
     place: &'a Path,
-    archive: Option<ZipArchive<BufReader<File>>>,
-    /// Names within the place, with `/`; in an archive with the entry's number.
-    files: Vec<(String, usize)>,
+    archive: Option<Archive>,
+    files: Names,
 }
 
 /// Names of all files of a folder or archive.
-fn names(path: &Path) -> Result<(Option<ZipArchive<BufReader<File>>>, Vec<(String, usize)>)> {
+fn names(path: &Path) -> Result<(Option<Archive>, Names)> {
     if path.is_dir() {
         let mut files = Vec::new();
         walk(path, "", 0, &mut files)?;

@@ -43,7 +43,7 @@ pub struct Signal {
 impl Signal {
     /// Number of its positions, by the width of its vectors.
     pub(crate) fn positions(&self, width: usize) -> usize {
-        if width > 0 { self.vectors.len() / width } else { self.tokens.len() }
+        self.vectors.len().checked_div(width).unwrap_or(self.tokens.len())
     }
 }
 

@@ -211,10 +211,10 @@ pub fn predict(
     examples: &[Example],
     batch_tokens: usize,
     w: &mut Workspace,
-    mut done: impl FnMut(f64),
+    done: impl FnMut(f64),
 ) -> Result<Vec<f32>> {
     let answer = |model: &Model, batch: &Batch| alone(model, batch, w);
-    predict_by(model, examples, batch_tokens, answer, |finished| done(finished))
+    predict_by(model, examples, batch_tokens, answer, done)
 }
 
 /// As [`predict`], with outputs from `answer`.

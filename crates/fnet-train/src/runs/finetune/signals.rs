@@ -44,8 +44,8 @@ type TrainAndDev = (Box<dyn Source>, Option<Box<dyn Source>>);
 /// The two halves of a task whose files are in a folder.
 fn task_files(task: &str, data: &Path) -> Option<[Place; 2]> {
     let existing = |names: &[&str]| {
-        let paths = names.iter().map(|name| data.join(name));
-        paths.clone().find(|path| path.exists()).or_else(|| paths.last()).unwrap_or_default()
+        let mut paths = names.iter().map(|name| data.join(name));
+        paths.clone().find(|path| path.exists()).or_else(|| paths.next_back()).unwrap_or_default()
     };
     let all = |names: &[&str]| Place { path: existing(names), only: Only::All };
     Some(match task {

@@ -49,7 +49,7 @@ pub(super) fn read(place: &Place) -> Result<Pixels> {
     for index in 0..entries.len() {
         if !is_file || entries.name(index) == name {
             let bytes = entries.read(index)?;
-            add(&entries.name(index).to_string(), bytes)?;
+            add(entries.name(index), bytes)?;
         }
     }
     let order = Some(CLASSES.map(String::from).to_vec());
