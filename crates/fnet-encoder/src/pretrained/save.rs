@@ -180,13 +180,14 @@ pub const MODELING_FILE: &str = "modeling_fnet_mixing.py";
 const MODELING_MODULE: &str = "modeling_fnet_mixing";
 const MODELING_CODE: &str = include_str!("modeling_fnet_mixing.py");
 /// Transformers' classes by which a folder is opened, and the classes in that code.
-const AUTO_CLASSES: [(&str, &str); 6] = [
+const AUTO_CLASSES: [(&str, &str); 7] = [
     ("AutoConfig", "MixingConfig"),
     ("AutoModel", "MixingModel"),
     ("AutoModelForMaskedLM", "MixingForMaskedLM"),
     ("AutoModelForPreTraining", "MixingForPreTraining"),
     ("AutoModelForNextSentencePrediction", "MixingForNextSentencePrediction"),
     ("AutoModelForSequenceClassification", "MixingForSequenceClassification"),
+    ("AutoModelForTokenClassification", "MixingForTokenClassification"),
 ];
 
 /// Whether Transformers' own classes would compute something else, or nothing.

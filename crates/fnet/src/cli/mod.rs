@@ -35,6 +35,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
     Quickstart(quickstart::Args),
     Tokenizer(tokenizer::Args),
