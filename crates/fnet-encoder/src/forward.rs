@@ -100,8 +100,10 @@ impl<'a> Forward<'a> {
 
     /// The pooled vectors of each text, `[texts, vectors * hidden]`: those of `classifier_pooling`, concatenated.
     pub fn pooled(&mut self) -> &[f32] {
-        self.forward_heads(&[], true);
-        self.model.pooler.readout.forward(self.pass, &self.w.rows, &mut self.w.classifier.readout);
+        if !self.w.classifier.readout.given {
+            self.forward_heads(&[], true);
+            self.model.pooler.readout.forward(self.pass, &self.w.rows, &mut self.w.classifier.readout);
+        }
         &self.w.classifier.readout.read
     }
 
@@ -180,7 +182,7 @@ impl<'a> Forward<'a> {
         let mut places = std::mem::take(&mut self.w.places);
         places.clear();
         places.extend_from_slice(masked);
-        if texts {
+        if texts && !self.w.classifier.readout.given {
             self.model.places_of_texts(self.pass, &mut self.w.classifier.readout, &mut places);
         }
         self.model.forward_rows(self.pass, &places, self.w);

@@ -314,6 +314,7 @@ impl Model {
         self.check(batch)?;
         mode.check()?;
         let pass = self.pass(batch, mode);
+        w.classifier.readout.given = false;
         if self.reads_layers() {
             self.embeddings.forward(pass, w);
             let (last, others) = self.ends();
@@ -323,6 +324,41 @@ impl Model {
             last.forward_mixing(pass, w, self.slot(pass, others.len()))?;
         }
         Ok(Forward { model: self, pass, w })
+    }
+
+    /// Whether training changes nothing below what [`Forward::pooled`] gives, so that it can be computed once, see
+    /// [`forward_pooled`](Self::forward_pooled).
+    pub fn trains_head_alone(&self) -> bool {
+        let reads_pooled = self.classifier.as_ref().is_some_and(Classifier::reads_pooled_alone);
+        let is_whole = self.config.classifier_pairs.texts() == 1 && !self.pooler.readout.has_query();
+        let (last, _) = self.ends();
+        reads_pooled && is_whole && self.mlm.is_none() && !self.parameters.any_trainable(last.tensors.end)
+    }
+
+    /// Starts from pooled vectors, `[texts, pooled_width]`, as [`Forward::pooled`] gave them: only the head runs, and is
+    /// trained. Of the batch nothing is read but its number of texts.
+    ///
+    /// # Errors
+    /// If more than the head is trained, or there are not as many vectors as texts.
+    pub fn forward_pooled<'a>(
+        &'a self,
+        batch: &'a Batch,
+        pooled: &[f32],
+        mode: Mode,
+        w: &'a mut Workspace,
+    ) -> Result<Forward<'a>, EncoderError> {
+        mode.check()?;
+        if !self.trains_head_alone() {
+            return Err(EncoderError::Config("more than the head is trained, or it reads more".into()));
+        }
+        if pooled.len() != batch.texts() * self.pooled_width() {
+            return Err(EncoderError::Batch("there are not as many pooled vectors as texts".into()));
+        }
+        let readout = &mut w.classifier.readout;
+        readout.given = true;
+        readout.read.clear();
+        readout.read.extend_from_slice(pooled);
+        Ok(Forward { model: self, pass: self.pass(batch, mode), w })
     }
 
     /// Whether anything reads the layers.
@@ -342,7 +378,7 @@ impl Model {
 
     /// Finishes the last layer, into `w.rows`; does nothing if no layer has run.
     pub(crate) fn forward_rows(&self, pass: Pass, places: &[u32], w: &mut Workspace) {
-        if !self.reads_layers() {
+        if !self.reads_layers() || w.classifier.readout.given {
             return w.rows.clear();
         }
         let (last, others) = self.ends();

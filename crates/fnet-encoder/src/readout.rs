@@ -36,6 +36,11 @@ impl Readout {
         Self { pools, query: None, words, hidden, pad, is_bag: true }
     }
 
+    /// Whether a learnt query reads the rows.
+    pub fn has_query(&self) -> bool {
+        self.query.is_some()
+    }
+
     /// Number of values per text.
     pub fn width(&self) -> usize {
         self.pools.len() * self.hidden
@@ -108,7 +113,7 @@ impl Readout {
         d_rows: &mut [f32],
     ) {
         let (hidden, width) = (self.hidden, self.width());
-        let ReadoutActivations { ends, read, attention, d_read, d_query } = kept;
+        let ReadoutActivations { ends, read, attention, d_read, d_query, .. } = kept;
         let (read, attention) = (&*read, &*attention);
         d_rows.fill(0.0);
         set_len(d_query, ends.len() * hidden);

@@ -125,6 +125,8 @@ pub(crate) struct HeadActivations {
 /// The pooled vectors of a batch's texts.
 #[derive(Debug, Default)]
 pub(crate) struct ReadoutActivations {
+    /// Whether `read` was given, and no row was read.
+    pub given: bool,
     /// Where each text's rows end among those that are read.
     pub ends: Vec<usize>,
     /// `[texts, width]`

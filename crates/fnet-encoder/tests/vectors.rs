@@ -144,3 +144,31 @@ fn a_text_model_learns_to_read_vectors() {
     assert_eq!(again.head(), Head::Tokens { labels: 4 });
     assert!(again.parameters().values() == model.parameters().values());
 }
+
+#[test]
+fn a_head_learns_from_pooled_vectors_as_from_all() {
+    let mut model = Model::new(config(), Head::Classification { labels: 3 }, 1).unwrap();
+    let (image, series, mut w) = (values(4 * WIDTH, 1), values(7 * WIDTH, 2), Workspace::new());
+    let mut batch = Batch::new();
+    batch.push_vectors(&image, WIDTH).unwrap();
+    batch.push_vectors(&series, WIDTH).unwrap();
+    let mut counted = Batch::new();
+    (0..2).for_each(|_| counted.push(&[0], &[]));
+    let pooled = model.forward(&batch, Mode::Infer, &mut w).unwrap().pooled().to_vec();
+    let targets = Targets::examples(ClassTargets::Classes(&[2, 0]), 0.5);
+    assert!(model.forward_pooled(&counted, &pooled, Mode::Infer, &mut w).is_err(), "everything is trained");
+    model.parameters_mut().freeze_where(|name| !name.contains("pooler") && !name.contains("classifier"));
+    let mode = Mode::Train(Dropout { rate: 0.0, key: 3 });
+    let (mut whole, mut head) = (vec![0.0; model.parameters().len()], vec![0.0; model.parameters().len()]);
+    let losses = model.forward(&batch, mode, &mut w).unwrap().backward(targets, &mut whole).unwrap();
+    let same =
+        model.forward_pooled(&counted, &pooled, mode, &mut w).unwrap().backward(targets, &mut head).unwrap();
+    assert!(losses == same && whole == head && head.iter().any(|d| *d != 0.0));
+    let logits = logits(&model, &batch);
+    let mut forward = model.forward_pooled(&counted, &pooled, Mode::Infer, &mut w).unwrap();
+    assert_eq!(forward.logits().unwrap(), logits);
+    assert_eq!(forward.pooled(), pooled);
+    assert!(model.forward_pooled(&counted, &pooled[1..], Mode::Infer, &mut w).is_err());
+    // The next batch is read as a whole again.
+    assert_eq!(model.forward(&batch, Mode::Infer, &mut w).unwrap().logits().unwrap(), logits);
+}

@@ -37,6 +37,11 @@ impl Classifier {
         Self { output, comparison, drops: own_task && !of_pairs, bag, matching }
     }
 
+    /// Whether nothing but the pooled vectors is read.
+    pub fn reads_pooled_alone(&self) -> bool {
+        self.bag.is_none() && self.matching.is_none()
+    }
+
     /// Number of inputs of the output layer.
     fn inputs(&self, pooler: &Pooler) -> usize {
         let matched = if self.matching.is_some() { matching::VALUES } else { 0 };

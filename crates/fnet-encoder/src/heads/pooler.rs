@@ -33,7 +33,9 @@ impl Pooler {
 
     /// Fills `head.dense` with `[texts, outputs]`, from `rows` of the last layer.
     pub fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
-        self.readout.forward(p, rows, &mut head.readout);
+        if !head.readout.given {
+            self.readout.forward(p, rows, &mut head.readout);
+        }
         set_len(&mut head.dense, p.batch.texts() * self.outputs());
         self.dense.forward(p, &head.readout.read, &mut head.dense);
         if self.has_tanh {
@@ -49,6 +51,9 @@ impl Pooler {
             tanh::backward(dense, d_dense);
         }
         self.dense.backward_parameters(p, gradients, d_dense, &kept.read, partial);
+        if kept.given {
+            return; // nothing below is trained
+        }
         set_len(&mut kept.d_read, kept.read.len());
         self.dense.backward_input(p, Matrix::new(d_dense, self.outputs()), &mut kept.d_read, Out::Set);
         self.readout.backward(p, gradients, rows, kept, d_rows);

@@ -32,6 +32,8 @@ pub(crate) struct SignalObjective {
     fingerprint: u64,
     order: Vec<u32>,
     ordered: Option<u64>,
+    /// What the frozen trunk gives for each training example, where the head alone is trained.
+    pooled: Option<Vec<f32>>,
 }
 
 /// A batch of signals with their targets.
@@ -41,11 +43,16 @@ pub(crate) struct Drawn {
     pub classes: Vec<u32>,
     pub numbers: Vec<f32>,
     pub labels: Vec<f32>,
+    /// Instead of what is in the batch: what the trunk gives for it.
+    pooled: Vec<f32>,
 }
 
 impl Drawn {
-    fn push(&mut self, signal: &Signal, width: usize) -> Result<()> {
-        if width == 0 {
+    fn push(&mut self, signal: &Signal, width: usize, pooled: Option<&[f32]>) -> Result<()> {
+        if let Some(pooled) = pooled {
+            self.pooled.extend_from_slice(pooled);
+            self.batch.push(&[0], &[]); // counted, not read
+        } else if width == 0 {
             self.batch.push(&signal.tokens, &[]);
         } else {
             self.batch.push_vectors(&signal.vectors, width)?;
@@ -86,7 +93,18 @@ impl SignalObjective {
         all.add(train.fingerprint());
         dev.iter().for_each(|dev| all.add(dev.fingerprint()));
         let (width, fingerprint, order) = (train.shape().width, all.value(), Vec::new());
-        Self { train, dev, batch_size, accumulate, seed, width, fingerprint, order, ordered: None }
+        Self {
+            train,
+            dev,
+            batch_size,
+            accumulate,
+            seed,
+            width,
+            fingerprint,
+            order,
+            ordered: None,
+            pooled: None,
+        }
     }
 
     /// Draws one batch from `position`, in parts that are run one after another; a batch ends with the pass.
@@ -106,7 +124,11 @@ impl SignalObjective {
             if there > 0 && there + own > TRAINING_POSITIONS {
                 part(&mut drawn);
             }
-            drawn.push(&signal, self.width)?;
+            let pooled = self.pooled.as_ref().map(|all| {
+                let width = all.len() / self.train.len();
+                &all[*index as usize * width..][..width]
+            });
+            drawn.push(&signal, self.width, pooled)?;
         }
         part(&mut drawn);
         position.index = end;
@@ -126,6 +148,9 @@ impl Objective for SignalObjective {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
+        if self.pooled.is_none() && self.train.is_fixed() && model.trains_head_alone() {
+            self.pooled = Some(pool(model, &*self.train, w)?);
+        }
         let (epoch, mut micro) = (position.epoch, Vec::new());
         for _ in 0..self.accumulate.max(1) {
             if position.epoch == epoch {
@@ -136,7 +161,11 @@ impl Objective for SignalObjective {
         let mut outcome = StepOutcome::default();
         for (i, drawn) in micro.iter().enumerate() {
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
-            let mut forward = model.forward(&drawn.batch, Mode::Train(dropout), w)?;
+            let mode = Mode::Train(dropout);
+            let mut forward = match drawn.pooled.as_slice() {
+                [] => model.forward(&drawn.batch, mode, w)?,
+                pooled => model.forward_pooled(&drawn.batch, pooled, mode, w)?,
+            };
             let targets = Targets::examples(drawn.targets(), scale);
             outcome.loss.add(forward.backward(targets, gradients)?.examples);
             outcome.tokens += drawn.batch.tokens().len();
@@ -282,6 +311,16 @@ pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Re
     Ok(Judged { loss, values })
 }
 
+/// What the trunk gives for each example of a source, `[examples, pooled_width]`.
+fn pool(model: &Model, source: &dyn Source, w: &mut Workspace) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(source.len() * model.pooled_width());
+    run(model, source, w, |_, mut forward| {
+        all.extend_from_slice(forward.pooled());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// Runs the model over all examples of a source.
 fn run(
     model: &Model,
@@ -303,7 +342,7 @@ pub(crate) fn each_batch(
         let mut drawn = Drawn::default();
         while index < source.len() && drawn.batch.tokens().len() < positions {
             source.read(0, index, &mut signal);
-            drawn.push(&signal, width)?;
+            drawn.push(&signal, width, None)?;
             index += 1;
         }
         take(&drawn)?;

@@ -154,6 +154,10 @@ impl Source for Expressions {
         if self.validates { VALIDATION } else { TRAINING }
     }
 
+    fn is_fixed(&self) -> bool {
+        self.validates
+    }
+
     fn read(&self, pass: u64, index: usize, into: &mut Signal) {
         let (purpose, pass) = if self.validates { ("valid listops", 0) } else { ("listops", pass) };
         let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);

@@ -95,6 +95,11 @@ pub trait Source: Send + Sync {
         self.len() == 0
     }
 
+    /// Whether an example is the same in every pass.
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     /// An example, the same for the same pass and index; only generated and varied ones differ from pass to pass.
     fn read(&self, pass: u64, index: usize, into: &mut Signal);
 

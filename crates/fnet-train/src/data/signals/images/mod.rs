@@ -212,6 +212,10 @@ impl Source for Images {
         self.pixels.count()
     }
 
+    fn is_fixed(&self) -> bool {
+        !self.variation.flip && self.variation.crop == 0
+    }
+
     fn read(&self, pass: u64, index: usize, into: &mut Signal) {
         let (patch, Pixels { rows, columns, channels, .. }) = (self.patch, &self.pixels);
         let image = self.pixels.image(index);
