@@ -340,6 +340,11 @@ fn what_does_not_belong_together_is_refused() {
         ("--task sst2", "--preset: is for signals"),
         ("--train train.ts --grey", "--grey: is for images"),
         ("--train train.ts --tokens bytes", "--text: name one column"),
+        ("--task mnist --data . --tokens bytes", "--tokens: is for rows"),
+        (
+            "--train rows.csv --tokens bytes --text text --label label --ignored-label -",
+            "is one character, with",
+        ),
         ("--train rows.csv --tokens bytes --text text", "--label: name the column with the label"),
         (
             "--train rows.csv --tokens bytes --text text --label label --series wide",

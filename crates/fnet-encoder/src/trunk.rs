@@ -88,9 +88,12 @@ impl Trunk {
         }
         let own: HashSet<String> = own.iter().map(|name| name.as_ref().to_string()).collect();
         let mut model = Model::shaped_on(&self.model, config, head, &own)?;
-        let is_of_layers = |name: &str| name.contains(".encoder.") && !name.contains("LayerNorm.");
-        if let Some(tensor) = model.parameters().table().iter().find(|tensor| is_of_layers(&tensor.name)) {
-            return fail(&format!("{} is not the trunk's", tensor.name));
+        let is_of_layers = |name: &&str| name.contains(".encoder.") && !name.contains("LayerNorm.");
+        // Mixers are shared as they are: their tensors are no part of the table.
+        let named = own.iter().map(String::as_str);
+        let named = named.chain(model.parameters().table().iter().map(|tensor| tensor.name.as_str()));
+        if let Some(name) = named.into_iter().find(is_of_layers) {
+            return fail(&format!("{name} is not the trunk's"));
         }
         model.parameters_mut().allocate();
         Ok(model)

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::Model;
 use fnet_encoder::pretrained::{self, ADAPTER_INFO_FILE, AdapterInfo, Report, Source, TrunkSource};
+use fnet_encoder::{Model, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::tokenizer::Tokenizer;
@@ -158,7 +158,7 @@ impl BaseModel {
     /// If the folder has none, or a broken one.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         match self.trunk()? {
-            Some(TrunkPlace::Folder(path)) => return Self::at(&path).tokenizer(),
+            Some(TrunkPlace::Folder(path)) => return Self::at(&path).standing_alone()?.tokenizer(),
             Some(TrunkPlace::Shipped) => return Self::shipped()?.tokenizer(),
             Some(TrunkPlace::Seed(_)) | None => {}
         }
@@ -176,8 +176,11 @@ impl BaseModel {
     /// # Errors
     /// If there is none, or it is broken.
     pub(crate) fn positions(&self) -> Result<usize> {
-        let positions = pretrained::inspect(self.source())?.config.max_position_embeddings;
-        Ok(self.longest(positions))
+        let config = match (self.trunk()?, self.folder()) {
+            (Some(_), Some(folder)) => ModelConfig::read(&folder.join(pretrained::CONFIG_FILE))?,
+            _ => pretrained::inspect(self.source())?.config,
+        };
+        Ok(self.longest(config.max_position_embeddings))
     }
 
     /// Where its texts are cut, see [`Tokenizer::longest_of`].

@@ -99,7 +99,8 @@ impl SignalPredictor {
             false => Vec::new(),
         };
         let is_asked = match (reading.asked(), model.head()) {
-            (Asked::Class, Head::Classification { .. } | Head::Tokens { .. }) => true, // bits are asked of positions
+            (Asked::Class, Head::Classification { .. }) => true,
+            (Asked::Class, Head::Tokens { .. }) => matches!(reading, Reading::Bits(_)),
             (Asked::Number(_), head) => head == Head::Regression,
             (Asked::Positions, head) => matches!(head, Head::Tokens { .. }),
             _ => false,
@@ -108,6 +109,14 @@ impl SignalPredictor {
             return Err(Error::file(
                 &config,
                 format!("`{READING_KEY}` asks what the model does not predict"),
+            ));
+        }
+        if let Reading::Image { rows, columns, patch, .. } = reading
+            && (rows / patch) * (columns / patch) > model.config().max_position_embeddings
+        {
+            return Err(Error::file(
+                &config,
+                format!("`{READING_KEY}` names more patches than the model has positions"),
             ));
         }
         let tokenizer = match reading {
@@ -164,6 +173,12 @@ impl SignalPredictor {
             Reading::Pathfinder(task) => Box::new(Paths::validation(task)),
             _ => return Ok(None),
         };
+        check_length(&self.path, &*source, &self.model)?;
+        let (shape, model) = (source.shape(), &self.model);
+        if Some(shape.width) != model.config().input_width || shape.head != model.head() {
+            let message = format!("`{READING_KEY}` names examples that the model does not read");
+            return Err(Error::file(&self.path, message));
+        }
         judge(&self.model, &*source, &mut self.workspace).map(Some)
     }
 

@@ -113,9 +113,12 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// On signals: those of a file, those that it was fine-tuned on, or generated ones.
 fn evaluate_signals(args: &Args, base: &BaseModel) -> Result<()> {
-    if !args.columns.text.is_empty() || args.label.is_some() || args.data.is_some() {
-        return Err(Error::usage("--text, --label, --data: the model reads signals; name them by --file"));
+    let of_texts = !args.columns.text.is_empty() || args.columns.task.is_some();
+    if of_texts || args.label.is_some() || args.data.is_some() {
+        let message = "--text, --label, --task, --data: the model reads signals; name them by --file";
+        return Err(Error::usage(message));
     }
+    args.inference.check_for_signals()?;
     let mut model = SignalPredictor::open(base)?;
     model.model_mut().set_products(args.inference.products()?);
     let dev = || trained(&args.model).and_then(|settings| settings.dev_signals());

@@ -11,7 +11,7 @@ use fnet_train::data::tasks::encoding::{Long, LongOnes};
 use fnet_train::folder::RunFolder;
 use fnet_train::predictor::{Predictor, say_unused};
 use fnet_train::runs::finetune::FinetuneSettings;
-use fnet_train::settings::in_range;
+use fnet_train::settings::{in_range, refused};
 use fnet_train::together::Trunks;
 
 use super::product_flags::ProductFlags;
@@ -36,6 +36,15 @@ impl InferenceFlags {
     /// The products that are asked for.
     pub fn products(&self) -> Result<Products> {
         self.products.products()
+    }
+
+    /// Refuses flags of texts, for a model of signals.
+    pub fn check_for_signals(&self) -> Result<()> {
+        let of_texts = [("pad_to", self.padding.pad_to.is_some()), ("long", self.long.is_some())];
+        match of_texts.into_iter().find(|flag| flag.1) {
+            Some((flag, _)) => Err(refused(flag, "is for texts; the model reads signals")),
+            None => self.check(),
+        }
     }
 
     /// Refuses what cannot be followed.

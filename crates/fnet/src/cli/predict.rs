@@ -197,9 +197,11 @@ impl Args {
             let columns = opened.text_columns(&self.columns, &job.input)?;
             return Ok(Reader::Text(Box::new(opened), labels, columns));
         }
-        if !self.columns.text.is_empty() {
-            return Err(Error::usage("--text: the model reads its inputs by the columns of its training"));
+        if !self.columns.text.is_empty() || self.columns.task.is_some() {
+            let message = "--text, --task: the model reads its inputs by the columns of its training";
+            return Err(Error::usage(message));
         }
+        self.out.inference.check_for_signals()?;
         let mut model = match trunks {
             Some(trunks) => SignalPredictor::open_on(&base, trunks)?,
             None => SignalPredictor::open(&base)?,

@@ -117,6 +117,22 @@ impl<'a> Entries<'a> {
         self.files.iter().zip(folders).map(label).collect()
     }
 
+    /// The bytes of the files from one on: at most so many, and not many more bytes than of one of the largest.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_block(&mut self, start: usize, files: usize) -> Result<Vec<Vec<u8>>> {
+        let (mut block, mut bytes) = (Vec::new(), 0);
+        for index in start..(start + files).min(self.len()) {
+            block.push(self.read(index)?);
+            bytes += block.last().map_or(0, Vec::len) as u64;
+            if bytes > MOST_BYTES {
+                break;
+            }
+        }
+        Ok(block)
+    }
+
     /// A file's bytes.
     ///
     /// # Errors

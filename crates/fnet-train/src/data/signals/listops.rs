@@ -55,7 +55,7 @@ impl ListOps {
         if !(2..=100).contains(&arguments) || !(2..=20).contains(&depth) {
             return Err(format!("lists of up to {arguments} arguments, {depth} deep"));
         }
-        if longest > 100_000 || shortest > longest || self.hits() < ENOUGH {
+        if longest > 20_000 || shortest > longest || self.hits() < ENOUGH {
             return Err(format!(
                 "expressions of {shortest} to {longest} symbols, {depth} deep, of {arguments} arguments"
             ));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
+use super::images::MOST_PIXELS;
 use super::listops::ListOps;
 use super::pathfinder::Pathfinder;
 use super::series::Table;
@@ -108,12 +109,15 @@ impl Reading {
         match self {
             Self::Image { rows, columns, channels, patch, scale, .. } => {
                 let values = patch.checked_mul(*patch).and_then(|pixels| pixels.checked_mul(*channels));
-                let fits = *patch > 0 && values == Some(width) && [1, 3].contains(channels);
+                let has_size = [rows, columns].iter().all(|side| (1..=MOST_PIXELS).contains(*side));
+                let fits = has_size && *patch > 0 && values == Some(width) && [1, 3].contains(channels);
                 if !fits || !rows.is_multiple_of(*patch) || !columns.is_multiple_of(*patch) {
                     return Err(format!("patches of {patch} in images of {rows} x {columns} pixels"));
                 }
                 scale.check(*channels)
             }
+            Self::Series { asked: Asked::Positions, .. } => Err("classes of a series' steps".into()),
+            Self::Series { .. } if width == 0 => Err("series of no channels".into()),
             Self::Series { scale, asked, .. } => scale.check(width).and_then(|()| asked.check()),
             Self::Sound { rate, scale } => {
                 if width == sounds::BANDS && sounds::RATES.contains(rate) {

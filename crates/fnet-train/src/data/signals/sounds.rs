@@ -47,9 +47,9 @@ impl Sounds {
         let mut entries = Entries::open(place, &SOUNDS)?;
         let mut spectrogram = known.as_ref().map(|(rate, _)| Spectrogram::new(*rate));
         let mut frames = Vec::new();
-        for start in (0..entries.len()).step_by(BLOCK) {
-            let end = (start + BLOCK).min(entries.len());
-            let packed = (start..end).map(|i| entries.read(i)).collect::<Result<Vec<_>>>()?;
+        while frames.len() < entries.len() {
+            let start = frames.len();
+            let packed = entries.read_block(start, BLOCK)?;
             let fail =
                 |i: usize, message: String| Error::file(path, format!("{}: {message}", entries.name(i)));
             if spectrogram.is_none() {
@@ -142,6 +142,9 @@ impl Spectrogram {
                 let energy: f32 = spectrum[*first..].iter().zip(weights).map(|(x, w)| w * x.norm_sqr()).sum();
                 all.push((energy / len as f32 + 1e-6).ln());
             }
+        }
+        if let Some(value) = all.iter().find(|value| !value.is_finite()) {
+            return Err(format!("is so loud that its logarithm is {value}"));
         }
         Ok(all)
     }

@@ -40,7 +40,7 @@ struct Sequence {
 }
 
 /// Endings of files with a word a line.
-const CONLL: [&str; 4] = ["conll", "conllu", "bio", "iob"];
+const CONLL: [&str; 3] = ["conll", "bio", "iob"];
 
 impl WordFile {
     /// Whether a file has a word a line, by its name.
@@ -61,6 +61,9 @@ impl WordFile {
         purpose: Purpose,
     ) -> Result<Self> {
         let needs_labels = purpose.needs_labels();
+        if longest < 3 {
+            return Err(Error::usage("a model of fewer than 3 positions reads no words"));
+        }
         let sentences = if Self::is_conll(path) {
             read_conll(path, needs_labels)?
         } else {
@@ -164,7 +167,7 @@ fn read_conll(path: &Path, needs_labels: bool) -> Result<Vec<Sentence>> {
             }
             continue;
         };
-        // Comments of CoNLL-U, and the marks between documents.
+        // Comments, and the marks between documents.
         if word == "-DOCSTART-" || (word == "#" && sentence.words.is_empty()) {
             continue;
         }
@@ -192,6 +195,9 @@ fn read_lists(path: &Path, columns: &Columns, needs_labels: bool) -> Result<Vec<
         _ => String::new(),
     };
     let (words, labels) = (name(columns.text.first()), name(columns.label.as_ref()));
+    if words.is_empty() {
+        return Err(Error::file(path, "is no .conll file, which the model was trained on"));
+    }
     while let Some((number, object)) = next_object(&mut lines)? {
         let list = |name: &str| -> Result<Vec<String>> {
             let Some(Value::Array(items)) = object.get(name) else {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::signal_settings::SignalSettings;
 use super::signals::Signals;
 use crate::base_model::BaseModel;
+use crate::data::signals::words::WordFile;
 use crate::data::signals::{Format, Place};
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::Labels;
@@ -223,15 +224,19 @@ impl FinetuneSettings {
         self.signals.check_for(signals)?;
         let (has_columns, has_numbers) = match signals {
             Signals::Files { format, .. } => (
-                matches!(format, Format::Table | Format::Symbols),
+                *format == Format::Symbols,
                 matches!(format, Format::Series | Format::Array | Format::Table | Format::Symbols),
             ),
-            Signals::Words { .. } => (true, false),
+            Signals::Words { train, .. } => (!WordFile::is_conll(&train.path), false),
             _ => (false, false),
         };
+        let has_label = has_columns || matches!(signals, Signals::Files { format: Format::Table, .. });
+        let is_of_positions =
+            self.signals.per_position || matches!(signals, Signals::Words { .. } | Signals::Bits(_));
         let of_text = [
+            ("pooling", self.pooling.is_some() && is_of_positions),
             ("text", !self.text.is_empty() && !has_columns),
-            ("label", self.label.is_some() && !has_columns),
+            ("label", self.label.is_some() && !has_label),
             ("no_header", self.no_header && !has_columns),
             ("regression", self.regression && !has_numbers),
             ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
@@ -270,7 +275,7 @@ impl FinetuneSettings {
         if self.max_length.is_some() && !makes_length {
             return Err(refused("max_length", "a pretrained trunk has its own length"));
         }
-        in_range("max_length", self.max_length.map(|n| n as f64), 1.0, 1e6)?;
+        in_range("max_length", self.max_length.map(|n| n as f64), if is_words { 4.0 } else { 1.0 }, 1e6)?;
         let has_dev = match signals {
             Signals::Files { dev, .. } | Signals::Words { dev, .. } => dev.is_some(),
             _ => true,

@@ -140,6 +140,15 @@ impl SignalSettings {
         if let Some((field, of)) = self.given().into_iter().find(|(_, of)| !fits(*of)) {
             return Err(refused(field, format!("is for {}", of.name())));
         }
+        if let Some(label) = &self.ignored_label
+            && (!self.per_position || label.chars().count() != 1)
+        {
+            let message = format!("is one character, with {}", setting("per_position"));
+            return Err(refused(&format!("ignored_label {label}"), message));
+        }
+        if self.series_id.is_some() && self.series != Some(Layout::Long) {
+            return Err(refused("series_id", format!("is for {} long", setting("series"))));
+        }
         in_range("patch", self.patch.map(|n| n as f64), 1.0, 10_000.0)?;
         in_range("resize", self.resize.map(|n| n as f64), 1.0, MOST_PIXELS as f64)?;
         in_range("crop", self.crop.map(|n| n as f64), 0.0, MOST_PIXELS as f64)
@@ -239,7 +248,7 @@ fn columns(settings: &FinetuneSettings) -> Result<Option<Columns>> {
         let label = label.map(Column::name);
         return Ok(Some(Columns { text: Vec::new(), label, header: true, skip_ragged: false }));
     }
-    if settings.signals.tokens.is_none() && !settings.signals.per_position {
+    if settings.task.is_some() || settings.signals.tokens.is_none() && !settings.signals.per_position {
         return Ok(None);
     }
     if text.len() != 1 {

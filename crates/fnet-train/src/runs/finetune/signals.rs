@@ -1,6 +1,6 @@
 //! What a fine-tuning on signals needs, loaded and checked before anything is written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained;
 use fnet_encoder::{Head, Model, Padding, Pool, Pooling};
@@ -93,6 +93,10 @@ impl Signals {
         let format = Format::of(train, Purpose::Learn(&options))?;
         let Some(format) = format else {
             let is_words = settings.signals.per_position || WordFile::is_conll(train);
+            let is_other = |dev: &&PathBuf| WordFile::is_conll(dev) != WordFile::is_conll(train);
+            if let Some(dev) = dev.as_ref().filter(|dev| is_words && is_other(dev)) {
+                return Err(Error::file(dev, "is of another kind than the training file"));
+            }
             return Ok(is_words.then_some(Self::Words { train: own, dev: other }));
         };
         if let Some(dev) = dev {
@@ -198,7 +202,7 @@ pub(super) fn prepare(
         shape.longest = shape.longest.max(dev.shape().longest);
     }
     if let Head::Classification { labels: 1 } | Head::Tokens { labels: 1 } = shape.head
-        && !shape.classes.is_empty()
+        && !matches!(signals, Signals::Bits(_))
     {
         let file = signals.files().next().unwrap_or(Path::new(""));
         return Err(Error::file(file, "has one class only: there is nothing to learn"));

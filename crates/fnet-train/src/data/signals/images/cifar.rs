@@ -1,9 +1,12 @@
 //! CIFAR-10's binary files (Krizhevsky 2009): a byte for the class, then 32 x 32 pixels, a colour after another.
 
+use std::io::Read;
+
 use super::{MOST_BYTES, Pixels};
+use crate::data::signals::Place;
 use crate::data::signals::entries::Entries;
 use crate::data::signals::format::CIFAR;
-use crate::data::signals::{Only, Place};
+use crate::data::text;
 use crate::error::{Error, Result};
 
 const SIDE: usize = 32;
@@ -35,22 +38,18 @@ pub(super) fn read(place: &Place) -> Result<Pixels> {
         }
         Ok(())
     };
-    let is_file = place.path.is_file() && !place.path.to_string_lossy().to_lowercase().ends_with(".zip");
-    let folder;
-    let within = if is_file {
-        let parent = place.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        folder = Place { path: parent.unwrap_or(".".as_ref()).into(), only: Only::All };
-        &folder
-    } else {
-        place
-    };
-    let mut entries = Entries::open(within, &CIFAR)?;
-    let name = place.path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    for index in 0..entries.len() {
-        if !is_file || entries.name(index) == name {
+    let is_archive = place.path.to_string_lossy().to_lowercase().ends_with(".zip");
+    if place.path.is_dir() || is_archive {
+        let mut entries = Entries::open(place, &CIFAR)?;
+        for index in 0..entries.len() {
             let bytes = entries.read(index)?;
             add(entries.name(index), bytes)?;
         }
+    } else {
+        let mut bytes = Vec::new();
+        let open = text::open_bytes(&place.path)?;
+        open.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(&place.path))?;
+        add("its content", bytes)?;
     }
     let order = Some(CLASSES.map(String::from).to_vec());
     Ok(Pixels { rows: SIDE, columns: SIDE, channels: 3, values, labels, order, names: Vec::new() })
@@ -60,7 +59,7 @@ pub(super) fn read(place: &Place) -> Result<Pixels> {
 mod tests {
     use super::super::Images;
     use super::*;
-    use crate::data::signals::{Format, Options, Purpose, Signal, Source, Target};
+    use crate::data::signals::{Format, Only, Options, Purpose, Signal, Source, Target};
 
     #[test]
     fn colours_stand_one_after_another() {

@@ -92,11 +92,15 @@ impl Pixels {
     }
 
     /// Grey or resized ones, if that is asked for.
-    fn looking(self, look: Look) -> Self {
+    fn looking(self, path: &Path, look: Look) -> Result<Self> {
         let grey = look.grey && self.channels == 3;
         let size = look.size.filter(|size| *size != [self.rows, self.columns]);
         if !grey && size.is_none() {
-            return self;
+            return Ok(self);
+        }
+        let [r, c] = size.unwrap_or([self.rows, self.columns]);
+        if self.count().saturating_mul(r * c * self.channels) > MOST_BYTES {
+            return Err(too_large(path));
         }
         let (rows, columns) = (self.rows as u32, self.columns as u32);
         let look = Look { grey: look.grey || self.channels == 1, size };
@@ -114,7 +118,7 @@ impl Pixels {
             seen = size;
         }
         let channels = if look.grey { 1 } else { 3 };
-        Self { rows: seen[0], columns: seen[1], channels, values, ..self }
+        Ok(Self { rows: seen[0], columns: seen[1], channels, values, ..self })
     }
 }
 
@@ -130,7 +134,7 @@ impl Images {
             Format::Cifar => cifar::read(place)?,
             _ => pictures::read(place, look, purpose)?,
         };
-        let pixels = pixels.looking(look);
+        let pixels = pixels.looking(path, look)?;
         let (patch, scale, resized, variation) = match purpose.reading() {
             None => {
                 let Purpose::Learn(options) = purpose else { return purpose.refuse(path, "images") };
@@ -175,6 +179,11 @@ fn wrong_size(path: &Path, pixels: &Pixels, wanted: [usize; 3]) -> Error {
     let message =
         format!("has images of {own}; the model reads {}", spelled(wanted[0], wanted[1], wanted[2]));
     Error::file(path, message)
+}
+
+/// The error of more pixels than are kept.
+fn too_large(path: &Path) -> Error {
+    Error::file(path, format!("holds more than 4 GiB of pixels: {} makes them smaller", setting("resize")))
 }
 
 /// The error of images of several sizes.

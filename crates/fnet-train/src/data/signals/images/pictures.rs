@@ -5,12 +5,11 @@ use std::io::Cursor;
 use image::{ImageReader, Limits};
 use rayon::prelude::*;
 
-use super::{Look, MOST_BYTES, Pixels, several_sizes};
+use super::{Look, MOST_BYTES, Pixels, several_sizes, too_large};
 use crate::data::signals::entries::Entries;
 use crate::data::signals::format::PICTURES;
 use crate::data::signals::{Place, Purpose};
 use crate::error::{Error, Result};
-use crate::settings::setting;
 
 /// Pictures decoded at once.
 const BLOCK: usize = 512;
@@ -28,9 +27,11 @@ pub(super) fn read(place: &Place, look: Look, purpose: Purpose) -> Result<Pixels
     let labels = entries.labels(purpose);
     let names: Vec<String> = (0..entries.len()).map(|i| entries.name(i).to_string()).collect();
     let (mut values, mut first): (Vec<u8>, _) = (Vec::new(), None);
-    for start in (0..entries.len()).step_by(BLOCK) {
-        let end = (start + BLOCK).min(entries.len());
-        let packed = (start..end).map(|i| entries.read(i)).collect::<Result<Vec<_>>>()?;
+    let mut end = 0;
+    while end < entries.len() {
+        let start = end;
+        let packed = entries.read_block(start, BLOCK)?;
+        end += packed.len();
         let decoded: Vec<_> = packed.into_par_iter().map(|bytes| decode(&bytes, look)).collect();
         for (name, picture) in names[start..end].iter().zip(decoded) {
             let (size, bytes) =
@@ -40,9 +41,7 @@ pub(super) fn read(place: &Place, look: Look, purpose: Purpose) -> Result<Pixels
                 return Err(several_sizes(&place.path, name, size, first));
             }
             if values.len() + bytes.len() > MOST_BYTES {
-                let message =
-                    format!("holds more than 4 GiB of pixels: {} makes them smaller", setting("resize"));
-                return Err(Error::file(&place.path, message));
+                return Err(too_large(&place.path));
             }
             values.extend(bytes);
         }

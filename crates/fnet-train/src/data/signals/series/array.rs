@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
     if count * steps * channels == 0 {
         return Err(Error::file(path, "holds no series"));
     }
-    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+    if let Some(at) = values.iter().position(|value| !(*value as f32).is_finite()) {
         let message = format!("series {} has a value that is no number", at / (steps * channels));
         return Err(Error::file(path, message));
     }

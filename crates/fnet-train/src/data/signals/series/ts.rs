@@ -43,8 +43,8 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
             return fail("has no class: it follows the last channel after a colon");
         }
         // Where no label is needed, there may be none: by the number of channels.
-        let is_labelled =
-            purpose.needs_labels() || read.order.is_some() || parts.len() > read.channels.max(1);
+        let is_labelled = purpose.needs_labels()
+            || parts.len() > 1 && (read.order.is_some() || parts.len() > read.channels.max(1));
         let label = if is_labelled { parts.pop().unwrap_or("").trim() } else { "" };
         let values = parse(&parts).map_err(|message| Error::line(path, number, message))?;
         if read.channels == 0 {
