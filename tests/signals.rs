@@ -75,6 +75,7 @@ fn images_and_series_on_a_random_trunk() {
     for text in [
         broken,
         whole.replacen("\"series\"", "\"image\"", 1),
+        whole.replacen("\"asked\": \"class\"", "\"asked\": \"positions\"", 1),
         whole.replacen("\"mean\": [", "\"mean\": [0.5,", 1),
     ] {
         assert_ne!(text, whole);
