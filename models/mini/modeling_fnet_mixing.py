@@ -402,3 +402,17 @@ class MixingForSequenceClassification(Mixing):
             opinions.append(self.classifier.bag.output(summed))
         loss = None if labels is None else sum(self.loss_function(labels, logits, self.config) for logits in opinions)
         return modeling_outputs.SequenceClassifierOutput(loss=loss, logits=torch.stack(opinions).mean(0))
+
+
+class MixingForTokenClassification(Mixing):
+    _auto_class = "AutoModelForTokenClassification"
+
+    def __init__(self, config):
+        super().__init__(config, classifier=nn.Linear(config.hidden_size, config.num_labels))
+
+    @can_return_tuple
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+        hidden = self.base_model(input_ids, attention_mask, token_type_ids, return_dict=True).last_hidden_state
+        logits = self.classifier(F.dropout(hidden, self.config.hidden_dropout_prob, self.training))
+        loss = None if labels is None else self.loss_function(logits, labels, self.config)
+        return modeling_outputs.TokenClassifierOutput(loss=loss, logits=logits)
