@@ -6,9 +6,6 @@ use fnet_encoder::pretrained::{self, labels_of};
 use fnet_encoder::{Batch, Head, Model, ModelConfig, Workspace};
 
 use crate::base_model::BaseModel;
-use crate::data::signals::bits::BitStrings;
-use crate::data::signals::listops::Expressions;
-use crate::data::signals::pathfinder::Paths;
 use crate::data::signals::words::WordFile;
 use crate::data::signals::{self, Asked, Place, Purpose, READING_KEY, Reading, Source};
 use crate::data::tasks::dataset::likeliest;
@@ -167,12 +164,7 @@ impl SignalPredictor {
     /// # Errors
     /// If an example does not fit the model.
     pub fn judge_generated(&mut self) -> Result<Option<Judged>> {
-        let source: Box<dyn Source> = match self.reading {
-            Reading::Bits(task) => Box::new(BitStrings::validation(task)),
-            Reading::ListOps(task) => Box::new(Expressions::validation(task)),
-            Reading::Pathfinder(task) => Box::new(Paths::validation(task)),
-            _ => return Ok(None),
-        };
+        let Some(source) = self.reading.generated(None) else { return Ok(None) };
         check_length(&self.path, &*source, &self.model)?;
         let (shape, model) = (source.shape(), &self.model);
         if Some(shape.width) != model.config().input_width || shape.head != model.head() {
@@ -247,7 +239,7 @@ impl SignalPredictor {
     }
 
     fn source(&self, place: &Place, purpose: Purpose) -> Result<Box<dyn Source>> {
-        if let Reading::Bits(_) | Reading::ListOps(_) | Reading::Pathfinder(_) = self.reading {
+        if self.reading.generated(None).is_some() {
             return Err(Error::file(&place.path, "is a file; the model's examples are generated"));
         }
         let source = signals::open(place, purpose)?;

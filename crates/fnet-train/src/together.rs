@@ -64,7 +64,7 @@ fn open_trunk(folder: &Path, place: &TrunkPlace) -> Result<Trunk> {
 ///
 /// # Errors
 /// If the batch does not fit the model.
-pub(crate) fn alone(model: &Model, batch: &Batch, w: &mut Workspace) -> Result<Vec<f32>> {
+pub fn alone(model: &Model, batch: &Batch, w: &mut Workspace) -> Result<Vec<f32>> {
     Ok(model.forward(batch, Mode::Infer, w)?.logits()?.to_vec())
 }
 

@@ -91,7 +91,7 @@ pub fn adapter_tensors(folder: &Path) -> Result<Vec<String>, EncoderError> {
 /// # Errors
 /// If a file is missing or broken, a tensor does not fit, or the trunk is not the one that the adapter was trained on.
 pub fn open_adapter(folder: &Path, trunk: TrunkSource) -> Result<Model, EncoderError> {
-    let Described { info, config, head } = Described::read(folder)?;
+    let Described { info, config, head, .. } = Described::read(folder)?;
     let mut model = match trunk {
         TrunkSource::Seed(seed) => Model::new(config, head, seed)?,
         TrunkSource::Pretrained(source) => open_with(source, head, 0, |own| *own = config)?.0,
@@ -124,15 +124,14 @@ pub fn open_trunk(folder: &Path, trunk: TrunkSource) -> Result<Trunk, EncoderErr
 /// # Errors
 /// As [`open_adapter`]; if the adapter changes layers beside their norms.
 pub fn open_adapter_on(folder: &Path, trunk: &Trunk) -> Result<Model, EncoderError> {
-    let Described { info, config, head } = Described::read(folder)?;
+    let Described { info, config, head, whole } = Described::read(folder)?;
     let file = folder.join(ADAPTER_FILE);
     let weights = WeightFiles::open(Source::Path(&file))?;
     let names: Vec<&str> = weights.names().collect();
     let shared = trunk.model().parameters();
     // What is neither the adapter's nor the trunk's has no values.
-    let whole = Model::shaped(config.clone(), head)?;
     let mut print = Fingerprint::default();
-    for tensor in whole.parameters().table().iter().filter(|tensor| weights.shape(&tensor.name).is_none()) {
+    for tensor in whole.iter().filter(|tensor| weights.shape(&tensor.name).is_none()) {
         let held = shared.table().iter().find(|held| held.name == tensor.name && held.shape == tensor.shape);
         let Some(held) = held else { return Err(another_trunk(&file)) };
         add(&mut print, &tensor.name, &shared.values()[held.range()]);
@@ -150,6 +149,8 @@ struct Described {
     info: AdapterInfo<IgnoredAny>,
     config: ModelConfig,
     head: Head,
+    /// All tensors, the adapter's and its trunk's.
+    whole: Vec<TensorInfo>,
 }
 
 impl Described {
@@ -158,14 +159,14 @@ impl Described {
         let config = ModelConfig::read(&folder.join(CONFIG_FILE))?;
         let head = head_of(&config).unwrap_or(Head::Encoder);
         // Before anything is allocated: a random trunk has no file that limits it.
-        let values: usize =
-            Model::shaped(config.clone(), head)?.parameters().table().iter().map(TensorInfo::len).sum();
+        let whole = Model::shaped(config.clone(), head)?.parameters().table().to_vec();
+        let values: usize = whole.iter().map(TensorInfo::len).sum();
         if values != info.of_values {
             let message =
                 format!("names a model of {values} values, the adapter belongs to one of {}", info.of_values);
             return Err(EncoderError::Format { path: folder.join(CONFIG_FILE), message });
         }
-        Ok(Self { info, config, head })
+        Ok(Self { info, config, head, whole })
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 use clap::ValueEnum;
-use fnet_encoder::{Batch, Mode, Model, Workspace};
+use fnet_encoder::{Batch, Model, Workspace};
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::signals::{Asked, Place};
 use fnet_train::data::tasks::dataset::Labels;
@@ -95,9 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     let rows = match readers.as_slice() {
         [reader] => {
             let mut w = Workspace::new();
-            let alone = |model: &Model, batch: &Batch| -> Result<Vec<f32>> {
-                Ok(model.forward(batch, Mode::Infer, &mut w)?.logits()?.to_vec())
-            };
+            let alone = |model: &Model, batch: &Batch| together::alone(model, batch, &mut w);
             vec![predict(args.out.inference.batch_tokens, &jobs[0], reader, alone, |rows| {
                 progress.update(None, &format!("{rows} rows"))
             })?]

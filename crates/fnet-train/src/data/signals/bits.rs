@@ -2,18 +2,16 @@
 
 use fnet_encoder::Head;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Reading, Shape, Signal, Source, Target};
+use super::generated::Task;
+use super::{Reading, Shape, Signal, Target};
 use crate::error::Result;
-use crate::random::generator;
 use crate::settings::{in_range, refused};
 
 /// Bits in a vector of the memory task, as in the paper.
 const CHUNK: usize = 50;
-/// Examples that count as a pass.
-const TRAINING: usize = 4_000;
-const VALIDATION: usize = 500;
 
 /// A task on strings of random bits. A bit is -1 or 1 in a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,57 +68,33 @@ impl Bits {
     }
 }
 
-/// Examples of a task: new ones in each pass, or always the same to validate on.
-#[derive(Debug, Clone, Copy)]
-pub struct BitStrings {
-    task: Bits,
-    seed: u64,
-    validates: bool,
-}
-
-impl BitStrings {
-    /// To learn from, by a seed.
-    pub fn training(task: Bits, seed: u64) -> Self {
-        Self { task, seed, validates: false }
-    }
-
-    /// To validate on, the same in every run.
-    pub fn validation(task: Bits) -> Self {
-        Self { task, seed: 20_210_509, validates: true }
-    }
-}
-
 fn sign(bit: bool) -> f32 {
     if bit { 1.0 } else { -1.0 }
 }
 
-impl Source for BitStrings {
-    fn shape(&self) -> Shape {
-        let (width, longest, labels) = match self.task {
-            Bits::Memory { strings, bits } => (CHUNK, (strings + 1) * bits / CHUNK, CHUNK),
-            Bits::Xor { bits } => (1, 2 * bits, 1),
+impl Task for Bits {
+    const EXAMPLES: [usize; 2] = [4_000, 500];
+    const PURPOSES: [&'static str; 2] = ["bits", "valid bits"];
+    const VALIDATION_SEED: u64 = 20_210_509;
+
+    fn shape(self) -> Shape {
+        let (width, longest, labels) = match self {
+            Self::Memory { strings, bits } => (CHUNK, (strings + 1) * bits / CHUNK, CHUNK),
+            Self::Xor { bits } => (1, 2 * bits, 1),
         };
         Shape { width, longest, head: Head::Tokens { labels }, classes: Vec::new() }
     }
 
-    fn len(&self) -> usize {
-        if self.validates { VALIDATION } else { TRAINING }
+    fn reading(self) -> Reading {
+        Reading::Bits(self)
     }
 
-    fn is_fixed(&self) -> bool {
-        self.validates
-    }
-
-    fn read(&self, pass: u64, index: usize, into: &mut Signal) {
-        let (purpose, pass) = if self.validates { ("valid bits", 0) } else { ("bits", pass) };
-        let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);
+    fn example(self, random: &mut ChaCha8Rng, into: &mut Signal) {
         let mut draw = |count: usize| -> Vec<bool> { (0..count).map(|_| random.random()).collect() };
-        let Signal { vectors, tokens, target } = into;
-        tokens.clear();
-        vectors.clear();
+        let Signal { vectors, target, .. } = into;
         let mut labels;
-        match self.task {
-            Bits::Memory { strings, bits } => {
+        match self {
+            Self::Memory { strings, bits } => {
                 let shown = draw(strings * bits);
                 let hidden = draw(bits);
                 let asked = random.random_range(0..strings) * bits;
@@ -132,7 +106,7 @@ impl Source for BitStrings {
                 labels = vec![f32::NAN; strings * bits];
                 labels.extend(asked.iter().map(|bit| f32::from(*bit)));
             }
-            Bits::Xor { bits } => {
+            Self::Xor { bits } => {
                 let both = draw(2 * bits);
                 let (first, second) = both.split_at(bits);
                 vectors.extend(both.iter().map(|bit| sign(*bit)));
@@ -142,19 +116,17 @@ impl Source for BitStrings {
         }
         *target = Target::Labels(labels);
     }
-
-    fn reading(&self) -> Reading {
-        Reading::Bits(self.task)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::signals::Source;
+    use crate::data::signals::generated::Generated;
 
     fn example(task: Bits, pass: u64, index: usize) -> (Vec<f32>, Vec<f32>) {
         let mut signal = Signal::default();
-        BitStrings::training(task, 3).read(pass, index, &mut signal);
+        Generated::new(task, Some(3)).read(pass, index, &mut signal);
         let Target::Labels(labels) = signal.target else { panic!() };
         (signal.vectors, labels)
     }

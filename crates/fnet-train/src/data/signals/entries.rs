@@ -66,9 +66,11 @@ fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.ends_with(ending))
 }
 
-/// Whether a folder or archive holds a file whose name ends so.
-pub(super) fn holds(path: &Path, endings: &[&str]) -> Result<bool> {
-    Ok(names(path)?.1.iter().any(|(name, _)| !is_hidden(name) && ends(name, endings)))
+/// The first of several kinds of endings that a folder or archive holds a file of.
+pub(super) fn first_held(path: &Path, kinds: &[&[&str]]) -> Result<Option<usize>> {
+    let (_, files) = names(path)?;
+    let holds = |kind: &&[&str]| files.iter().any(|(name, _)| !is_hidden(name) && ends(name, kind));
+    Ok(kinds.iter().position(holds))
 }
 
 impl<'a> Entries<'a> {

@@ -44,13 +44,8 @@ impl Format {
         let name = [".gz", ".zst"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
         if path.is_dir() || ends(&[".zip"]) {
-            let holds = |endings: &[&str]| entries::holds(path, endings);
-            return Ok(match () {
-                () if holds(&PICTURES)? => Some(Self::Pictures),
-                () if holds(&SOUNDS)? => Some(Self::Sounds),
-                () if holds(&CIFAR)? => Some(Self::Cifar),
-                () => None,
-            });
+            let held = entries::first_held(path, &[&PICTURES, &SOUNDS, &CIFAR])?;
+            return Ok(held.map(|kind| [Self::Pictures, Self::Sounds, Self::Cifar][kind]));
         }
         let by_name = [
             (Self::Series, &[".ts"][..]),

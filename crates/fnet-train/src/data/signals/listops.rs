@@ -6,8 +6,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::generated::Task;
 use super::symbols::one_hot;
-use super::{Reading, Shape, Signal, Source, Target};
+use super::{Reading, Shape, Signal, Target};
 use crate::random::generator;
 
 /// Ten digits, four operators, each with its opening bracket, and the closing bracket.
@@ -21,9 +22,6 @@ const LIST_RATE: f64 = 0.25;
 /// Draws by which sizes are judged, and how many must fit.
 const DRAWS: usize = 10_000;
 const ENOUGH: usize = 10;
-/// Examples that count as a pass.
-const TRAINING: usize = 10_000;
-const VALIDATION: usize = 2_000;
 
 /// Sizes of expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,60 +118,36 @@ fn value(operator: u8, values: &mut [u32]) -> u32 {
     }
 }
 
-/// Generated expressions: new ones in each pass, or always the same to validate on.
-#[derive(Debug, Clone, Copy)]
-pub struct Expressions {
-    task: ListOps,
-    seed: u64,
-    validates: bool,
-}
+impl Task for ListOps {
+    const EXAMPLES: [usize; 2] = [10_000, 2_000];
+    const PURPOSES: [&'static str; 2] = ["listops", "valid listops"];
+    const VALIDATION_SEED: u64 = 20_180_417;
 
-impl Expressions {
-    /// To learn from, by a seed.
-    pub fn training(task: ListOps, seed: u64) -> Self {
-        Self { task, seed, validates: false }
-    }
-
-    /// To validate on, the same in every run.
-    pub fn validation(task: ListOps) -> Self {
-        Self { task, seed: 20_180_417, validates: true }
-    }
-}
-
-impl Source for Expressions {
-    fn shape(&self) -> Shape {
+    fn shape(self) -> Shape {
         Shape {
             width: SYMBOLS,
-            longest: self.task.longest,
+            longest: self.longest,
             head: Head::Classification { labels: 10 },
             classes: (0..10).map(|digit| digit.to_string()).collect(),
         }
     }
 
-    fn len(&self) -> usize {
-        if self.validates { VALIDATION } else { TRAINING }
+    fn reading(self) -> Reading {
+        Reading::ListOps(self)
     }
 
-    fn is_fixed(&self) -> bool {
-        self.validates
-    }
-
-    fn read(&self, pass: u64, index: usize, into: &mut Signal) {
-        let (purpose, pass) = if self.validates { ("valid listops", 0) } else { ("listops", pass) };
-        let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);
-        let (symbols, value) = self.task.draw(&mut random);
+    fn example(self, random: &mut ChaCha8Rng, into: &mut Signal) {
+        let (symbols, value) = self.draw(random);
         one_hot(symbols.into_iter().map(usize::from), SYMBOLS, into);
         into.target = Target::Class(value);
-    }
-
-    fn reading(&self) -> Reading {
-        Reading::ListOps(self.task)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::signals::Source;
+    use crate::data::signals::generated::Generated;
 
     /// The value of an expression, by a stack.
     fn evaluate(symbols: &[u8]) -> u32 {
@@ -220,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_usual_sizes_are_drawn_quickly_and_anew_in_each_pass() {
-        let source = Expressions::training(ListOps::default(), 3);
+        let source = Generated::new(ListOps::default(), Some(3));
         let example = |pass, index| {
             let mut signal = Signal::default();
             source.read(pass, index, &mut signal);

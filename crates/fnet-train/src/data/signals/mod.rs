@@ -12,6 +12,7 @@ pub mod bits;
 mod classes;
 mod entries;
 mod format;
+mod generated;
 pub mod images;
 pub mod listops;
 mod options;

@@ -6,9 +6,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::generated::Task;
 use super::images::places;
-use super::{Reading, Shape, Signal, Source, Target};
-use crate::random::generator;
+use super::{Reading, Shape, Signal, Target};
 
 /// Side of an image in pixels.
 const SIDE: usize = 32;
@@ -23,9 +23,6 @@ const HALF_WIDTH: f32 = 0.4;
 const TURN: f32 = 0.55;
 /// Dashes of the paths that lead nowhere, all together.
 const OTHERS: usize = 22;
-/// Examples that count as a pass.
-const TRAINING: usize = 10_000;
-const VALIDATION: usize = 2_000;
 
 /// Sizes of images and paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,64 +125,36 @@ fn distance(point: Point, [a, b]: [Point; 2]) -> f32 {
     (off[0] * off[0] + off[1] * off[1]).sqrt()
 }
 
-/// Generated images: new ones in each pass, or always the same to validate on.
-#[derive(Debug, Clone, Copy)]
-pub struct Paths {
-    task: Pathfinder,
-    seed: u64,
-    validates: bool,
-}
+impl Task for Pathfinder {
+    const EXAMPLES: [usize; 2] = [10_000, 2_000];
+    const PURPOSES: [&'static str; 2] = ["paths", "valid paths"];
+    const VALIDATION_SEED: u64 = 20_180_529;
 
-impl Paths {
-    /// To learn from, by a seed.
-    pub fn training(task: Pathfinder, seed: u64) -> Self {
-        Self { task, seed, validates: false }
-    }
-
-    /// To validate on, the same in every run.
-    pub fn validation(task: Pathfinder) -> Self {
-        Self { task, seed: 20_180_529, validates: true }
-    }
-}
-
-impl Source for Paths {
-    fn shape(&self) -> Shape {
-        let patch = self.task.patch;
+    fn shape(self) -> Shape {
         Shape {
-            width: patch * patch,
-            longest: (SIDE / patch) * (SIDE / patch),
+            width: self.patch * self.patch,
+            longest: (SIDE / self.patch) * (SIDE / self.patch),
             head: Head::Classification { labels: 2 },
             classes: ["apart", "joined"].map(String::from).to_vec(),
         }
     }
 
-    fn len(&self) -> usize {
-        if self.validates { VALIDATION } else { TRAINING }
+    fn reading(self) -> Reading {
+        Reading::Pathfinder(self)
     }
 
-    fn is_fixed(&self) -> bool {
-        self.validates
-    }
-
-    fn read(&self, pass: u64, index: usize, into: &mut Signal) {
-        let (purpose, pass) = if self.validates { ("valid paths", 0) } else { ("paths", pass) };
-        let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);
-        let (image, joined) = self.task.draw(&mut random);
-        into.vectors.clear();
-        into.tokens.clear();
-        let in_patches = places(SIDE, SIDE, self.task.patch).map(|[row, column]| image[row * SIDE + column]);
+    fn example(self, random: &mut ChaCha8Rng, into: &mut Signal) {
+        let (image, joined) = self.draw(random);
+        let in_patches = places(SIDE, SIDE, self.patch).map(|[row, column]| image[row * SIDE + column]);
         into.vectors.extend(in_patches.map(|ink| 3.0 * ink)); // about the size of other signals
         into.target = Target::Class(u32::from(joined));
-    }
-
-    fn reading(&self) -> Reading {
-        Reading::Pathfinder(self.task)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::generator;
 
     #[test]
     fn discs_lie_on_ink_that_joins_them_or_not() {

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
+use super::generated::Generated;
 use super::images::MOST_PIXELS;
 use super::listops::ListOps;
 use super::pathfinder::Pathfinder;
 use super::series::Table;
 use super::symbols::Alphabet;
-use super::{Scale, sounds};
+use super::{Scale, Source, sounds};
 use crate::data::tasks::rows::Columns;
 
 /// The key of `config.json` that holds a [`Reading`].
@@ -136,6 +137,16 @@ impl Reading {
             Self::Bits(task) => task.check(),
             Self::ListOps(task) => task.check(),
             Self::Pathfinder(task) => task.check(),
+        }
+    }
+
+    /// Generated examples: to learn from by a seed, or without one to validate on. `None` where examples come from files.
+    pub(crate) fn generated(&self, seed: Option<u64>) -> Option<Box<dyn Source>> {
+        match self {
+            Self::Bits(task) => Some(Box::new(Generated::new(*task, seed))),
+            Self::ListOps(task) => Some(Box::new(Generated::new(*task, seed))),
+            Self::Pathfinder(task) => Some(Box::new(Generated::new(*task, seed))),
+            _ => None,
         }
     }
 

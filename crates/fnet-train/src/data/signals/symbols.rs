@@ -106,7 +106,8 @@ impl SymbolFile {
             ends.push(symbols.len());
         }
         let Labelled { targets, classes, asked } = if asked == Asked::Positions {
-            let lens: Vec<usize> = read.texts.iter().map(|text| alphabet.symbols(text).len()).collect();
+            let starts = std::iter::once(&0).chain(&ends);
+            let lens: Vec<usize> = ends.iter().zip(starts).map(|(end, start)| end - start).collect();
             read.classes_of_positions(path, purpose, &lens, ignored_label.as_deref())?
         } else {
             let place = |i: usize| format!("line {}", read.lines[i]);

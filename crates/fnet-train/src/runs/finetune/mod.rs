@@ -4,6 +4,7 @@ use fnet_encoder::Model;
 use fnet_encoder::pretrained::ADAPTER_FILE;
 use serde_json::{Value, json};
 
+use crate::base_model::BaseModel;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::folder::{RunFolder, check_is_not_model};
@@ -60,6 +61,14 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
         1 => run_seed(folder, settings, running),
         _ => seeds::run(folder, &settings, running),
     }
+}
+
+/// What a run starts from: one that goes on has its own copy of everything but the data.
+fn base(folder: &RunFolder, settings: &FinetuneSettings, resume: bool) -> Result<BaseModel> {
+    if resume {
+        return Ok(BaseModel::at(folder.path()));
+    }
+    BaseModel::named(settings.model.as_deref())?.standing_alone()
 }
 
 /// Fine-tunes one seed.

@@ -32,12 +32,7 @@ pub(super) fn prepare(
     resume: bool,
     quiet: bool,
 ) -> Result<Prepared> {
-    // A run that goes on has its own copy of everything but the rows.
-    let base = if resume {
-        BaseModel::at(folder.path())
-    } else {
-        BaseModel::named(settings.model.as_deref())?.standing_alone()?
-    };
+    let base = super::base(folder, settings, resume)?;
     let files = settings.task_files(quiet)?;
     let rows = std::iter::once(&files.train).chain(files.dev.iter().map(|dev| &dev.1));
     folder.check_holds_none_of(rows.map(PathBuf::as_path))?;

@@ -9,7 +9,7 @@ use super::signal_settings::SignalSettings;
 use super::signals::Signals;
 use crate::base_model::BaseModel;
 use crate::data::signals::words::WordFile;
-use crate::data::signals::{Format, Place};
+use crate::data::signals::{Format, Place, Reading};
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::Labels;
 use crate::data::tasks::encoding::Long;
@@ -231,8 +231,8 @@ impl FinetuneSettings {
             _ => (false, false),
         };
         let has_label = has_columns || matches!(signals, Signals::Files { format: Format::Table, .. });
-        let is_of_positions =
-            self.signals.per_position || matches!(signals, Signals::Words { .. } | Signals::Bits(_));
+        let is_of_positions = self.signals.per_position
+            || matches!(signals, Signals::Words { .. } | Signals::Generated(Reading::Bits(_)));
         let of_text = [
             ("pooling", self.pooling.is_some() && is_of_positions),
             ("text", !self.text.is_empty() && !has_columns),
@@ -270,8 +270,9 @@ impl FinetuneSettings {
             Some(_) => self.signals.trunk_seed = self.signals.trunk_seed.or(Some(1)),
             None => drop(BaseModel::named(self.model.as_deref())?),
         }
-        let makes_length =
-            self.signals.preset.is_some() || is_words || matches!(signals, Signals::ListOps(_));
+        let makes_length = self.signals.preset.is_some()
+            || is_words
+            || matches!(signals, Signals::Generated(Reading::ListOps(_)));
         if self.max_length.is_some() && !makes_length {
             return Err(refused("max_length", "a pretrained trunk has its own length"));
         }

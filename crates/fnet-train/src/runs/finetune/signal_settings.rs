@@ -11,7 +11,7 @@ use crate::data::signals::images::MOST_PIXELS;
 use crate::data::signals::listops::ListOps;
 use crate::data::signals::pathfinder::Pathfinder;
 use crate::data::signals::symbols::Alphabet;
-use crate::data::signals::{Asked, Format, Layout, Options, Scale, Variation};
+use crate::data::signals::{Asked, Format, Layout, Options, Reading, Scale, Variation};
 use crate::data::tasks::rows::{Column, Columns};
 use crate::error::{Error, Result};
 use crate::settings::{in_range, refused, setting};
@@ -133,9 +133,9 @@ impl SignalSettings {
                 Of::Bits | Of::ListOps | Of::Pathfinder => false,
             },
             Signals::Words { .. } => of == Of::Positions,
-            Signals::Bits(_) => of == Of::Bits,
-            Signals::ListOps(_) => of == Of::ListOps,
-            Signals::Pathfinder(_) => matches!(of, Of::Pathfinder | Of::Patches),
+            Signals::Generated(Reading::Bits(_)) => of == Of::Bits,
+            Signals::Generated(Reading::ListOps(_)) => of == Of::ListOps,
+            Signals::Generated(_) => matches!(of, Of::Pathfinder | Of::Patches),
         };
         if let Some((field, of)) = self.given().into_iter().find(|(_, of)| !fits(*of)) {
             return Err(refused(field, format!("is for {}", of.name())));
@@ -165,9 +165,9 @@ impl SignalSettings {
     }
 
     /// The generated task of a name, if it is one.
-    pub(super) fn generated(&self, task: &str, longest: Option<usize>) -> Result<Option<Signals>> {
+    pub(super) fn generated(&self, task: &str, longest: Option<usize>) -> Result<Option<Reading>> {
         if let Some(bits) = Bits::named(task, self.strings, self.bits)? {
-            return Ok(Some(Signals::Bits(bits)));
+            return Ok(Some(Reading::Bits(bits)));
         }
         let checked = |result: std::result::Result<(), String>| {
             result.map_err(|what| refused("task", format!("{task} cannot have {what}")))
@@ -182,12 +182,12 @@ impl SignalSettings {
                     arguments: self.arguments.unwrap_or(usual.arguments),
                 };
                 checked(task.check())?;
-                Some(Signals::ListOps(task))
+                Some(Reading::ListOps(task))
             }
             "pathfinder" => {
                 let task = Pathfinder { dashes: self.dashes.unwrap_or(6), patch: self.patch.unwrap_or(1) };
                 checked(task.check())?;
-                Some(Signals::Pathfinder(task))
+                Some(Reading::Pathfinder(task))
             }
             _ => None,
         })

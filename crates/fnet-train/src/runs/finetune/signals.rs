@@ -8,11 +8,8 @@ use fnet_encoder::{Head, Model, Padding, Pool, Pooling};
 use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
-use crate::data::signals::bits::{BitStrings, Bits};
-use crate::data::signals::listops::{Expressions, ListOps};
-use crate::data::signals::pathfinder::{Pathfinder, Paths};
 use crate::data::signals::words::WordFile;
-use crate::data::signals::{self, Format, Only, Place, Purpose, READING_KEY, Shape, Source};
+use crate::data::signals::{self, Format, Only, Place, Purpose, READING_KEY, Reading, Shape, Source};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
@@ -27,12 +24,8 @@ pub(super) enum Signals {
     Files { train: Place, dev: Option<Place>, format: Format },
     /// Sentences with a label for each word.
     Words { train: Place, dev: Option<Place> },
-    /// Generated strings of bits.
-    Bits(Bits),
-    /// Generated expressions.
-    ListOps(ListOps),
-    /// Generated images of paths.
-    Pathfinder(Pathfinder),
+    /// Generated examples.
+    Generated(Reading),
 }
 
 /// Tasks of signals by name; the last four are generated.
@@ -71,7 +64,7 @@ impl Signals {
             if let Some(generated) = settings.signals.generated(task, *max_length)? {
                 return match data {
                     Some(_) => Err(refused("data", format!("{task} is generated"))),
-                    None => Ok(Some(generated)),
+                    None => Ok(Some(Self::Generated(generated))),
                 };
             }
             if !SIGNAL_TASKS.contains(&task.as_str()) {
@@ -113,25 +106,18 @@ impl Signals {
         match self {
             Self::Files { format, .. } => format.examples(),
             Self::Words { .. } => "labelled words",
-            Self::Bits(_) | Self::ListOps(_) | Self::Pathfinder(_) => "generated examples",
+            Self::Generated(_) => "generated examples",
         }
     }
 
     /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
     fn open(&self, settings: &FinetuneSettings, words: Option<(&Tokenizer, usize)>) -> Result<TrainAndDev> {
-        let seed = settings.training.seed;
         Ok(match self {
-            Self::Bits(task) => {
-                let train = BitStrings::training(*task, seed);
-                (Box::new(train), Some(Box::new(BitStrings::validation(*task))))
-            }
-            Self::ListOps(task) => {
-                let train = Expressions::training(*task, seed);
-                (Box::new(train), Some(Box::new(Expressions::validation(*task))))
-            }
-            Self::Pathfinder(task) => {
-                let train = Paths::training(*task, seed);
-                (Box::new(train), Some(Box::new(Paths::validation(*task))))
+            Self::Generated(reading) => {
+                let Some(train) = reading.generated(Some(settings.training.seed)) else {
+                    return Err(Error::usage("examples of files are not generated"));
+                };
+                (train, reading.generated(None))
             }
             Self::Files { train, dev, .. } => {
                 let options = options(settings)?;
@@ -202,7 +188,7 @@ pub(super) fn prepare(
         shape.longest = shape.longest.max(dev.shape().longest);
     }
     if let Head::Classification { labels: 1 } | Head::Tokens { labels: 1 } = shape.head
-        && !matches!(signals, Signals::Bits(_))
+        && !matches!(signals, Signals::Generated(_))
     {
         let file = signals.files().next().unwrap_or(Path::new(""));
         return Err(Error::file(file, "has one class only: there is nothing to learn"));
@@ -247,11 +233,7 @@ pub(super) fn prepare(
 
 /// The tokenizer of the base, and the longest sequence that it is read in.
 fn words(folder: &RunFolder, settings: &FinetuneSettings, resume: bool) -> Result<(Tokenizer, usize)> {
-    let base = if resume {
-        BaseModel::at(folder.path())
-    } else {
-        BaseModel::named(settings.model.as_deref())?.standing_alone()?
-    };
+    let base = super::base(folder, settings, resume)?;
     let longest = base.positions()?;
     match settings.max_length.filter(|tokens| *tokens > longest) {
         Some(tokens) => {

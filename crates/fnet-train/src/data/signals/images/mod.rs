@@ -135,20 +135,19 @@ impl Images {
             _ => pictures::read(place, look, purpose)?,
         };
         let pixels = pixels.looking(path, look)?;
-        let (patch, scale, resized, variation) = match purpose.reading() {
-            None => {
-                let Purpose::Learn(options) = purpose else { return purpose.refuse(path, "images") };
+        let (patch, scale, resized, variation) = match (purpose, purpose.reading()) {
+            (Purpose::Learn(options), _) => {
                 let scale = Scale::of(pixels.values.iter().map(|p| f32::from(*p)), pixels.channels);
                 check_patch(&pixels, options)?;
                 (options.patch, scale, options.resize.is_some(), options.variation)
             }
-            Some(Reading::Image { rows, columns, channels, patch, scale, resized }) => {
+            (_, Some(Reading::Image { rows, columns, channels, patch, scale, resized })) => {
                 if (*rows, *columns, *channels) != (pixels.rows, pixels.columns, pixels.channels) {
                     return Err(wrong_size(path, &pixels, [*rows, *columns, *channels]));
                 }
                 (*patch, scale.clone(), *resized, Variation::default())
             }
-            Some(_) => return purpose.refuse(path, "images"),
+            _ => return purpose.refuse(path, "images"),
         };
         let place_of = |i: usize| match pixels.names.get(i) {
             Some(name) => name.clone(),

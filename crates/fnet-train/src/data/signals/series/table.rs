@@ -24,15 +24,7 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
     let header = reader.headers().map_err(broken)?;
     let header: Vec<String> = header.iter().map(|h| h.trim_start_matches('\u{FEFF}').trim().into()).collect();
     let table = match purpose {
-        Purpose::Learn(_) => None,
-        Purpose::Judge(reading, _) | Purpose::Predict(reading) => match reading {
-            Reading::Series { table: Some(table), .. } => Some(table.clone()),
-            _ => return Err(Error::file(path, "is a table, which the model does not read")),
-        },
-    };
-    let table = match (table, purpose) {
-        (Some(table), _) => table,
-        (None, Purpose::Learn(options)) => {
+        Purpose::Learn(options) => {
             let label = options.columns.as_ref().and_then(|columns: &Columns| columns.label.clone());
             let layout = options.layout.unwrap_or(Layout::Wide);
             let id = options.series_id.clone();
@@ -41,7 +33,9 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
             }
             Table { layout, id, label, channels: Vec::new() }
         }
-        (None, _) => return purpose.refuse(path, "a table"),
+        Purpose::Judge(Reading::Series { table: Some(table), .. }, _)
+        | Purpose::Predict(Reading::Series { table: Some(table), .. }) => table.clone(),
+        _ => return Err(Error::file(path, "is a table, which the model does not read")),
     };
     let find = |name: &str| {
         header.iter().position(|column| column == name).ok_or_else(|| {
