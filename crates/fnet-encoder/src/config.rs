@@ -45,8 +45,8 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_pairs`, `classifier_bag`, `classifier_matching`,
-/// `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
+/// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_standardized`, `classifier_pairs`,
+/// `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
 /// written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -93,6 +93,9 @@ pub struct ModelConfig {
     /// The vectors of a text that a head reads (ours).
     #[serde(skip_serializing_if = "Pooling::is_first")]
     pub classifier_pooling: Pooling,
+    /// Whether what is read is standardised by a fixed mean and deviation of each value (ours).
+    #[serde(skip_serializing_if = "is_default")]
+    pub classifier_standardized: bool,
     /// How the texts of a pair are combined (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_pairs: Pairs,
@@ -166,6 +169,7 @@ impl Default for ModelConfig {
             padding: Padding::Own,
             padding_length: None,
             classifier_pooling: Pooling::default(),
+            classifier_standardized: false,
             classifier_pairs: Pairs::default(),
             classifier_bag: false,
             classifier_matching: false,

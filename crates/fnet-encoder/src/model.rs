@@ -117,6 +117,7 @@ impl Model {
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
+        ["*.pooler.mean", "*.pooler.deviation"].map(|fixed| parameters.freeze(fixed));
         let (products, recompute) = (Products::new(Precision::F32), false);
         let mut model = Self {
             config,

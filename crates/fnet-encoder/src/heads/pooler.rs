@@ -4,7 +4,7 @@ use super::Back;
 use crate::gemm::{Matrix, Out};
 use crate::modules::{Builder, Linear, Pass};
 use crate::ops::tanh;
-use crate::parameters::Tensor;
+use crate::parameters::{Init, Tensor};
 use crate::pooling::Pairs;
 use crate::readout::Readout;
 use crate::workspace::{HeadActivations, set_len};
@@ -13,17 +13,52 @@ use crate::workspace::{HeadActivations, set_len};
 /// and may start out whitened.
 pub(crate) struct Pooler {
     pub readout: Readout,
+    standard: Option<Standard>,
     dense: Linear,
     has_tanh: bool,
+}
+
+/// Mean and deviation of each pooled value, which training does not change: the mean of many tokens hardly differs
+/// from one text to another, and a dense layer alone would not see by how much.
+struct Standard {
+    mean: Tensor,
+    deviation: Tensor,
+}
+
+impl Standard {
+    fn new(b: &mut Builder, width: usize) -> Option<Self> {
+        let name = |what: &str| format!("{}.pooler.{what}", b.config.prefix());
+        let (mean, deviation) = (name("mean"), name("deviation"));
+        b.config.classifier_standardized.then(|| Self {
+            mean: b.zeros(&mean, width),
+            deviation: b.tensor(&deviation, &[width], Init::Ones),
+        })
+    }
+
+    fn forward(&self, p: Pass, x: &[f32], y: &mut Vec<f32>) {
+        let (mean, deviation) = (self.mean.of(p.values), self.deviation.of(p.values));
+        y.clear();
+        for x in x.chunks_exact(mean.len()) {
+            y.extend(x.iter().zip(mean).zip(deviation).map(|((x, m), d)| (x - m) / d));
+        }
+    }
+
+    fn backward(&self, p: Pass, dx: &mut [f32]) {
+        let deviation = self.deviation.of(p.values);
+        for dx in dx.chunks_exact_mut(deviation.len()) {
+            dx.iter_mut().zip(deviation).for_each(|(dx, d)| *dx /= d);
+        }
+    }
 }
 
 impl Pooler {
     pub fn new(b: &mut Builder, words: Tensor) -> Self {
         let readout = Readout::new(b, words);
+        let standard = Standard::new(b, readout.width());
         let is_tower = b.config.classifier_pairs != Pairs::Together;
         let outputs = if is_tower { readout.width() } else { b.config.hidden_size };
         let name = format!("{}.pooler.dense", b.config.prefix());
-        Self { dense: b.linear(&name, readout.width(), outputs), readout, has_tanh: !is_tower }
+        Self { dense: b.linear(&name, readout.width(), outputs), readout, standard, has_tanh: !is_tower }
     }
 
     /// Number of outputs per text.
@@ -37,7 +72,14 @@ impl Pooler {
             self.readout.forward(p, rows, &mut head.readout);
         }
         set_len(&mut head.dense, p.batch.texts() * self.outputs());
-        self.dense.forward(p, &head.readout.read, &mut head.dense);
+        let seen = match &self.standard {
+            Some(standard) => {
+                standard.forward(p, &head.readout.read, &mut head.standard);
+                &head.standard
+            }
+            None => &head.readout.read,
+        };
+        self.dense.forward(p, seen, &mut head.dense);
         if self.has_tanh {
             tanh::forward(&mut head.dense);
         }
@@ -46,16 +88,20 @@ impl Pooler {
     /// From `head.d_dense`, the gradient of `head.dense`, to that of `rows`.
     pub fn backward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations, back: Back) {
         let Back { gradients, d_rows, partial, .. } = back;
-        let HeadActivations { readout: kept, dense, d_dense, .. } = head;
+        let HeadActivations { readout: kept, standard: seen, dense, d_dense, .. } = head;
         if self.has_tanh {
             tanh::backward(dense, d_dense);
         }
-        self.dense.backward_parameters(p, gradients, d_dense, &kept.read, partial);
+        let seen = if self.standard.is_some() { seen } else { &kept.read };
+        self.dense.backward_parameters(p, gradients, d_dense, seen, partial);
         if kept.given {
             return; // nothing below is trained
         }
         set_len(&mut kept.d_read, kept.read.len());
         self.dense.backward_input(p, Matrix::new(d_dense, self.outputs()), &mut kept.d_read, Out::Set);
+        if let Some(standard) = &self.standard {
+            standard.backward(p, &mut kept.d_read);
+        }
         self.readout.backward(p, gradients, rows, kept, d_rows);
     }
 }

@@ -153,6 +153,9 @@ class Pooler(nn.Module):
         super().__init__()
         self.pools, self.is_tower, hidden = pools_of(config), pairs_of(config) != "together", config.hidden_size
         read = len(self.pools) * hidden
+        if getattr(config, "classifier_standardized", False):
+            self.register_buffer("mean", torch.zeros(read))
+            self.register_buffer("deviation", torch.ones(read))
         self.dense = nn.Linear(read, read if self.is_tower else hidden)
         if "query" in self.pools:
             self.query = nn.Parameter(torch.zeros(1, hidden))
@@ -172,7 +175,8 @@ class Pooler(nn.Module):
         return mean({"mean": x, "embeddings": words}[pool], own)
 
     def forward(self, x, words, own):
-        pooled = self.dense(torch.cat([self.read(pool, x, words, own) for pool in self.pools], dim=-1))
+        read = torch.cat([self.read(pool, x, words, own) for pool in self.pools], dim=-1)
+        pooled = self.dense((read - self.mean) / self.deviation if hasattr(self, "mean") else read)
         return pooled if self.is_tower else torch.tanh(pooled)
 
 

@@ -66,8 +66,8 @@ pub fn open_as<'a>(
     open_with(source, head, seed, |_| {})
 }
 
-/// As [`open_as`], with other pooling or input: `change` may set `classifier_pooling`, `classifier_pairs` and
-/// `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
+/// As [`open_as`], with other pooling or input: `change` may set `classifier_pooling`, `classifier_standardized`,
+/// `classifier_pairs` and `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
 ///
 /// # Errors
 /// As [`open_as`].
@@ -80,7 +80,9 @@ pub fn open_with<'a>(
     let mut files = Files::open(source.into())?;
     let saved = files.config.clone();
     change(&mut files.config);
-    let readout = |config: &ModelConfig| (config.classifier_pooling.clone(), config.classifier_pairs);
+    let readout = |config: &ModelConfig| {
+        (config.classifier_pooling.clone(), config.classifier_standardized, config.classifier_pairs)
+    };
     files.has_new_readout = readout(&saved) != readout(&files.config);
     files.has_new_input = saved.input_width != files.config.input_width;
     let (model, report) = files.shape(head)?;

@@ -194,7 +194,9 @@ const AUTO_CLASSES: [(&str, &str); 7] = [
 fn is_ours_alone(config: &ModelConfig) -> bool {
     let mixers = config.layer_mixers();
     let usual = if config.has_projection() { MixerKind::Fourier } else { MixerKind::Attention };
-    let reads_as_theirs = config.classifier_pooling.is_first() && config.classifier_pairs == Pairs::Together;
+    let reads_as_theirs = config.classifier_pooling.is_first()
+        && config.classifier_pairs == Pairs::Together
+        && !config.classifier_standardized;
     !(reads_as_theirs && !config.classifier_bag && mixers.iter().all(|mixer| *mixer == usual))
 }
 

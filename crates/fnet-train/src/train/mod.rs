@@ -11,6 +11,7 @@ pub mod schedule;
 pub(crate) mod signals;
 pub mod stop;
 pub(crate) mod trainer;
+pub(crate) mod standardize;
 pub(crate) mod whitening;
 
 pub use pretrain::Learns;

@@ -149,7 +149,7 @@ impl Objective for SignalObjective {
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         if self.pooled.is_none() && self.train.is_fixed() && model.trains_head_alone() {
-            self.pooled = Some(pool(model, &*self.train, w)?);
+            self.pooled = Some(pool(model, &*self.train, 0..self.train.len(), w)?);
         }
         let (epoch, mut micro) = (position.epoch, Vec::new());
         for _ in 0..self.accumulate.max(1) {
@@ -311,11 +311,16 @@ pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Re
     Ok(Judged { loss, values })
 }
 
-/// What the trunk gives for each example of a source, `[examples, pooled_width]`.
-fn pool(model: &Model, source: &dyn Source, w: &mut Workspace) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(source.len() * model.pooled_width());
-    run(model, source, w, |_, mut forward| {
-        all.extend_from_slice(forward.pooled());
+/// What the trunk gives for some examples of a source, `[examples, pooled_width]`.
+pub(crate) fn pool(
+    model: &Model,
+    source: &dyn Source,
+    indices: impl ExactSizeIterator<Item = usize>,
+    w: &mut Workspace,
+) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(indices.len() * model.pooled_width());
+    each_batch_of(source, indices, INFERENCE_POSITIONS, |drawn| {
+        all.extend_from_slice(model.forward(&drawn.batch, Mode::Infer, w)?.pooled());
         Ok(())
     })?;
     Ok(all)
@@ -335,17 +340,27 @@ fn run(
 pub(crate) fn each_batch(
     source: &dyn Source,
     positions: usize,
+    take: impl FnMut(&Drawn) -> Result<()>,
+) -> Result<()> {
+    each_batch_of(source, 0..source.len(), positions, take)
+}
+
+fn each_batch_of(
+    source: &dyn Source,
+    indices: impl ExactSizeIterator<Item = usize>,
+    positions: usize,
     mut take: impl FnMut(&Drawn) -> Result<()>,
 ) -> Result<()> {
-    let (width, mut signal, mut index) = (source.shape().width, Signal::default(), 0);
-    while index < source.len() {
-        let mut drawn = Drawn::default();
-        while index < source.len() && drawn.batch.tokens().len() < positions {
-            source.read(0, index, &mut signal);
-            drawn.push(&signal, width, None)?;
-            index += 1;
+    let (width, mut signal, mut left) = (source.shape().width, Signal::default(), indices.len());
+    let mut drawn = Drawn::default();
+    for index in indices {
+        source.read(0, index, &mut signal);
+        drawn.push(&signal, width, None)?;
+        left -= 1;
+        if left == 0 || drawn.batch.tokens().len() >= positions {
+            take(&drawn)?;
+            drawn = Drawn::default();
         }
-        take(&drawn)?;
     }
     Ok(())
 }

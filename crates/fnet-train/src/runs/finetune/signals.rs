@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fnet_encoder::pretrained;
-use fnet_encoder::{Head, Model, Padding, Pool, Pooling};
+use fnet_encoder::{Head, Model, Padding, Pool, Pooling, Workspace};
 
 use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
@@ -16,6 +16,7 @@ use crate::folder::RunFolder;
 use crate::runs::training::preset_named;
 use crate::settings::{refused, setting};
 use crate::train::signals::SignalObjective;
+use crate::train::standardize;
 
 /// Where signals come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,6 +217,9 @@ pub(super) fn prepare(
     if !resume && settings.signals.preset.is_some() {
         restart_trained(&mut model, settings.training.seed)?;
     }
+    if !resume {
+        standardize::start(&mut model, &*train, &mut Workspace::new())?;
+    }
     if !quiet {
         let (count, width) = (train.len(), shape.width);
         let longest = shape.longest;
@@ -253,6 +257,7 @@ fn model(
     quiet: bool,
 ) -> Result<(Model, Vec<String>)> {
     let seed = settings.training.seed;
+    let is_standardized = shape.head.reads_texts();
     let pooling = || match &settings.pooling {
         Some(pooling) => Ok(pooling.clone()),
         None => Pooling::new(vec![Pool::Mean, Pool::Max]),
@@ -274,6 +279,7 @@ fn model(
         config.max_position_embeddings = settings.max_length.unwrap_or(shape.longest);
         config.input_width = Some(shape.width);
         config.classifier_pooling = pooling()?;
+        config.classifier_standardized = is_standardized;
         let name = settings.signals.mixer.as_deref().unwrap_or("fourier");
         let mixers = fnet_encoder::mixers::MixerKind::layers(name, config.num_hidden_layers);
         config.set_mixers(mixers.map_err(|e| refused(&format!("mixer {name}"), e))?);
@@ -288,6 +294,7 @@ fn model(
     let opened = pretrained::open_with(base.source(), shape.head, seed, |config| {
         config.input_width = (shape.width > 0).then_some(shape.width);
         config.classifier_pooling = pooling;
+        config.classifier_standardized = is_standardized;
         config.classifier_pairs = fnet_encoder::Pairs::Together;
         (config.classifier_bag, config.classifier_matching) = (false, false);
         error = config.check().err();
