@@ -117,7 +117,9 @@ impl Model {
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
         }
-        ["*.pooler.mean", "*.pooler.deviation"].map(|fixed| parameters.freeze(fixed));
+        for fixed in ["*.pooler.mean", "*.pooler.deviation"] {
+            parameters.freeze(fixed);
+        }
         let (products, recompute) = (Products::new(Precision::F32), false);
         let mut model = Self {
             config,

@@ -49,6 +49,11 @@ impl Moments {
         moments
     }
 
+    /// First value of a tensor's moments, by its index in the table; `None` if it is not trained.
+    pub fn start_of(&self, index: usize) -> Option<usize> {
+        *self.starts.get(index)?
+    }
+
     /// The range of a tensor's moments.
     fn of(&mut self, index: usize, tensor: &TensorInfo) -> std::ops::Range<usize> {
         if self.starts.len() <= index {

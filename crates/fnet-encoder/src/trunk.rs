@@ -99,6 +99,29 @@ impl Trunk {
         Ok(model)
     }
 
+    /// A whole model as an adapter of this trunk, with the same weights and the same ones trained: `own` names those that
+    /// it does not share.
+    ///
+    /// # Errors
+    /// As [`adapter`](Self::adapter); if one of the other weights is not the trunk's.
+    pub fn adapter_of(&self, model: &Model, own: &[impl AsRef<str>]) -> Result<Model, EncoderError> {
+        let mut adapter = self.adapter(model.config().clone(), model.head(), own)?;
+        let whole = model.parameters();
+        for tensor in whole.table() {
+            let values = &whole.values()[tensor.range()];
+            if let Some(own) = adapter.parameters_mut().get_mut(&tensor.name) {
+                own.copy_from_slice(values);
+            } else if self.model.parameters().get(&tensor.name) != Some(values) {
+                return Err(EncoderError::Config(format!("{} is not the trunk's", tensor.name)));
+            }
+        }
+        let is_frozen = |name: &str| whole.table().iter().any(|t| t.name == name && !t.trainable);
+        adapter.parameters_mut().freeze_where(is_frozen);
+        adapter.set_products(model.products());
+        adapter.set_recompute(model.recompute());
+        Ok(adapter)
+    }
+
     /// The outputs of several adapters, each for its batch, as [`Forward::logits`](crate::Forward::logits) gives them. The
     /// frozen layers run once over the tokens of all; each answer has the bits that its adapter gives alone.
     ///

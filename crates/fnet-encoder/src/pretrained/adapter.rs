@@ -52,7 +52,8 @@ impl<T: DeserializeOwned> AdapterInfo<T> {
     }
 }
 
-/// Writes the tensors that `is_own` names, which are not the trunk's, with `config.json` and what they belong to.
+/// Writes the tensors that `is_own` names, which are not the trunk's, with `config.json` and what they belong to. The model
+/// stands alone or on its trunk.
 ///
 /// # Errors
 /// If a file cannot be written; the previous files are then intact.
@@ -66,14 +67,22 @@ pub fn save_adapter<T: Serialize>(
     let own: Vec<&TensorInfo> = table.iter().filter(|tensor| is_own(&tensor.name)).collect();
     let info = AdapterInfo {
         trunk,
-        trunk_fingerprint: fingerprint(model, &is_own),
+        trunk_fingerprint: fingerprint(model, &is_own)?,
         values: own.iter().map(|tensor| tensor.len()).sum(),
-        of_values: model.parameters().len(),
+        of_values: whole_table(model)?.iter().map(TensorInfo::len).sum(),
     };
     let info = serde_json::to_string_pretty(&info).unwrap_or_default() + "\n";
     write_whole(&folder.join(CONFIG_FILE), config_to_json(model, WeightType::Float32).as_bytes())?;
     write_whole(&folder.join(ADAPTER_INFO_FILE), info.as_bytes())?;
     write_whole(&folder.join(ADAPTER_FILE), &tensors_to_bytes(model, &own, WeightType::Float32)?)
+}
+
+/// The tensors that the model would have if it stood alone.
+fn whole_table(model: &Model) -> Result<Vec<TensorInfo>, EncoderError> {
+    match model.trunk() {
+        None => Ok(model.parameters().table().to_vec()),
+        Some(_) => Ok(Model::shaped(model.config().clone(), model.head())?.parameters().table().to_vec()),
+    }
 }
 
 /// Names of the tensors in an adapter's folder.
@@ -100,7 +109,7 @@ pub fn open_adapter(folder: &Path, trunk: TrunkSource) -> Result<Model, EncoderE
     let weights = WeightFiles::open(Source::Path(&file))?;
     read_own(&file, &weights, &mut model)?;
     let is_own = |name: &str| weights.shape(name).is_some();
-    if fingerprint(&model, is_own) != info.trunk_fingerprint {
+    if fingerprint(&model, is_own)? != info.trunk_fingerprint {
         return Err(another_trunk(&file));
     }
     Ok(model)
@@ -192,13 +201,14 @@ fn read_own(file: &Path, weights: &WeightFiles, model: &mut Model) -> Result<(),
 }
 
 /// Of the weights that are the trunk's.
-fn fingerprint(model: &Model, is_own: impl Fn(&str) -> bool) -> String {
-    let mut fingerprint = Fingerprint::default();
-    let parameters = model.parameters();
-    for tensor in parameters.table().iter().filter(|tensor| !is_own(&tensor.name)) {
-        add(&mut fingerprint, &tensor.name, &parameters.values()[tensor.range()]);
+fn fingerprint(model: &Model, is_own: impl Fn(&str) -> bool) -> Result<String, EncoderError> {
+    let (mut fingerprint, trunk) = (Fingerprint::default(), model.trunk());
+    for tensor in whole_table(model)?.iter().filter(|tensor| !is_own(&tensor.name)) {
+        let shared = || trunk.as_ref().and_then(|trunk| trunk.model().parameters().get(&tensor.name));
+        let values = model.parameters().get(&tensor.name).or_else(shared).unwrap_or_default();
+        add(&mut fingerprint, &tensor.name, values);
     }
-    format!("{:016x}", fingerprint.value())
+    Ok(format!("{:016x}", fingerprint.value()))
 }
 
 fn add(fingerprint: &mut Fingerprint, name: &str, values: &[f32]) {

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 
-use fnet_encoder::whole_file::WholeFile;
+use fnet_encoder::whole_file::{WholeFile, rename};
 use fnet_encoder::{Model, Moments};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::error::{Error, Result};
 use crate::folder::state::State;
-use crate::folder::{CHECKPOINT_FILE, RunFolder};
+use crate::folder::{CHECKPOINT_FILE, RunFolder, remove};
+
+/// A checkpoint that is not in its place yet.
+const STAGED_CHECKPOINT_FILE: &str = "state/next.safetensors";
 
 impl RunFolder {
     /// Writes everything that is needed to go on, in one file.
@@ -17,20 +21,36 @@ impl RunFolder {
     /// # Errors
     /// If the folder cannot be written; the earlier checkpoint is then still whole.
     pub fn save_checkpoint(&self, model: &Model, moments: &Moments, state: &State) -> Result<()> {
+        write(&self.file(CHECKPOINT_FILE), model, moments, state)
+    }
+
+    /// Writes a checkpoint beside the one that there is.
+    ///
+    /// # Errors
+    /// As [`save_checkpoint`](Self::save_checkpoint).
+    pub fn stage_checkpoint(&self, model: &Model, moments: &Moments, state: &State) -> Result<()> {
+        write(&self.file(STAGED_CHECKPOINT_FILE), model, moments, state)
+    }
+
+    /// Puts a staged checkpoint, if there is one, in the place of the earlier one.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn take_checkpoint(&self) -> Result<()> {
+        let staged = self.file(STAGED_CHECKPOINT_FILE);
+        if !staged.exists() {
+            return Ok(());
+        }
         let path = self.file(CHECKPOINT_FILE);
-        let tensors = [
-            ("weights", Floats::new(model.parameters().values())),
-            ("first_moment", Floats::new(&moments.first)),
-            ("second_moment", Floats::new(&moments.second)),
-        ];
-        let state = serde_json::to_string(state).unwrap_or_default();
-        let metadata = HashMap::from([("state".to_string(), state)]);
-        let written = WholeFile::create(&path).and_then(|file| {
-            safetensors::serialize_to_file(tensors, Some(metadata), file.aside())
-                .map_err(|e| io::Error::other(e.to_string()))?;
-            file.finish()
-        });
-        written.map_err(Error::io(&path))
+        rename(&staged, &path).map_err(Error::io(&path))
+    }
+
+    /// Removes a staged checkpoint.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn drop_staged_checkpoint(&self) -> Result<()> {
+        remove(&self.file(STAGED_CHECKPOINT_FILE))
     }
 
     /// Reads the checkpoint into the model and the moments.
@@ -62,6 +82,22 @@ impl RunFolder {
         Ok(state)
     }
 }
+
+fn write(path: &Path, model: &Model, moments: &Moments, state: &State) -> Result<()> {
+        let tensors = [
+            ("weights", Floats::new(model.parameters().values())),
+            ("first_moment", Floats::new(&moments.first)),
+            ("second_moment", Floats::new(&moments.second)),
+        ];
+        let state = serde_json::to_string(state).unwrap_or_default();
+        let metadata = HashMap::from([("state".to_string(), state)]);
+        let written = WholeFile::create(path).and_then(|file| {
+            safetensors::serialize_to_file(tensors, Some(metadata), file.aside())
+                .map_err(|e| io::Error::other(e.to_string()))?;
+            file.finish()
+        });
+        written.map_err(Error::io(path))
+    }
 
 /// A flat tensor of float32.
 struct Floats<'a> {

@@ -391,7 +391,7 @@ pub fn check_is_not_model(out: &Path, model: &Path) -> Result<()> {
 }
 
 /// Removes a file that may not be there.
-fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path)(e)),
         _ => Ok(()),

@@ -4,6 +4,7 @@ pub(crate) mod bag_of_words;
 pub(crate) mod bag_start;
 mod dense;
 pub(crate) mod finetune;
+pub(crate) mod in_turn;
 pub(crate) mod mlm;
 pub(crate) mod pretrain;
 pub mod recipe;

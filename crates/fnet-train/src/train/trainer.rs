@@ -100,7 +100,7 @@ const DIVERGED: f64 = 3.0;
 /// The steps whose mean loss others are compared with.
 const FIRST_STEPS: u64 = 50;
 
-/// A run in progress.
+/// A run to be trained.
 pub struct Trainer<'a> {
     /// The model, which has the last weights afterwards.
     pub model: &'a mut Model,
@@ -118,100 +118,134 @@ pub struct Trainer<'a> {
     pub resume_command: String,
 }
 
-impl Trainer<'_> {
+impl<'a> Trainer<'a> {
     /// Trains to the end of the budget from the folder's checkpoint, which a new run starts with.
     ///
     /// # Errors
     /// If a file cannot be written, the loss diverges, or a signal stops the run.
-    pub fn run(&mut self, stop: &Stop) -> Result<State> {
-        let len = self.model.parameters().len();
-        let mut moments = Moments::new(self.model.parameters());
-        let mut state = self.folder.load_checkpoint(self.model, &mut moments)?;
-        if state.data != self.objective.data() {
-            let message = "cannot go on: its training data is not what it was when the run began";
-            return Err(Error::file(self.folder.path(), message));
-        }
+    pub fn run(self, stop: &Stop) -> Result<State> {
         stop.arm();
-        let mut metrics = self.folder.metrics(state.step)?;
-        let mut progress = Progress::new(self.name, self.quiet);
-        let mut gradients = vec![0.0; len];
-        let mut w = Workspace::new();
-        let mut checkpointed = Instant::now();
-        let mut log = Window::default();
-        while self.progress(&state) < 1.0 {
+        let (mut w, mut checkpointed) = (Workspace::new(), Instant::now());
+        let mut course = Course::begin(self)?;
+        while !course.is_done() {
             if stop.is_set() {
-                self.checkpoint(&moments, &state, &mut metrics)?;
-                let resume = self.resume_command.clone();
-                return Err(Error::Interrupted { step: state.step, resume });
+                course.checkpoint()?;
+                return Err(course.interrupted());
             }
-            let before = self.progress(&state);
-            let epoch = state.position.epoch;
-            let started = Instant::now();
-            let row = self.step(&mut state, &mut moments, &mut gradients, &mut w)?;
-            let seconds = started.elapsed().as_secs_f64();
-            state.seconds += seconds;
-            let after = self.progress(&state);
-            metrics.write(&row.to_json(&state, seconds))?;
-            log.add(&row, seconds);
-            if progress.wants_update() {
-                progress.update(Some(after), &log.message(&state));
-                metrics.flush()?;
-                log = Window::default();
-            }
-            let due = match self.settings.evaluations {
-                0 => state.position.epoch > epoch,
-                n => (after * f64::from(n)).floor() > (before * f64::from(n)).floor(),
-            };
-            if due || after >= 1.0 {
-                self.evaluate(&mut state, &mut w, &mut metrics, &progress)?;
-            }
-            if checkpointed.elapsed().as_secs_f64() >= 60.0 * self.settings.checkpoint_minutes {
-                self.checkpoint(&moments, &state, &mut metrics)?;
+            course.advance(&mut w)?;
+            if course.wants_checkpoint(checkpointed) {
+                course.checkpoint()?;
                 checkpointed = Instant::now();
             }
         }
-        self.checkpoint(&moments, &state, &mut metrics)?;
-        Ok(state)
+        course.checkpoint()?;
+        Ok(course.state)
+    }
+}
+
+/// A run in progress.
+pub(super) struct Course<'a> {
+    pub run: Trainer<'a>,
+    pub state: State,
+    pub moments: Moments,
+    gradients: Vec<f32>,
+    metrics: MetricsLog,
+    progress: Progress,
+    log: Window,
+    /// Whether the folder keeps the last model even where the objective would keep the best.
+    pub keeps_last: bool,
+}
+
+impl<'a> Course<'a> {
+    /// Goes on from the folder's checkpoint.
+    pub fn begin(run: Trainer<'a>) -> Result<Self> {
+        let mut moments = Moments::new(run.model.parameters());
+        let state = run.folder.load_checkpoint(run.model, &mut moments)?;
+        if state.data != run.objective.data() {
+            let message = "cannot go on: its training data is not what it was when the run began";
+            return Err(Error::file(run.folder.path(), message));
+        }
+        let metrics = run.folder.metrics(state.step)?;
+        let gradients = vec![0.0; run.model.parameters().len()];
+        let (progress, log) = (Progress::new(run.name, run.quiet), Window::default());
+        Ok(Self { run, state, moments, gradients, metrics, progress, log, keeps_last: false })
+    }
+
+    /// Whether the budget is used up.
+    pub fn is_done(&self) -> bool {
+        self.part_done() >= 1.0
+    }
+
+    /// One step, with an evaluation where one is due.
+    pub fn advance(&mut self, w: &mut Workspace) -> Result<()> {
+        let (before, epoch) = (self.part_done(), self.state.position.epoch);
+        let started = Instant::now();
+        let row = self.step(w)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.state.seconds += seconds;
+        let after = self.part_done();
+        self.metrics.write(&row.to_json(&self.state, seconds))?;
+        self.log.add(&row, seconds);
+        if self.progress.wants_update() {
+            self.progress.update(Some(after), &self.log.message(&self.state));
+            self.metrics.flush()?;
+            self.log = Window::default();
+        }
+        let due = match self.run.settings.evaluations {
+            0 => self.state.position.epoch > epoch,
+            n => (after * f64::from(n)).floor() > (before * f64::from(n)).floor(),
+        };
+        if due || after >= 1.0 { self.evaluate(w) } else { Ok(()) }
+    }
+
+    /// Whether the last checkpoint is old.
+    pub fn wants_checkpoint(&self, last: Instant) -> bool {
+        last.elapsed().as_secs_f64() >= 60.0 * self.run.settings.checkpoint_minutes
+    }
+
+    /// What a run says that was asked to stop.
+    pub fn interrupted(&self) -> Error {
+        Error::Interrupted { step: self.state.step, resume: self.run.resume_command.clone() }
+    }
+
+    fn keeps_best(&self) -> bool {
+        !self.keeps_last && self.run.objective.keeps_best()
     }
 
     /// Fraction of the budget that is used up.
-    fn progress(&self, state: &State) -> f64 {
-        match self.settings.budget {
+    fn part_done(&self) -> f64 {
+        let state = &self.state;
+        match self.run.settings.budget {
             Budget::Steps(steps) => state.step as f64 / steps.max(1) as f64,
-            Budget::Epochs(epochs) => self.objective.epochs(state.position) / epochs.max(1e-9),
+            Budget::Epochs(epochs) => self.run.objective.epochs(state.position) / epochs.max(1e-9),
             Budget::Minutes(minutes) => state.seconds / (60.0 * minutes).max(1e-9),
         }
     }
 
-    fn step(
-        &mut self,
-        state: &mut State,
-        moments: &mut Moments,
-        gradients: &mut [f32],
-        w: &mut Workspace,
-    ) -> Result<StepRow> {
-        let settings = self.settings;
+    fn step(&mut self, w: &mut Workspace) -> Result<StepRow> {
+        let settings = self.run.settings;
         let half_step = match settings.budget {
             Budget::Steps(steps) => 0.5 / steps.max(1) as f64,
             _ => 0.0,
         };
-        let learning_rate = settings.schedule.at(self.progress(state) + half_step);
+        let learning_rate = settings.schedule.at(self.part_done() + half_step);
         let dropout = Dropout {
-            rate: self.model.config().hidden_dropout_prob,
-            key: generator(settings.seed, "dropout", state.step).random(),
+            rate: self.run.model.config().hidden_dropout_prob,
+            key: generator(settings.seed, "dropout", self.state.step).random(),
         };
-        let outcome = self.objective.step(self.model, &mut state.position, dropout, gradients, w)?;
+        let (run, gradients) = (&mut self.run, &mut self.gradients);
+        let outcome = run.objective.step(run.model, &mut self.state.position, dropout, gradients, w)?;
         let loss = outcome.loss.mean();
-        let norm = gradient_norm(self.model.parameters(), gradients);
-        self.check(state, loss, norm, learning_rate)?;
+        let norm = gradient_norm(run.model.parameters(), gradients);
+        self.check(loss, norm, learning_rate)?;
         let scale = if settings.clip > 0.0 && norm > settings.clip { settings.clip / norm } else { 1.0 };
-        state.step += 1;
-        state.tokens += outcome.tokens as u64;
+        self.state.step += 1;
+        self.state.tokens += outcome.tokens as u64;
         settings.optimizer.step(
-            self.model.parameters_mut(),
-            gradients,
-            moments,
-            state.step,
+            self.run.model.parameters_mut(),
+            &mut self.gradients,
+            &mut self.moments,
+            self.state.step,
             learning_rate as f32,
             scale as f32,
         );
@@ -219,14 +253,15 @@ impl Trainer<'_> {
     }
 
     /// Refuses a step that would spoil the weights.
-    fn check(&self, state: &mut State, loss: f64, norm: f64, learning_rate: f64) -> Result<()> {
+    fn check(&mut self, loss: f64, norm: f64, learning_rate: f64) -> Result<()> {
+        let state = &mut self.state;
         let (mut first, smooth) = state.loss.unwrap_or((loss, loss));
         if state.step < FIRST_STEPS {
             first += (loss - first) / (state.step + 1) as f64;
         }
         let smooth = 0.98 * smooth + 0.02 * loss;
         let failed = |what, value| {
-            let (step, folder) = (state.step + 1, self.folder.path().to_path_buf());
+            let (step, folder) = (state.step + 1, self.run.folder.path().to_path_buf());
             Err(Error::Diverged { step, what, value, learning_rate, folder })
         };
         if !loss.is_finite() {
@@ -242,44 +277,50 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn evaluate(
-        &mut self,
-        state: &mut State,
-        w: &mut Workspace,
-        metrics: &mut MetricsLog,
-        progress: &Progress,
-    ) -> Result<()> {
-        let Some(evaluation) = self.objective.evaluate(self.model, w)? else { return Ok(()) };
+    /// Measures how well the model does, and stores it if it is to be kept.
+    pub fn evaluate(&mut self, w: &mut Workspace) -> Result<()> {
+        let Some(evaluation) = self.run.objective.evaluate(self.run.model, w)? else { return Ok(()) };
         if let Some((_, value)) = evaluation.values.iter().find(|(_, v)| !v.is_finite()) {
-            let (step, value, what) = (state.step, *value, "evaluation");
-            let learning_rate = self.settings.schedule.at(self.progress(state));
-            let folder = self.folder.path().to_path_buf();
+            let (step, value, what) = (self.state.step, *value, "evaluation");
+            let learning_rate = self.run.settings.schedule.at(self.part_done());
+            let folder = self.run.folder.path().to_path_buf();
             return Err(Error::Diverged { step, what, value, learning_rate, folder });
         }
         let words: Vec<_> = evaluation.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
-        progress.line(&format!("step {}: {}", state.step, words.join(", ")));
-        let mut row = json!({"step": state.step, "seconds": round(state.seconds)});
+        self.progress.line(&format!("step {}: {}", self.state.step, words.join(", ")));
+        let mut row = json!({"step": self.state.step, "seconds": round(self.state.seconds)});
         for (name, value) in &evaluation.values {
             row[name] = json!(value);
         }
-        metrics.write(&row)?;
-        let better = state.best.is_none_or(|(_, best)| evaluation.score > best);
+        self.metrics.write(&row)?;
+        let better = self.state.best.is_none_or(|(_, best)| evaluation.score > best);
         if better {
-            state.best = Some((state.step, evaluation.score));
+            self.state.best = Some((self.state.step, evaluation.score));
         }
-        if better || !self.objective.keeps_best() {
-            state.values = evaluation.values;
+        if better || !self.keeps_best() {
+            self.state.values = evaluation.values;
         }
-        if better && self.objective.keeps_best() {
-            self.folder.save_model(self.model)?;
+        if better && self.keeps_best() {
+            self.run.folder.save_model(self.run.model)?;
         }
         Ok(())
     }
 
-    fn checkpoint(&self, moments: &Moments, state: &State, metrics: &mut MetricsLog) -> Result<()> {
-        metrics.flush()?;
-        self.folder.save_checkpoint(self.model, moments, state)?;
-        if self.objective.keeps_best() { Ok(()) } else { self.folder.save_model(self.model) }
+    fn checkpoint(&mut self) -> Result<()> {
+        self.metrics.flush()?;
+        self.run.folder.save_checkpoint(self.run.model, &self.moments, &self.state)?;
+        self.save_last()
+    }
+
+    /// Writes a checkpoint beside the last one, see [`RunFolder::take_checkpoint`].
+    pub fn stage_checkpoint(&mut self) -> Result<()> {
+        self.metrics.flush()?;
+        self.run.folder.stage_checkpoint(self.run.model, &self.moments, &self.state)
+    }
+
+    /// Stores the model as it is now, unless the best is kept.
+    pub fn save_last(&self) -> Result<()> {
+        if self.keeps_best() { Ok(()) } else { self.run.folder.save_model(self.run.model) }
     }
 }
 

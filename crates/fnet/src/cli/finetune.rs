@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
 use fnet_encoder::{Pairs, Pooling};
-use fnet_train::Result;
 use fnet_train::data::tasks::encoding::Long;
-use fnet_train::runs::finetune::{self, ClassWeights, FinetuneSettings};
+use fnet_train::folder::RunFolder;
+use fnet_train::runs::finetune::{self, ClassWeights, FinetuneSettings, NamedTask, SeveralSettings};
+use fnet_train::{Error, Result};
 use serde::Serialize;
 
 use super::columns::column_names;
@@ -15,6 +16,13 @@ use super::signal_flags::SignalFlags;
 /// Fine-tune an encoder on a GLUE task, on your own labelled rows, or on images, sounds, series and symbols
 #[derive(clap::Args)]
 pub struct Args {
+    /// Settings files of several tasks, to be trained in turn on one frozen trunk: an adapter each, in a folder of the
+    /// file's name. Flags win over all of them
+    #[arg(long, value_name = "FILE.toml", num_args = 1.., conflicts_with_all = ["task", "train", "config", "seeds"])]
+    tasks: Vec<PathBuf>,
+    /// Train one set of layer norms for all --tasks
+    #[arg(long, requires = "tasks")]
+    share_norms: bool,
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
@@ -115,10 +123,35 @@ struct Flags {
 
 /// Runs `fnet finetune`.
 pub fn run(args: Args) -> Result<()> {
-    let Args { mut flags, run } = args;
+    let Args { tasks, share_norms, mut flags, run } = args;
     flags.text = column_names(&flags.text)?;
+    if !tasks.is_empty() || run.resumes(SeveralSettings::are_in) {
+        return run_several(&tasks, share_norms, &flags, &run);
+    }
     let (folder, settings, running) =
         run.start::<FinetuneSettings>("finetune", &flags, FinetuneSettings::resolve)?;
     let results = finetune::run(&folder, &settings, &running)?;
+    run.finish(&folder, &results)
+}
+
+/// Several tasks, each with a file of settings, or its own where they go on.
+fn run_several(files: &[PathBuf], share_norms: bool, flags: &Flags, run: &RunFlags) -> Result<()> {
+    let named = |file: &PathBuf| -> Result<NamedTask> {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut settings: FinetuneSettings = run.settings_over(Some(file), flags)?;
+        settings.resolve().map_err(|e| Error::usage(format!("{}: {e}", file.display())))?;
+        Ok((name, settings))
+    };
+    let mut tasks = files.iter().map(named).collect::<Result<Vec<_>>>()?;
+    let resolve = |_: &mut SeveralSettings| Ok(());
+    let (folder, several, running) = if files.is_empty() {
+        run.start::<SeveralSettings>("finetune", flags, resolve)?
+    } else {
+        run.start_with("finetune", SeveralSettings { tasks: Vec::new(), share_norms })?
+    };
+    for name in &several.tasks {
+        tasks.push((name.clone(), RunFolder::at(&folder.file(name)).settings()?));
+    }
+    let results = finetune::run_several(&folder, &tasks, several.share_norms, &running)?;
     run.finish(&folder, &results)
 }

@@ -46,16 +46,27 @@ impl RunFlags {
         flags: &impl Serialize,
         resolve: impl FnOnce(&mut S) -> Result<()>,
     ) -> Result<(RunFolder, S, Running)> {
-        set_threads(self.threads)?;
         if let Some(path) = &self.resume {
+            set_threads(self.threads)?;
             let (folder, mut settings) = self.resumed(command, path, flags)?;
             resolve(&mut settings)?;
             return Ok((folder, settings, self.running(command, path)));
         }
         let mut settings = self.settings(flags)?;
         resolve(&mut settings)?;
+        self.start_with(command, settings)
+    }
+
+    /// The folder of a new run with these settings.
+    pub fn start_with<S>(&self, command: &str, settings: S) -> Result<(RunFolder, S, Running)> {
+        set_threads(self.threads)?;
         let out = self.out.as_deref().unwrap_or(Path::new("."));
         Ok((RunFolder::new(out, self.overwrite)?, settings, self.running(command, out)))
+    }
+
+    /// Whether a run goes on whose folder is so.
+    pub fn resumes(&self, is_so: impl FnOnce(&RunFolder) -> bool) -> bool {
+        self.resume.as_deref().is_some_and(|path| is_so(&RunFolder::at(path)))
     }
 
     fn resumed<S: Settings>(
@@ -91,8 +102,13 @@ impl RunFlags {
 
     /// The settings of a run that would be new, without touching its folder.
     pub fn settings<S: Settings>(&self, flags: &impl Serialize) -> Result<S> {
+        self.settings_over(self.config.as_deref(), flags)
+    }
+
+    /// As [`settings`](Self::settings), over those of a file.
+    pub fn settings_over<S: Settings>(&self, file: Option<&Path>, flags: &impl Serialize) -> Result<S> {
         let given = given(flags)?;
-        from_table(match &self.config {
+        from_table(match file {
             Some(path) => over_file::<S>(path, given)?,
             None => given,
         })

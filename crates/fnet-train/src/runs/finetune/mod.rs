@@ -10,11 +10,14 @@ use crate::error::Result;
 use crate::folder::{RunFolder, check_is_not_model};
 use crate::runs::running::Running;
 use crate::runs::{card, report};
+use crate::data::tasks::files::TaskFiles;
 use crate::train::bag_of_words;
-use crate::train::signals::floor;
+use crate::train::finetune::TaskObjective;
+use crate::train::signals::{SignalObjective, floor};
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
 pub use settings::{ClassWeights, FinetuneSettings};
+pub use several::{NamedTask, SeveralSettings, run_several};
 pub use signal_settings::{SignalSettings, Tokens};
 pub use signals::SIGNAL_TASKS;
 use signals::Signals;
@@ -23,6 +26,7 @@ mod adapter;
 mod prepare;
 mod seeds;
 mod settings;
+mod several;
 mod signal_settings;
 mod signals;
 
@@ -77,24 +81,67 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
         return Ok(results); // an adapter's run that came to its end
     }
     let resume = running.resume && folder.has_checkpoint();
-    if let Some(signals) = Signals::named(&settings)? {
-        let signals::Prepared { start, mut objective } =
-            signals::prepare(folder, &settings, &signals, resume, running.quiet)?;
-        let (folder, mut results) = train(folder, &mut settings, start, &mut objective, running)?;
-        if let Some(dev) = &objective.dev {
-            let (name, value) = floor(&*objective.train, &**dev);
-            results["floor"] = json!({name: value});
-        }
-        return finish(&folder, &settings, results);
-    }
-    let Prepared { start, mut objective, files } = prepare(folder, &settings, resume, running.quiet)?;
+    let Ready { start, mut learning } = ready(folder, &settings, resume, running.quiet)?;
     settings.bag = Some(start.model.config().classifier_bag);
-    let (folder, mut results) = train(folder, &mut settings, start, &mut objective, running)?;
-    let bag = bag_of_words::scores(&files)?;
-    if !bag.is_empty() {
-        results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
-    }
+    let (folder, mut results) = train(folder, &mut settings, start, learning.objective(), running)?;
+    learning.compare(&mut results)?;
     finish(&folder, &settings, results)
+}
+
+/// A fine-tuning before its first step.
+struct Ready {
+    start: Start,
+    learning: Learning,
+}
+
+/// What is learnt.
+enum Learning {
+    Text { objective: Box<TaskObjective>, files: TaskFiles },
+    Signals(Box<SignalObjective>),
+}
+
+impl Learning {
+    fn objective(&mut self) -> &mut dyn Objective {
+        match self {
+            Self::Text { objective, .. } => &mut **objective,
+            Self::Signals(objective) => &mut **objective,
+        }
+    }
+
+    /// Adds to the results what something simpler gets.
+    fn compare(&self, results: &mut Value) -> Result<()> {
+        match self {
+            Self::Text { files, .. } => {
+                let bag = bag_of_words::scores(files)?;
+                if !bag.is_empty() {
+                    results["bag_of_words"] =
+                        bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
+                }
+            }
+            Self::Signals(objective) => {
+                if let Some(dev) = &objective.dev {
+                    let (name, value) = floor(&*objective.train, &**dev);
+                    results["floor"] = json!({name: value});
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Loads and checks everything, before anything is written.
+fn ready(folder: &RunFolder, settings: &FinetuneSettings, resume: bool, quiet: bool) -> Result<Ready> {
+    Ok(match Signals::named(settings)? {
+        Some(signals) => {
+            let signals::Prepared { start, objective } =
+                signals::prepare(folder, settings, &signals, resume, quiet)?;
+            Ready { start, learning: Learning::Signals(Box::new(objective)) }
+        }
+        None => {
+            let Prepared { start, objective, files } = prepare(folder, settings, resume, quiet)?;
+            Ready { start, learning: Learning::Text { objective: Box::new(objective), files } }
+        }
+    })
 }
 
 /// What training starts from, text or signals.

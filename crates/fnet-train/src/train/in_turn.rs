@@ -1,0 +1,128 @@
+//! Several runs in turn, a step each: adapters of one trunk, which may share some of their weights.
+
+use std::time::Instant;
+
+use fnet_encoder::Workspace;
+use fnet_encoder::whole_file::write_whole;
+
+use crate::error::Result;
+use crate::folder::state::State;
+use crate::folder::{RunFolder, remove};
+use crate::settings::refused;
+use crate::train::recipe::Part;
+use crate::train::stop::Stop;
+use crate::train::trainer::{Course, Trainer};
+
+/// Says that the staged checkpoints of all runs are whole.
+const STAGED_FILE: &str = "checkpoints-staged";
+
+/// Trains all runs to the end of their budgets; `home` is the folder of them all. With `shares_norms` the norms that all
+/// of them train are the same for all, and each run keeps its last model instead of its best.
+///
+/// # Errors
+/// As [`Trainer::run`]; if no norm is trained by all.
+pub(crate) fn run(
+    runs: Vec<Trainer>,
+    home: &RunFolder,
+    shares_norms: bool,
+    stop: &Stop,
+) -> Result<Vec<State>> {
+    stop.arm();
+    settle(home, runs.iter().map(|run| run.folder))?;
+    let mut courses = runs.into_iter().map(Course::begin).collect::<Result<Vec<_>>>()?;
+    let shared = if shares_norms { Shared::norms_of(&courses)? } else { Shared::default() };
+    courses.iter_mut().for_each(|course| course.keeps_last = shares_norms);
+    let (mut w, mut checkpointed, mut newest) = (Workspace::new(), Instant::now(), 0);
+    while courses.iter().any(|course| !course.is_done()) {
+        for i in 0..courses.len() {
+            if !courses[i].is_done() {
+                shared.copy(&mut courses, newest, i);
+                courses[i].advance(&mut w)?;
+                newest = i;
+            }
+        }
+        (0..courses.len()).for_each(|i| shared.copy(&mut courses, newest, i));
+        if stop.is_set() {
+            checkpoint(home, &mut courses)?;
+            return Err(courses[0].interrupted());
+        }
+        if courses[0].wants_checkpoint(checkpointed) {
+            checkpoint(home, &mut courses)?;
+            checkpointed = Instant::now();
+        }
+    }
+    if shares_norms {
+        // Others have changed the norms since a run's own end.
+        courses.iter_mut().try_for_each(|course| course.evaluate(&mut w))?;
+    }
+    checkpoint(home, &mut courses)?;
+    Ok(courses.into_iter().map(|course| course.state).collect())
+}
+
+/// Weights that are the same in all runs: for each of them, by run, its place among the weights and among the moments.
+#[derive(Default)]
+struct Shared {
+    tensors: Vec<Vec<Place>>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    weights: usize,
+    moments: usize,
+    len: usize,
+}
+
+impl Shared {
+    fn norms_of(courses: &[Course]) -> Result<Self> {
+        let place = |course: &Course, name: &str| {
+            let table = course.run.model.parameters().table();
+            let (index, tensor) = table.iter().enumerate().find(|(_, t)| t.name == name && t.trainable)?;
+            Some(Place {
+                weights: tensor.offset,
+                moments: course.moments.start_of(index)?,
+                len: tensor.len(),
+            })
+        };
+        let first = courses.iter().take(1).flat_map(|course| course.run.model.parameters().table());
+        let everywhere = |name: &str| courses.iter().map(|course| place(course, name)).collect();
+        let tensors: Vec<Vec<Place>> = first
+            .filter(|tensor| Part::Norms.holds(&tensor.name))
+            .filter_map(|tensor| everywhere(&tensor.name))
+            .collect();
+        if tensors.is_empty() {
+            return Err(refused("share_norms", "there is no norm that all tasks train"));
+        }
+        Ok(Self { tensors })
+    }
+
+    /// Copies the shared weights and their moments from one run to another.
+    fn copy(&self, courses: &mut [Course], from: usize, to: usize) {
+        let Ok([from_course, to_course]) = courses.get_disjoint_mut([from, to]) else { return };
+        for places in &self.tensors {
+            let (a, b) = (places[from], places[to]);
+            let weights = &from_course.run.model.parameters().values()[a.weights..][..a.len];
+            to_course.run.model.parameters_mut().values_mut()[b.weights..][..b.len].copy_from_slice(weights);
+            let (own, others) = (&from_course.moments, &mut to_course.moments);
+            others.first[b.moments..][..b.len].copy_from_slice(&own.first[a.moments..][..a.len]);
+            others.second[b.moments..][..b.len].copy_from_slice(&own.second[a.moments..][..a.len]);
+        }
+    }
+}
+
+/// Checkpoints of all runs: killed at any moment, either all are the new ones or all the old ones.
+fn checkpoint(home: &RunFolder, courses: &mut [Course]) -> Result<()> {
+    courses.iter_mut().try_for_each(Course::stage_checkpoint)?;
+    write_whole(&home.file(STAGED_FILE), b"")?;
+    settle(home, courses.iter().map(|course| course.run.folder))?;
+    courses.iter().try_for_each(Course::save_last)
+}
+
+/// Finishes, or takes back, what a kill left half done.
+fn settle<'a>(home: &RunFolder, mut folders: impl Iterator<Item = &'a RunFolder>) -> Result<()> {
+    let staged = home.file(STAGED_FILE);
+    if !staged.exists() {
+        return folders.try_for_each(RunFolder::drop_staged_checkpoint);
+    }
+    folders.try_for_each(RunFolder::take_checkpoint)?;
+    remove(&staged)
+}
