@@ -306,6 +306,7 @@ fn generated_tasks_are_learnt_and_judged() {
                 --evaluations 1";
     for (name, flags) in [
         ("listops", "--task listops --min-length 4 --max-length 12 --depth 2 --arguments 3"),
+        ("digits", "--task mnist-1d --max-length 30"),
         ("paths", "--task pathfinder --dashes 3 --patch 8"),
     ] {
         let results = json(&run(folder, &format!("{tune} {flags} --out {name}")));

@@ -205,7 +205,8 @@ impl Workspace {
             &self.again,
             &self.scratch.partial,
         ];
-        let in_heads = heads.map(|h| [&h.dense, &h.d_dense, &h.standard, &h.active, &h.d_active, &h.scratch, &h.logits]);
+        let in_heads =
+            heads.map(|h| [&h.dense, &h.d_dense, &h.standard, &h.active, &h.d_active, &h.scratch, &h.logits]);
         let plain = plain.into_iter().chain(in_heads.into_iter().flatten());
         let plain = plain.chain(self.layers.iter().map(|layer| &layer.wide));
         size_of::<f32>() * plain.map(Vec::capacity).sum::<usize>()

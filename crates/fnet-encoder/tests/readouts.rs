@@ -285,3 +285,51 @@ fn a_text_without_its_partner_is_refused() {
     none.push(&[5], &[]);
     assert!(model.forward(&none, Mode::Infer, &mut w).is_err());
 }
+
+#[test]
+fn standardised_values_are_a_scaled_dense_layer() {
+    let plain = config("mean+max", Pairs::Together, false);
+    let config = ModelConfig { classifier_standardized: true, ..plain.clone() };
+    let mut standard = Model::new(config, CLASSES, 1).unwrap();
+    let mut scaled = Model::new(plain, CLASSES, 1).unwrap();
+    let width = 2 * HIDDEN;
+    let mean: Vec<f32> = (0..width).map(|j| j as f32 / 10.0 - 1.0).collect();
+    let deviation: Vec<f32> = (0..width).map(|j| 0.2 + (j % 5) as f32 / 4.0).collect();
+    for (name, values) in [("mean", &mean), ("deviation", &deviation)] {
+        let own = standard.parameters_mut().get_mut(&format!("fnet.pooler.{name}")).unwrap();
+        own.copy_from_slice(values);
+    }
+    let weight = standard.parameters().get("fnet.pooler.dense.weight").unwrap().to_vec();
+    let dense = scaled.parameters_mut().get_mut("fnet.pooler.dense.weight").unwrap();
+    dense.iter_mut().zip(&weight).enumerate().for_each(|(i, (w, v))| *w = v / deviation[i % width]);
+    let moved: Vec<f32> =
+        dense.chunks(width).map(|row| row.iter().zip(&mean).map(|(w, m)| w * m).sum()).collect();
+    let bias = scaled.parameters_mut().get_mut("fnet.pooler.dense.bias").unwrap();
+    bias.iter_mut().zip(&moved).for_each(|(b, moved)| *b -= moved);
+    let (batch, mut w) = (batch_of(&texts()), Workspace::new());
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs()));
+    assert!(close(&logits(&standard, &batch), &logits(&scaled, &batch)));
+    // What is below learns the same, the dense layer by the chain rule, mean and deviation nothing.
+    let gradients = [&standard, &scaled].map(|model| {
+        let mut gradients = vec![0.0; model.parameters().len()];
+        loss(model, &batch, &mut gradients, &mut w);
+        gradients
+    });
+    let of = |i: usize, name: &str| {
+        let model = [&standard, &scaled][i];
+        let tensor = model.parameters().table().iter().find(|t| t.name == name).unwrap();
+        gradients[i][tensor.range()].to_vec()
+    };
+    for name in ["fnet.embeddings.word_embeddings.weight", "fnet.encoder.layer.1.output.dense.weight"] {
+        assert!(close(&of(0, name), &of(1, name)), "{name}");
+    }
+    let (whole, d_bias) = (of(1, "fnet.pooler.dense.weight"), of(1, "fnet.pooler.dense.bias"));
+    let expected: Vec<f32> = (whole.iter().enumerate())
+        .map(|(i, g)| (g - mean[i % width] * d_bias[i / width]) / deviation[i % width])
+        .collect();
+    assert!(close(&of(0, "fnet.pooler.dense.weight"), &expected));
+    assert!(of(0, "fnet.pooler.mean").iter().chain(&of(0, "fnet.pooler.deviation")).all(|g| *g == 0.0));
+    let place = tempfile::tempdir().unwrap();
+    pretrained::save(&standard, place.path()).unwrap();
+    assert_eq!(logits(&pretrained::open(place.path()).unwrap(), &batch), logits(&standard, &batch));
+}

@@ -84,20 +84,20 @@ impl RunFolder {
 }
 
 fn write(path: &Path, model: &Model, moments: &Moments, state: &State) -> Result<()> {
-        let tensors = [
-            ("weights", Floats::new(model.parameters().values())),
-            ("first_moment", Floats::new(&moments.first)),
-            ("second_moment", Floats::new(&moments.second)),
-        ];
-        let state = serde_json::to_string(state).unwrap_or_default();
-        let metadata = HashMap::from([("state".to_string(), state)]);
-        let written = WholeFile::create(path).and_then(|file| {
-            safetensors::serialize_to_file(tensors, Some(metadata), file.aside())
-                .map_err(|e| io::Error::other(e.to_string()))?;
-            file.finish()
-        });
-        written.map_err(Error::io(path))
-    }
+    let tensors = [
+        ("weights", Floats::new(model.parameters().values())),
+        ("first_moment", Floats::new(&moments.first)),
+        ("second_moment", Floats::new(&moments.second)),
+    ];
+    let state = serde_json::to_string(state).unwrap_or_default();
+    let metadata = HashMap::from([("state".to_string(), state)]);
+    let written = WholeFile::create(path).and_then(|file| {
+        safetensors::serialize_to_file(tensors, Some(metadata), file.aside())
+            .map_err(|e| io::Error::other(e.to_string()))?;
+        file.finish()
+    });
+    written.map_err(Error::io(path))
+}
 
 /// A flat tensor of float32.
 struct Floats<'a> {

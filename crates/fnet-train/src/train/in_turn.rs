@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use fnet_encoder::Workspace;
 use fnet_encoder::whole_file::write_whole;
+use fnet_encoder::{Model, Workspace};
 
 use crate::error::Result;
 use crate::folder::state::State;
@@ -16,22 +16,23 @@ use crate::train::trainer::{Course, Trainer};
 /// Says that the staged checkpoints of all runs are whole.
 const STAGED_FILE: &str = "checkpoints-staged";
 
-/// Trains all runs to the end of their budgets; `home` is the folder of them all. With `shares_norms` the norms that all
-/// of them train are the same for all, and each run keeps its last model instead of its best.
+/// Trains all runs to the end of their budgets; `home` is the folder of them all. The weights `shared`, which all of them
+/// train, are the same for all; where there are any, each run keeps its last model instead of its best.
 ///
 /// # Errors
-/// As [`Trainer::run`]; if no norm is trained by all.
+/// As [`Trainer::run`].
 pub(crate) fn run(
     runs: Vec<Trainer>,
     home: &RunFolder,
-    shares_norms: bool,
+    shared: &[String],
     stop: &Stop,
 ) -> Result<Vec<State>> {
+    let shares = !shared.is_empty();
     stop.arm();
     settle(home, runs.iter().map(|run| run.folder))?;
     let mut courses = runs.into_iter().map(Course::begin).collect::<Result<Vec<_>>>()?;
-    let shared = if shares_norms { Shared::norms_of(&courses)? } else { Shared::default() };
-    courses.iter_mut().for_each(|course| course.keeps_last = shares_norms);
+    let shared = Shared::of(&courses, shared);
+    courses.iter_mut().for_each(|course| course.keeps_last = shares);
     let (mut w, mut checkpointed, mut newest) = (Workspace::new(), Instant::now(), 0);
     while courses.iter().any(|course| !course.is_done()) {
         for i in 0..courses.len() {
@@ -51,7 +52,7 @@ pub(crate) fn run(
             checkpointed = Instant::now();
         }
     }
-    if shares_norms {
+    if shares {
         // Others have changed the norms since a run's own end.
         courses.iter_mut().try_for_each(|course| course.evaluate(&mut w))?;
     }
@@ -59,8 +60,25 @@ pub(crate) fn run(
     Ok(courses.into_iter().map(|course| course.state).collect())
 }
 
+/// Names of the norms that all models train.
+///
+/// # Errors
+/// If there are none.
+pub(crate) fn shared_norms(models: &[&Model]) -> Result<Vec<String>> {
+    let trains = |model: &Model, name: &str, len: usize| {
+        model.parameters().table().iter().any(|t| t.trainable && t.name == name && t.len() == len)
+    };
+    let table = models.iter().take(1).flat_map(|model| model.parameters().table());
+    let of_all = table.filter(|t| Part::Norms.holds(&t.name));
+    let of_all = of_all.filter(|t| models.iter().all(|model| trains(model, &t.name, t.len())));
+    let names: Vec<String> = of_all.map(|tensor| tensor.name.clone()).collect();
+    if names.is_empty() {
+        return Err(refused("share_norms", "there is no norm that all tasks train"));
+    }
+    Ok(names)
+}
+
 /// Weights that are the same in all runs: for each of them, by run, its place among the weights and among the moments.
-#[derive(Default)]
 struct Shared {
     tensors: Vec<Vec<Place>>,
 }
@@ -73,26 +91,15 @@ struct Place {
 }
 
 impl Shared {
-    fn norms_of(courses: &[Course]) -> Result<Self> {
+    fn of(courses: &[Course], names: &[String]) -> Self {
         let place = |course: &Course, name: &str| {
             let table = course.run.model.parameters().table();
-            let (index, tensor) = table.iter().enumerate().find(|(_, t)| t.name == name && t.trainable)?;
-            Some(Place {
-                weights: tensor.offset,
-                moments: course.moments.start_of(index)?,
-                len: tensor.len(),
-            })
+            let (index, tensor) = table.iter().enumerate().find(|(_, tensor)| tensor.name == name)?;
+            let moments = course.moments.start_of(index)?;
+            Some(Place { weights: tensor.offset, moments, len: tensor.len() })
         };
-        let first = courses.iter().take(1).flat_map(|course| course.run.model.parameters().table());
-        let everywhere = |name: &str| courses.iter().map(|course| place(course, name)).collect();
-        let tensors: Vec<Vec<Place>> = first
-            .filter(|tensor| Part::Norms.holds(&tensor.name))
-            .filter_map(|tensor| everywhere(&tensor.name))
-            .collect();
-        if tensors.is_empty() {
-            return Err(refused("share_norms", "there is no norm that all tasks train"));
-        }
-        Ok(Self { tensors })
+        let everywhere = |name: &String| courses.iter().map(|course| place(course, name)).collect();
+        Self { tensors: names.iter().filter_map(everywhere).collect() }
     }
 
     /// Copies the shared weights and their moments from one run to another.

@@ -10,9 +10,9 @@ pub(crate) mod pretrain;
 pub mod recipe;
 pub mod schedule;
 pub(crate) mod signals;
+pub(crate) mod standardize;
 pub mod stop;
 pub(crate) mod trainer;
-pub(crate) mod standardize;
 pub(crate) mod whitening;
 
 pub use pretrain::Learns;

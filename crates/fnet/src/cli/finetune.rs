@@ -44,7 +44,7 @@ struct Flags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     adapter: bool,
     /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; or signals: mnist, cifar10, spoken-digits, and
-    /// generated ones: bit-memory, bit-xor, listops, pathfinder
+    /// generated ones: bit-memory, bit-xor, listops, pathfinder, mnist-1d
     #[arg(long, conflicts_with_all = ["train", "dev", "text", "label", "regression", "no_header"])]
     task: Option<String>,
     /// Folder with the task's own files (train.tsv, dev.tsv; train.zip, test.zip; recordings.zip)

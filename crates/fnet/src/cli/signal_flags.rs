@@ -14,7 +14,7 @@ pub struct SignalFlags {
     /// Mixer of the random trunk, as in fnet pretrain; fourier by default
     #[arg(long, requires = "preset")]
     mixer: Option<String>,
-    /// Seed of the random trunk, from which its weights follow
+    /// Seed of the random trunk, from which its frozen weights follow; trained ones follow from --seed
     #[arg(long, value_name = "SEED", requires = "preset")]
     trunk_seed: Option<u64>,
     /// Side of an image's patches in pixels; 4 by default, in pathfinder 1

@@ -15,6 +15,7 @@ mod format;
 mod generated;
 pub mod images;
 pub mod listops;
+pub mod mnist1d;
 mod options;
 pub mod pathfinder;
 mod reading;

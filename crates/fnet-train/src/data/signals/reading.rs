@@ -6,6 +6,7 @@ use super::bits::Bits;
 use super::generated::Generated;
 use super::images::MOST_PIXELS;
 use super::listops::ListOps;
+use super::mnist1d::Mnist1d;
 use super::pathfinder::Pathfinder;
 use super::series::Table;
 use super::symbols::Alphabet;
@@ -95,6 +96,9 @@ pub enum Reading {
     ListOps(ListOps),
     /// Generated images of dashed paths.
     Pathfinder(Pathfinder),
+    /// Generated series of digits.
+    #[serde(rename = "mnist-1d")]
+    Mnist1d(Mnist1d),
 }
 
 fn one() -> usize {
@@ -137,6 +141,7 @@ impl Reading {
             Self::Bits(task) => task.check(),
             Self::ListOps(task) => task.check(),
             Self::Pathfinder(task) => task.check(),
+            Self::Mnist1d(task) => task.check(),
         }
     }
 
@@ -146,6 +151,7 @@ impl Reading {
             Self::Bits(task) => Some(Box::new(Generated::new(*task, seed))),
             Self::ListOps(task) => Some(Box::new(Generated::new(*task, seed))),
             Self::Pathfinder(task) => Some(Box::new(Generated::new(*task, seed))),
+            Self::Mnist1d(task) => Some(Box::new(Generated::new(*task, seed))),
             _ => None,
         }
     }

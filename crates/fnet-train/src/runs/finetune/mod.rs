@@ -5,12 +5,12 @@ use fnet_encoder::pretrained::ADAPTER_FILE;
 use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
+use crate::data::tasks::files::TaskFiles;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::folder::{RunFolder, check_is_not_model};
 use crate::runs::running::Running;
 use crate::runs::{card, report};
-use crate::data::tasks::files::TaskFiles;
 use crate::train::bag_of_words;
 use crate::train::finetune::TaskObjective;
 use crate::train::signals::{SignalObjective, floor};

@@ -272,7 +272,7 @@ impl FinetuneSettings {
         }
         let makes_length = self.signals.preset.is_some()
             || is_words
-            || matches!(signals, Signals::Generated(Reading::ListOps(_)));
+            || matches!(signals, Signals::Generated(Reading::ListOps(_) | Reading::Mnist1d(_)));
         if self.max_length.is_some() && !makes_length {
             return Err(refused("max_length", "a pretrained trunk has its own length"));
         }

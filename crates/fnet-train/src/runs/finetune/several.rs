@@ -65,6 +65,12 @@ pub fn run_several(
     for (name, settings) in tasks {
         jobs.push(Job::open(home, name, settings, &mut trunk, running)?);
     }
+    let models: Vec<&Model> = jobs.iter().filter_map(|job| Some(&job.ready.as_ref()?.start.model)).collect();
+    // Tasks that are finished were killed after all had come to their ends.
+    let shared = match share_norms && models.len() == tasks.len() {
+        true => in_turn::shared_norms(&models)?,
+        false => Vec::new(),
+    };
     let names = tasks.iter().map(|task| task.0.clone()).collect();
     if !running.resume {
         home.clear()?;
@@ -86,9 +92,7 @@ pub fn run_several(
         quiet: running.quiet,
         resume_command: resume_command.clone(),
     });
-    // Tasks that are finished already were killed after all had come to their ends.
-    let is_whole = loops.len() == tasks.len();
-    let states = in_turn::run(trainers.collect(), home, share_norms && is_whole, &running.stop)?;
+    let states = in_turn::run(trainers.collect(), home, &shared, &running.stop)?;
     let mut states = states.into_iter();
     for job in &mut jobs {
         if let Some(ready) = job.ready.take()
@@ -167,9 +171,9 @@ impl Job {
             None => trunk.insert(trunk_of(&settings, model)?),
         };
         let of_values = model.parameters().len();
-        *model = trunk.adapter_of(model, &own).map_err(|e| {
-            Error::usage(format!("{name}: {e}: {} are on one trunk", setting("tasks")))
-        })?;
+        *model = trunk
+            .adapter_of(model, &own)
+            .map_err(|e| Error::usage(format!("{name}: {e}: {} are on one trunk", setting("tasks"))))?;
         let folder = folder.of_adapter(place, own.into_iter().collect());
         Ok(Self { name, folder, settings, ready: Some(ready), of_values, done: None })
     }

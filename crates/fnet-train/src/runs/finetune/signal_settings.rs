@@ -9,6 +9,7 @@ use super::signals::Signals;
 use crate::data::signals::bits::Bits;
 use crate::data::signals::images::MOST_PIXELS;
 use crate::data::signals::listops::ListOps;
+use crate::data::signals::mnist1d::Mnist1d;
 use crate::data::signals::pathfinder::Pathfinder;
 use crate::data::signals::symbols::Alphabet;
 use crate::data::signals::{Asked, Format, Layout, Options, Reading, Scale, Variation};
@@ -135,7 +136,8 @@ impl SignalSettings {
             Signals::Words { .. } => of == Of::Positions,
             Signals::Generated(Reading::Bits(_)) => of == Of::Bits,
             Signals::Generated(Reading::ListOps(_)) => of == Of::ListOps,
-            Signals::Generated(_) => matches!(of, Of::Pathfinder | Of::Patches),
+            Signals::Generated(Reading::Pathfinder(_)) => matches!(of, Of::Pathfinder | Of::Patches),
+            Signals::Generated(_) => false,
         };
         if let Some((field, of)) = self.given().into_iter().find(|(_, of)| !fits(*of)) {
             return Err(refused(field, format!("is for {}", of.name())));
@@ -188,6 +190,11 @@ impl SignalSettings {
                 let task = Pathfinder { dashes: self.dashes.unwrap_or(6), patch: self.patch.unwrap_or(1) };
                 checked(task.check())?;
                 Some(Reading::Pathfinder(task))
+            }
+            "mnist-1d" => {
+                let task = Mnist1d { length: longest.unwrap_or(40) };
+                checked(task.check())?;
+                Some(Reading::Mnist1d(task))
             }
             _ => None,
         })

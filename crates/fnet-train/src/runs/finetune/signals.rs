@@ -29,9 +29,9 @@ pub(super) enum Signals {
     Generated(Reading),
 }
 
-/// Tasks of signals by name; the last four are generated.
-pub const SIGNAL_TASKS: [&str; 7] =
-    ["mnist", "cifar10", "spoken-digits", "bit-memory", "bit-xor", "listops", "pathfinder"];
+/// Tasks of signals by name; the last five are generated.
+pub const SIGNAL_TASKS: [&str; 8] =
+    ["mnist", "cifar10", "spoken-digits", "bit-memory", "bit-xor", "listops", "pathfinder", "mnist-1d"];
 
 type TrainAndDev = (Box<dyn Source>, Option<Box<dyn Source>>);
 
