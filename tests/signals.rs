@@ -267,6 +267,53 @@ fn every_modality_through_one_trunk_at_the_same_time() {
 }
 
 #[test]
+fn ridge_readouts_of_signals() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    series("train.ts", 60, folder);
+    series("test.ts", 21, folder);
+    let tune = format!("{RANDOM} --recipe ridge");
+    let files = "--train train.ts --dev test.ts";
+    let results = json(&run(folder, &format!("{tune} {files} --threads 1 --out one")));
+    assert!(results["values"]["accuracy"].as_f64().unwrap() > 0.9, "{results}");
+    assert!(results["penalty"].as_f64().unwrap() > 0.0 && results["rows"] == 60.0, "{results}");
+    run(folder, &format!("{tune} {files} --threads 3 --out three"));
+    let weights = |name: &str| std::fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    assert!(weights("one") == weights("three"), "threads change the bytes");
+    let judged = json(&run(folder, "evaluate --model one --file test.ts --json"));
+    assert_eq!(judged["accuracy"], results["values"]["accuracy"]);
+    assert_eq!(json(&run(folder, "finetune --resume one --quiet --json"))["values"], results["values"]);
+    // Probabilities are worth their name: right ones are near 1.
+    run(folder, "predict --model one --input test.ts --output p.csv");
+    let loss = judged["dev_loss"].as_f64().or(judged["loss"].as_f64());
+    assert!(loss.is_none_or(|loss| loss < 0.4), "{judged}");
+    // As an adapter, of positions, and of bits.
+    run(folder, &format!("{tune} {files} --adapter --out small"));
+    let small = json(&run(folder, "evaluate --model small --file test.ts --json"));
+    assert_eq!(small["accuracy"], results["values"]["accuracy"]);
+    let rows: String = (0..30)
+        .map(|i| format!("{},{}\n", ["ABAB", "BBA", "AAB"][i % 3], ["xyxy", "yyx", "xxy"][i % 3]))
+        .collect();
+    std::fs::write(folder.join("rows.csv"), format!("text,labels\n{rows}")).unwrap();
+    let symbols =
+        "--train rows.csv --dev rows.csv --text text --label labels --tokens characters --per-position";
+    let results = json(&run(folder, &format!("{tune} {symbols} --out symbols")));
+    assert_eq!(results["values"]["accuracy"], 1.0, "{results}");
+    let results = json(&run(folder, &format!("{tune} --task bit-xor --bits 2 --penalty 0.01 --out bits")));
+    assert_eq!(results["penalty"], 0.01);
+    for (flags, says) in [
+        ("--epochs 3", "--epochs: does not apply to recipe ridge"),
+        ("--learning-rate 1e-2", "--learning-rate: does not apply to recipe ridge"),
+        ("--penalty -1", "--penalty -1: must be from 0"),
+        ("--penalty 0", "singular at penalty 0"),
+    ] {
+        fails(folder, &format!("{tune} {files} {flags} --out x").replace("--json", ""), says);
+    }
+    fails(folder, &format!("finetune --preset tiny {files} --penalty 1 --out x"), "is for recipe ridge");
+    fails(folder, "pretrain --corpus rows.csv --recipe ridge --out x", "is for fine-tuning");
+}
+
+#[test]
 fn labelled_words_are_found() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();

@@ -156,7 +156,9 @@ class Pooler(nn.Module):
         if getattr(config, "classifier_standardized", False):
             self.register_buffer("mean", torch.zeros(read))
             self.register_buffer("deviation", torch.ones(read))
-        self.dense = nn.Linear(read, read if self.is_tower else hidden)
+        self.is_linear = getattr(config, "classifier_linear", False)
+        if not self.is_linear:
+            self.dense = nn.Linear(read, read if self.is_tower else hidden)
         if "query" in self.pools:
             self.query = nn.Parameter(torch.zeros(1, hidden))
 
@@ -176,7 +178,10 @@ class Pooler(nn.Module):
 
     def forward(self, x, words, own):
         read = torch.cat([self.read(pool, x, words, own) for pool in self.pools], dim=-1)
-        pooled = self.dense((read - self.mean) / self.deviation if hasattr(self, "mean") else read)
+        read = (read - self.mean) / self.deviation if hasattr(self, "mean") else read
+        if self.is_linear:
+            return read
+        pooled = self.dense(read)
         return pooled if self.is_tower else torch.tanh(pooled)
 
 
@@ -206,7 +211,8 @@ class Relation(nn.Linear):
         read, self.way = len(pools_of(config)) * config.hidden_size, pairs_of(config)
         if predicts_number and self.way != "together":
             self.way = "cosine"
-        seen = {"together": config.hidden_size, "cosine": 1, "towers": 4 * read + 1, "symmetric-towers": 2 * read + 1}
+        one = read if getattr(config, "classifier_linear", False) else config.hidden_size
+        seen = {"together": one, "cosine": 1, "towers": 4 * read + 1, "symmetric-towers": 2 * read + 1}
         matches = getattr(config, "classifier_matching", False) and self.way != "together"
         super().__init__(seen[self.way] + 2 * matches, outputs)
         if matches:

@@ -45,8 +45,8 @@ pub enum Padding {
 /// Shape and settings of a model: `config.json` of a Hugging Face FNet folder, or of a BERT folder where
 /// all mixers are attention.
 ///
-/// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_standardized`, `classifier_pairs`,
-/// `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
+/// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_standardized`, `classifier_linear`,
+/// `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
 /// written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -96,6 +96,9 @@ pub struct ModelConfig {
     /// Whether what is read is standardised by a fixed mean and deviation of each value (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_standardized: bool,
+    /// Whether the output layer reads these vectors themselves, without a dense layer before it (ours).
+    #[serde(skip_serializing_if = "is_default")]
+    pub classifier_linear: bool,
     /// How the texts of a pair are combined (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_pairs: Pairs,
@@ -170,6 +173,7 @@ impl Default for ModelConfig {
             padding_length: None,
             classifier_pooling: Pooling::default(),
             classifier_standardized: false,
+            classifier_linear: false,
             classifier_pairs: Pairs::default(),
             classifier_bag: false,
             classifier_matching: false,

@@ -51,7 +51,10 @@ impl Model {
         }
         if reads_texts {
             // Read, its gradient, the query's, then the pooler's output and what the output layer sees, with gradients.
-            heads += sequences * (2 * self.pooled_width() + 5 * hidden + self.head().outputs() + 4) + read;
+            let standard = if c.classifier_standardized { self.pooled_width() } else { 0 };
+            let seen = if c.classifier_linear { self.pooled_width() } else { hidden };
+            heads += sequences * (2 * self.pooled_width() + standard + hidden + 4 * seen);
+            heads += sequences * (self.head().outputs() + 4) + read;
         }
         heads += each * (hidden + self.head().outputs() + 1);
         heads += if c.input_width.is_some() { tokens * hidden } else { 0 };

@@ -107,6 +107,12 @@ impl<'a> Forward<'a> {
         &self.w.classifier.readout.read
     }
 
+    /// As [`pooled`](Self::pooled), what the classifier has read for the last [`loss`](Self::loss),
+    /// [`backward`](Self::backward) or [`logits`](Self::logits) of this pass, without computing it again.
+    pub fn read_by_classifier(&self) -> &[f32] {
+        &self.w.classifier.readout.read
+    }
+
     /// The output for whole examples, `[examples, labels]`: texts, or pairs of texts in towers; for [`Head::Tokens`] that
     /// for each position, `[tokens, labels]`.
     ///

@@ -14,7 +14,9 @@ use crate::workspace::{HeadActivations, set_len};
 pub(crate) struct Pooler {
     pub readout: Readout,
     standard: Option<Standard>,
-    dense: Linear,
+    /// None where the output layer reads the vectors themselves.
+    dense: Option<Linear>,
+    outputs: usize,
     has_tanh: bool,
 }
 
@@ -56,14 +58,16 @@ impl Pooler {
         let readout = Readout::new(b, words);
         let standard = Standard::new(b, readout.width());
         let is_tower = b.config.classifier_pairs != Pairs::Together;
-        let outputs = if is_tower { readout.width() } else { b.config.hidden_size };
+        let is_linear = b.config.classifier_linear;
+        let outputs = if is_tower || is_linear { readout.width() } else { b.config.hidden_size };
         let name = format!("{}.pooler.dense", b.config.prefix());
-        Self { dense: b.linear(&name, readout.width(), outputs), readout, standard, has_tanh: !is_tower }
+        let dense = (!is_linear).then(|| b.linear(&name, readout.width(), outputs));
+        Self { dense, outputs, readout, standard, has_tanh: !is_tower && !is_linear }
     }
 
     /// Number of outputs per text.
     pub fn outputs(&self) -> usize {
-        self.dense.outputs()
+        self.outputs
     }
 
     /// Fills `head.dense` with `[texts, outputs]`, from `rows` of the last layer.
@@ -79,7 +83,10 @@ impl Pooler {
             }
             None => &head.readout.read,
         };
-        self.dense.forward(p, seen, &mut head.dense);
+        match self.dense {
+            Some(dense) => dense.forward(p, seen, &mut head.dense),
+            None => head.dense.copy_from_slice(seen),
+        }
         if self.has_tanh {
             tanh::forward(&mut head.dense);
         }
@@ -93,12 +100,20 @@ impl Pooler {
             tanh::backward(dense, d_dense);
         }
         let seen = if self.standard.is_some() { seen } else { &kept.read };
-        self.dense.backward_parameters(p, gradients, d_dense, seen, partial);
+        if let Some(dense) = self.dense {
+            dense.backward_parameters(p, gradients, d_dense, seen, partial);
+        }
         if kept.given {
             return; // nothing below is trained
         }
         set_len(&mut kept.d_read, kept.read.len());
-        self.dense.backward_input(p, Matrix::new(d_dense, self.outputs()), &mut kept.d_read, Out::Set);
+        match self.dense {
+            Some(dense) => {
+                let dy = Matrix::new(d_dense, self.outputs);
+                dense.backward_input(p, dy, &mut kept.d_read, Out::Set);
+            }
+            None => kept.d_read.copy_from_slice(d_dense),
+        }
         if let Some(standard) = &self.standard {
             standard.backward(p, &mut kept.d_read);
         }

@@ -67,7 +67,7 @@ pub fn open_as<'a>(
 }
 
 /// As [`open_as`], with other pooling or input: `change` may set `classifier_pooling`, `classifier_standardized`,
-/// `classifier_pairs` and `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
+/// `classifier_linear`, `classifier_pairs` and `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
 ///
 /// # Errors
 /// As [`open_as`].
@@ -81,7 +81,8 @@ pub fn open_with<'a>(
     let saved = files.config.clone();
     change(&mut files.config);
     let readout = |config: &ModelConfig| {
-        (config.classifier_pooling.clone(), config.classifier_standardized, config.classifier_pairs)
+        let ModelConfig { classifier_pooling, classifier_standardized, classifier_linear, .. } = config;
+        (classifier_pooling.clone(), *classifier_standardized, *classifier_linear, config.classifier_pairs)
     };
     files.has_new_readout = readout(&saved) != readout(&files.config);
     files.has_new_input = saved.input_width != files.config.input_width;

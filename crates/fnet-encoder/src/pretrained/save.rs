@@ -196,7 +196,7 @@ fn is_ours_alone(config: &ModelConfig) -> bool {
     let usual = if config.has_projection() { MixerKind::Fourier } else { MixerKind::Attention };
     let reads_as_theirs = config.classifier_pooling.is_first()
         && config.classifier_pairs == Pairs::Together
-        && !config.classifier_standardized;
+        && !(config.classifier_standardized || config.classifier_linear);
     !(reads_as_theirs && !config.classifier_bag && mixers.iter().all(|mixer| *mixer == usual))
 }
 

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::{
-    Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, score_named, score_of,
+    Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, run_batches, score_named, score_of,
 };
 use crate::data::tasks::encoding::{Example, Text};
 use crate::data::tasks::metrics::Metric;
@@ -106,6 +106,30 @@ pub enum BatchSize {
 const POOL: usize = 2_048;
 
 impl TaskObjective {
+    /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, or
+    /// the number.
+    pub fn each_row(
+        &self,
+        model: &Model,
+        w: &mut Workspace,
+        mut take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let (examples, head) = (&self.train.examples, model.head());
+        let (mut y, mut seen) = (Vec::new(), 0);
+        run_batches(model, examples, INFERENCE_TOKENS, w, |mut forward, numbers| {
+            y.clear();
+            for label in numbers.iter().map(|i| examples[*i as usize].label) {
+                match head {
+                    Head::Regression => y.push(label),
+                    _ => y.extend((0..head.outputs()).map(|class| f32::from(class == label as usize))),
+                }
+            }
+            seen += numbers.len();
+            let done = (seen as f64 / examples.len() as f64, forward.batch().tokens().len());
+            take(done, forward.seen_by_classifier()?, &y)
+        })
+    }
+
     /// Trains on `train` in batches of `batch_size`, chooses the best by `dev`.
     pub fn new(
         train: Dataset,

@@ -55,6 +55,8 @@ pub enum Recipe {
     #[cfg_attr(feature = "clap", value(alias = "output-only"))]
     #[serde(alias = "output-only")]
     HeadOnly,
+    /// The output layer alone, in closed form: ridge regression on what is pooled, in one pass over the data.
+    Ridge,
     /// Norms and head, on frozen embeddings and layers.
     Norms,
     /// Norms, embeddings and head, on frozen layers (frozen pretrained transformers, Lu et al. 2021).
@@ -72,6 +74,7 @@ impl Recipe {
         match self {
             Self::Full => "full",
             Self::HeadOnly => "head-only",
+            Self::Ridge => "ridge",
             Self::Norms => "norms",
             Self::NormsAndEmbeddings => "norms-and-embeddings",
             Self::Fpt => "fpt",
@@ -87,6 +90,7 @@ impl Recipe {
         match self {
             Self::Full => {}
             Self::HeadOnly => train_only(model, &[Part::Head]),
+            Self::Ridge => drop(model.parameters_mut().freeze_where(|name| !name.starts_with("classifier."))),
             Self::Norms => train_only(model, &[Part::Norms, Part::Head]),
             Self::NormsAndEmbeddings => train_only(model, &[Part::Norms, Part::Embeddings, Part::Head]),
             Self::Fpt => {

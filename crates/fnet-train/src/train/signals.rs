@@ -12,6 +12,7 @@ use crate::data::tasks::metrics::Metric;
 use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
+use crate::train::standardize;
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// Positions run at once when nothing is trained.
@@ -34,6 +35,8 @@ pub(crate) struct SignalObjective {
     ordered: Option<u64>,
     /// What the frozen trunk gives for each training example, where the head alone is trained.
     pooled: Option<Vec<f32>>,
+    /// What the classifier has read in this step.
+    read: standardize::Step,
 }
 
 /// A batch of signals with their targets.
@@ -74,6 +77,30 @@ impl Drawn {
         }
     }
 
+    /// Examples, or positions, that have a target.
+    fn rows(&self, outputs: usize) -> usize {
+        self.classes.len() + self.numbers.len() + self.labels.len() / outputs
+    }
+
+    /// Appends a row's target as numbers, unless nothing is known of it.
+    fn push_target(&self, row: usize, outputs: usize, y: &mut Vec<f32>) -> bool {
+        if let Some(number) = self.numbers.get(row) {
+            y.push(*number);
+        } else if let Some(class) = self.classes.get(row) {
+            if *class == UNASKED {
+                return false;
+            }
+            y.extend((0..outputs as u32).map(|own| f32::from(own == *class)));
+        } else {
+            let labels = &self.labels[row * outputs..][..outputs];
+            if labels.iter().any(|label| label.is_nan()) {
+                return false;
+            }
+            y.extend(labels.iter().map(|label| 2.0 * label - 1.0));
+        }
+        true
+    }
+
     /// How many predictions the loss is the sum of.
     fn count(&self) -> usize {
         let asked = self.classes.iter().filter(|class| **class != UNASKED).count();
@@ -104,7 +131,34 @@ impl SignalObjective {
             order,
             ordered: None,
             pooled: None,
+            read: standardize::Step::default(),
         }
+    }
+
+    /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, 1 or
+    /// -1 for each label, or the number. Positions of which nothing is known are left out.
+    pub fn each_row(
+        &self,
+        model: &Model,
+        w: &mut Workspace,
+        mut take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let (outputs, all) = (model.head().outputs(), self.train.len().max(1));
+        let (mut x, mut y, mut seen) = (Vec::new(), Vec::new(), 0);
+        each_batch(&*self.train, INFERENCE_POSITIONS, |drawn| {
+            x.clear();
+            y.clear();
+            let mut forward = model.forward(&drawn.batch, Mode::Infer, w)?;
+            let rows = forward.seen_by_classifier()?;
+            let inputs = rows.len() / drawn.rows(outputs).max(1);
+            for (row, x_row) in rows.chunks_exact(inputs.max(1)).enumerate() {
+                if drawn.push_target(row, outputs, &mut y) {
+                    x.extend_from_slice(x_row);
+                }
+            }
+            seen += drawn.batch.texts();
+            take((seen as f64 / all as f64, drawn.batch.tokens().len()), &x, &y)
+        })
     }
 
     /// Draws one batch from `position`, in parts that are run one after another; a batch ends with the pass.
@@ -168,9 +222,16 @@ impl Objective for SignalObjective {
             };
             let targets = Targets::examples(drawn.targets(), scale);
             outcome.loss.add(forward.backward(targets, gradients)?.examples);
+            if self.pooled.is_none() {
+                self.read.add(model, forward.read_by_classifier());
+            }
             outcome.tokens += drawn.batch.tokens().len();
         }
         Ok(outcome)
+    }
+
+    fn after_step(&mut self, model: &mut Model) {
+        self.read.update(model);
     }
 
     fn epochs(&self, position: Position) -> f64 {

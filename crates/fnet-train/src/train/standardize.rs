@@ -1,7 +1,9 @@
-//! Closed-form initialisation of what reads pooled vectors: their mean and deviation over the training signals.
+//! What pooled vectors are standardised by: their mean and deviation over training signals.
 //!
 //! The mean over a signal's positions is nearly the same vector for every signal: on a random trunk its deviation is
-//! about a hundredth of its size. Learning that by gradients takes many epochs; measuring it takes one pass.
+//! about a hundredth of its size. Learning that by gradients takes many epochs; measuring it takes one pass. While what
+//! is below is trained, mean and deviation follow it, as in batch normalisation (Ioffe and Szegedy 2015), from step to step
+//! and without a gradient: otherwise a few steps of large weights move all signals out of tanh's range.
 
 use fnet_encoder::{Model, Workspace};
 
@@ -25,13 +27,67 @@ pub fn start(model: &mut Model, source: &dyn Source, w: &mut Workspace) -> Resul
     let step = source.len().div_ceil(MOST_SIGNALS);
     let rows = pool(model, source, (0..source.len()).step_by(step), w)?;
     let (mean, deviation) = moments(&rows, model.pooled_width());
-    let prefix = model.config().model_type.clone();
-    for (name, values) in [("mean", mean), ("deviation", deviation)] {
-        if let Some(own) = model.parameters_mut().get_mut(&format!("{prefix}.pooler.{name}")) {
-            own.copy_from_slice(&values);
+    set(model, &mean, &deviation);
+    Ok(())
+}
+
+fn names(model: &Model) -> [String; 2] {
+    ["mean", "deviation"].map(|name| format!("{}.pooler.{name}", model.config().model_type))
+}
+
+fn set(model: &mut Model, mean: &[f32], deviation: &[f32]) {
+    for (name, values) in names(model).iter().zip([mean, deviation]) {
+        if let Some(own) = model.parameters_mut().get_mut(name) {
+            own.copy_from_slice(values);
         }
     }
-    Ok(())
+}
+
+/// Signals that count as much as all earlier ones, when mean and deviation follow.
+const MEMORY: f64 = 1_000.0;
+
+/// What was pooled in a training step, around the mean so far.
+#[derive(Default)]
+pub struct Step {
+    count: f64,
+    sum: Vec<f64>,
+    square: Vec<f64>,
+}
+
+impl Step {
+    /// Adds pooled vectors of a model that standardises them.
+    pub fn add(&mut self, model: &Model, rows: &[f32]) {
+        let [mean, _] = names(model);
+        let Some(mean) = model.parameters().get(&mean) else { return };
+        self.sum.resize(mean.len(), 0.0);
+        self.square.resize(mean.len(), 0.0);
+        for row in rows.chunks_exact(mean.len()) {
+            self.count += 1.0;
+            for (j, (v, m)) in row.iter().zip(mean).enumerate() {
+                let off = f64::from(*v) - f64::from(*m);
+                self.sum[j] += off;
+                self.square[j] += off * off;
+            }
+        }
+    }
+
+    /// Moves the model's mean and deviation towards what was added, which is then forgotten.
+    pub fn update(&mut self, model: &mut Model) {
+        if self.count == 0.0 {
+            return;
+        }
+        let part = self.count / (self.count + MEMORY);
+        let read = names(model).map(|name| model.parameters().get(&name).map(<[f32]>::to_vec));
+        if let [Some(mut mean), Some(mut deviation)] = read {
+            for j in 0..mean.len() {
+                mean[j] += (part * self.sum[j] / self.count) as f32;
+                let old = f64::from(deviation[j]).powi(2);
+                deviation[j] = (old + part * (self.square[j] / self.count - old)).sqrt() as f32;
+            }
+            set(model, &mean, &deviation);
+        }
+        *self = Self::default();
+    }
 }
 
 /// Mean and deviation of the columns of `[rows, width]`.
@@ -53,6 +109,8 @@ fn moments(rows: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
 
 #[cfg(test)]
 mod tests {
+    use fnet_encoder::{Head, ModelConfig};
+
     use super::*;
 
     #[test]
@@ -60,5 +118,24 @@ mod tests {
         let (mean, deviation) = moments(&[1.0, 5.0, 3.0, 5.0], 2);
         assert_eq!((mean, deviation), (vec![2.0, 5.0], vec![1.0, 0.005]));
         assert_eq!(moments(&[4.0, 5.0], 2), (vec![4.0, 5.0], vec![1.0, 1.0]), "one signal says nothing");
+    }
+
+    #[test]
+    fn steps_move_the_mean_and_the_deviation() {
+        let preset = ModelConfig::preset("tiny").unwrap();
+        let config = ModelConfig { vocab_size: 9, classifier_standardized: true, ..preset };
+        let mut model = Model::new(config, Head::Classification { labels: 2 }, 1).unwrap();
+        let width = model.pooled_width();
+        let mut step = Step::default();
+        step.update(&mut model);
+        // Ones and threes, again and again: mean 2, deviation 1.
+        for _ in 0..20_000 {
+            step.add(&model, &[vec![1.0; width], vec![3.0; width]].concat());
+            step.update(&mut model);
+        }
+        for (name, expected) in names(&model).iter().zip([2.0, 1.0]) {
+            let values = model.parameters().get(name).unwrap();
+            assert!(values.iter().all(|v| (v - expected).abs() < 1e-3), "{name} {}", values[0]);
+        }
     }
 }

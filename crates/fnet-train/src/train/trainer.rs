@@ -79,6 +79,9 @@ pub trait Objective {
         w: &mut Workspace,
     ) -> Result<StepOutcome>;
 
+    /// Follows what the step has changed.
+    fn after_step(&mut self, _model: &mut Model) {}
+
     /// Passes over the data up to `position`.
     fn epochs(&self, position: Position) -> f64;
 
@@ -249,6 +252,7 @@ impl<'a> Course<'a> {
             learning_rate as f32,
             scale as f32,
         );
+        self.run.objective.after_step(self.run.model);
         Ok(StepRow { outcome, loss, norm, learning_rate })
     }
 

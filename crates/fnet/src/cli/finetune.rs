@@ -110,6 +110,9 @@ struct Flags {
     /// Batches of examples of similar length, up to this many tokens, instead of --batch-size
     #[arg(long, conflicts_with = "batch_size")]
     batch_tokens: Option<usize>,
+    /// Penalty of --recipe ridge on its weights; by default that of the least cross-validation error
+    #[arg(long)]
+    penalty: Option<f64>,
     /// Train with this many seeds, from --seed up, and keep the best in --out
     #[arg(long)]
     seeds: Option<u64>,

@@ -1,7 +1,7 @@
 //! Fine-tuning on a task or on labelled rows, into a folder.
 
-use fnet_encoder::Model;
 use fnet_encoder::pretrained::ADAPTER_FILE;
+use fnet_encoder::{Model, Workspace};
 use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
@@ -13,6 +13,7 @@ use crate::runs::running::Running;
 use crate::runs::{card, report};
 use crate::train::bag_of_words;
 use crate::train::finetune::TaskObjective;
+use crate::train::recipe::Recipe;
 use crate::train::signals::{SignalObjective, floor};
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
@@ -23,6 +24,7 @@ pub use signals::SIGNAL_TASKS;
 use signals::Signals;
 
 mod adapter;
+mod closed_form;
 mod prepare;
 mod seeds;
 mod settings;
@@ -83,7 +85,10 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
     let resume = running.resume && folder.has_checkpoint();
     let Ready { start, mut learning } = ready(folder, &settings, resume, running.quiet)?;
     settings.bag = Some(start.model.config().classifier_bag);
-    let (folder, mut results) = train(folder, &mut settings, start, learning.objective(), running)?;
+    let (folder, mut results) = match settings.training.recipe {
+        Recipe::Ridge => closed_form::fit(folder, &settings, start, &mut learning, running)?,
+        _ => train(folder, &mut settings, start, learning.objective(), running)?,
+    };
     learning.compare(&mut results)?;
     finish(&folder, &settings, results)
 }
@@ -105,6 +110,20 @@ impl Learning {
         match self {
             Self::Text { objective, .. } => &mut **objective,
             Self::Signals(objective) => &mut **objective,
+        }
+    }
+
+    /// Hands what the output layer reads of each training example, `[rows, inputs]`, and what it should say, `[rows,
+    /// outputs]`, to `take`, with the part of the data that has been seen and the tokens of the batch.
+    fn each_row(
+        &self,
+        model: &Model,
+        w: &mut Workspace,
+        take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Text { objective, .. } => objective.each_row(model, w, take),
+            Self::Signals(objective) => objective.each_row(model, w, take),
         }
     }
 

@@ -70,6 +70,8 @@ pub struct FinetuneSettings {
     pub swap_rate: Option<f64>,
     /// Instead of `batch_size`: examples of similar length together, up to this many tokens.
     pub batch_tokens: Option<usize>,
+    /// Penalty of recipe `ridge`; by default that of the least cross-validation error.
+    pub penalty: Option<f64>,
     /// Runs with this many seeds, from `seed` up; the best is kept.
     pub seeds: u64,
     /// Of what is no plain text.
@@ -117,6 +119,7 @@ impl Default for FinetuneSettings {
             hide_rate: None,
             swap_rate: None,
             batch_tokens: None,
+            penalty: None,
             seeds: 1,
             signals: SignalSettings::default(),
             training: TrainingSettings::default(),
@@ -151,6 +154,7 @@ impl FinetuneSettings {
             *path = absolute(path)?;
         }
         in_range("seeds", self.seeds as f64, 1.0, 1e4)?;
+        self.check_closed_form()?;
         if self.adapter && self.training.recipe == Recipe::RandomFrozen {
             return Err(refused("adapter, recipe random-frozen", "what is frozen is not the trunk's"));
         }
@@ -190,9 +194,12 @@ impl FinetuneSettings {
             return Err(refused("class_weights balanced", "numbers have no classes"));
         }
         let own = if is_number || is_pair { 0.0 } else { 0.15 };
-        self.hide_rate.get_or_insert(task.map_or(own, |task| task.hide_rate));
+        let is_closed_form = self.training.recipe == Recipe::Ridge;
+        let own = task.map_or(own, |task| task.hide_rate);
+        self.hide_rate.get_or_insert(if is_closed_form { 0.0 } else { own });
         in_range("hide_rate", self.hide_rate, 0.0, 1.0)?;
-        self.swap_rate.get_or_insert(if task.is_some_and(|task| task.symmetric) { 0.5 } else { 0.0 });
+        let swaps = task.is_some_and(|task| task.symmetric) && !is_closed_form;
+        self.swap_rate.get_or_insert(if swaps { 0.5 } else { 0.0 });
         in_range("swap_rate", self.swap_rate, 0.0, 1.0)?;
         if !is_pair && self.swap_rate > Some(0.0) {
             return Err(refused("swap_rate", "the rows have one text, only pairs change places"));
@@ -209,6 +216,36 @@ impl FinetuneSettings {
         self.max_length = self.max_length.or(self.pad_to);
         in_range("max_length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         self.training.resolve()
+    }
+
+    /// Refuses what means nothing where the output layer is solved for, and a penalty where it is not.
+    fn check_closed_form(&self) -> Result<()> {
+        in_range("penalty", self.penalty, 0.0, 1e9)?;
+        if self.training.recipe != Recipe::Ridge {
+            return match self.penalty {
+                Some(_) => Err(refused("penalty", "is for recipe ridge")),
+                None => Ok(()),
+            };
+        }
+        let TrainingSettings { steps, epochs, minutes, learning_rate, .. } = &self.training;
+        let of_steps = [
+            ("steps", steps.is_some()),
+            ("epochs", epochs.is_some()),
+            ("minutes", minutes.is_some()),
+            ("learning_rate", *learning_rate != TrainingSettings::default().learning_rate),
+            ("evaluations", self.training.evaluations > 0),
+            ("hide_rate", self.hide_rate > Some(0.0)),
+            ("swap_rate", self.swap_rate > Some(0.0)),
+            ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
+            ("bag true", self.bag == Some(true)),
+            ("matching true", self.matching == Some(true)),
+            ("pairs", self.pairs.is_some_and(|pairs| pairs != Pairs::Together)),
+            ("freeze", !self.training.freeze.is_empty()),
+        ];
+        match of_steps.into_iter().find(|given| given.1) {
+            Some((field, _)) => Err(refused(field, "does not apply to recipe ridge, which takes one pass")),
+            None => Ok(()),
+        }
     }
 
     /// Held-out signals, if there are any in a file.
@@ -291,6 +328,9 @@ impl FinetuneSettings {
     /// How rows are read where nobody says: pairs by their words alone, in towers, for it takes many rows to learn more.
     fn resolve_readout(&mut self, is_pair: bool, is_number: bool) -> Result<()> {
         let (pools, usual) = match (is_pair, is_number) {
+            _ if self.training.recipe == Recipe::Ridge => {
+                (vec![Pool::Mean, Pool::Max, Pool::Embeddings], Pairs::Together)
+            }
             (false, _) => (vec![Pool::Max, Pool::Embeddings], Pairs::Together),
             (true, true) => (vec![Pool::Embeddings], Pairs::SymmetricTowers), // a cosine is symmetric
             (true, false) => (vec![Pool::Embeddings], Pairs::Towers),

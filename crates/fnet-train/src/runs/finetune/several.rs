@@ -17,6 +17,7 @@ use crate::runs::report;
 use crate::runs::running::Running;
 use crate::settings::{Settings, refused, setting};
 use crate::train::in_turn;
+use crate::train::recipe::Recipe;
 use crate::train::trainer::{Budget, Trainer};
 
 /// What a run of several tasks is, as it stands in its `training.toml`; each task's own settings are in its folder.
@@ -116,6 +117,9 @@ fn check_names(tasks: &[NamedTask]) -> Result<()> {
         }
         if PathBuf::from(name).components().count() != 1 || name.starts_with('.') {
             return fail(name, "is no name of a folder");
+        }
+        if settings.training.recipe == Recipe::Ridge {
+            return fail(name, "is solved for by recipe ridge, not trained in steps");
         }
         if settings.seeds > 1 {
             return fail(name, "has several seeds; run the tasks once for each");

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::runs::training::preset_named;
 use crate::settings::{refused, setting};
+use crate::train::recipe::Recipe;
 use crate::train::signals::SignalObjective;
 use crate::train::standardize;
 
@@ -258,6 +259,7 @@ fn model(
 ) -> Result<(Model, Vec<String>)> {
     let seed = settings.training.seed;
     let is_standardized = shape.head.reads_texts();
+    let is_linear = settings.training.recipe == Recipe::Ridge;
     let pooling = || match &settings.pooling {
         Some(pooling) => Ok(pooling.clone()),
         None => Pooling::new(vec![Pool::Mean, Pool::Max]),
@@ -280,6 +282,7 @@ fn model(
         config.input_width = Some(shape.width);
         config.classifier_pooling = pooling()?;
         config.classifier_standardized = is_standardized;
+        config.classifier_linear = is_linear;
         let name = settings.signals.mixer.as_deref().unwrap_or("fourier");
         let mixers = fnet_encoder::mixers::MixerKind::layers(name, config.num_hidden_layers);
         config.set_mixers(mixers.map_err(|e| refused(&format!("mixer {name}"), e))?);
@@ -295,6 +298,7 @@ fn model(
         config.input_width = (shape.width > 0).then_some(shape.width);
         config.classifier_pooling = pooling;
         config.classifier_standardized = is_standardized;
+        config.classifier_linear = is_linear;
         config.classifier_pairs = fnet_encoder::Pairs::Together;
         (config.classifier_bag, config.classifier_matching) = (false, false);
         error = config.check().err();

@@ -13,6 +13,7 @@ use crate::runs::training::{TrainingSettings, preset_named};
 use crate::settings::{self, absolute, existing_files, in_range, refused};
 use crate::train::mlm::Masking;
 use crate::train::pretrain::Learns;
+use crate::train::recipe::Recipe;
 
 /// Everything that decides a pretraining, as it stands in its `training.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,6 +171,9 @@ impl PretrainSettings {
     pub fn resolve(&mut self) -> Result<()> {
         if self.corpus.is_empty() {
             return Err(refused("corpus", "name one or more text files"));
+        }
+        if self.training.recipe == Recipe::Ridge {
+            return Err(refused("recipe ridge", "is for fine-tuning"));
         }
         self.corpus = existing_files(&self.corpus)?;
         self.valid = existing_files(&self.valid)?;

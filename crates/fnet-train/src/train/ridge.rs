@@ -1,0 +1,290 @@
+//! Ridge regression (Hoerl and Kennard 1970) from sums over rows, in float64 and in a fixed order.
+//!
+//! With `z` the inputs, each of mean 0 and deviation 1, and `y` the centred targets of `n` rows, the weights are
+//! `W = (Zᵀ Z + n λ I)⁻¹ Zᵀ Y`. The penalty `λ` has the least generalised cross-validation error (Golub, Heath and Wahba
+//! 1979): `GCV(λ) = (|Y - Z W|² / n) / (1 - (1 + tr H) / n)²`, where `H = Z (Zᵀ Z + n λ I)⁻¹ Zᵀ`. All of it follows from
+//! the sums, so rows are seen once and none is kept.
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, linalg::general_mat_mul, s};
+use rayon::prelude::*;
+
+use crate::train::cholesky::Cholesky;
+
+/// Columns of a block that one task sums: the same at any number of threads.
+const PANEL: usize = 128;
+
+/// Sums over rows of inputs and targets, taken around the first row.
+pub struct Sums {
+    count: f64,
+    origin: Array1<f64>,
+    x: Array1<f64>,
+    y: Array1<f64>,
+    /// The lower half of the sum of `x xᵀ`.
+    xx: Array2<f64>,
+    xy: Array2<f64>,
+    yy: f64,
+}
+
+impl Sums {
+    /// Of no rows.
+    pub fn new(inputs: usize, outputs: usize) -> Self {
+        Self {
+            count: 0.0,
+            origin: Array1::zeros(inputs),
+            x: Array1::zeros(inputs),
+            y: Array1::zeros(outputs),
+            xx: Array2::zeros((inputs, inputs)),
+            xy: Array2::zeros((inputs, outputs)),
+            yy: 0.0,
+        }
+    }
+
+    /// Adds rows: `x` `[rows, inputs]` and `y` `[rows, outputs]`.
+    pub fn add(&mut self, x: &[f32], y: &[f32]) {
+        let (inputs, outputs) = (self.x.len(), self.y.len());
+        let rows = x.len() / inputs;
+        if rows == 0 {
+            return;
+        }
+        if self.count == 0.0 {
+            self.origin = x[..inputs].iter().map(|v| f64::from(*v)).collect();
+        }
+        let origin = &self.origin;
+        let x = Array2::from_shape_fn((rows, inputs), |(i, j)| f64::from(x[i * inputs + j]) - origin[j]);
+        let y = Array2::from_shape_fn((rows, outputs), |(i, j)| f64::from(y[i * outputs + j]));
+        self.count += rows as f64;
+        self.x += &x.sum_axis(Axis(0));
+        self.y += &y.sum_axis(Axis(0));
+        self.yy += y.iter().map(|v| v * v).sum::<f64>();
+        general_mat_mul(1.0, &x.t(), &y, 1.0, &mut self.xy);
+        self.xx.axis_chunks_iter_mut(Axis(1), PANEL).into_par_iter().enumerate().for_each(
+            |(i, mut panel)| {
+                let first = i * PANEL;
+                let mut below = panel.slice_mut(s![first.., ..]);
+                let own = x.slice(s![.., first..first + below.ncols()]);
+                general_mat_mul(1.0, &x.slice(s![.., first..]).t(), &own, 1.0, &mut below);
+            },
+        );
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> f64 {
+        self.count
+    }
+
+    /// The weights at a penalty, or at that of the least cross-validation error; `None` if the sums are not finite.
+    pub fn solve(&self, penalty: Option<f64>) -> Option<Ridge> {
+        let centred = Centred::of(self);
+        let found = match penalty {
+            Some(penalty) => centred.at(penalty)?,
+            None => centred.best()?,
+        };
+        Some(centred.in_units_of_inputs(found, self))
+    }
+}
+
+/// A solution: `y = W x + b`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ridge {
+    /// `[outputs, inputs]`.
+    pub weight: Array2<f64>,
+    /// `[outputs]`.
+    pub bias: Array1<f64>,
+    /// `λ`.
+    pub penalty: f64,
+    /// Degrees of freedom that the fit uses: `1 + tr H`.
+    pub freedom: f64,
+    /// The root of the cross-validation error.
+    pub error: f64,
+}
+
+/// Penalties that are tried are powers of this; in finer steps around the best.
+const FINE: f64 = 3.162_277_660_168_379_5;
+/// The smallest and the largest penalty, as exponents of the fine step.
+const EXPONENTS: std::ops::RangeInclusive<i32> = -20..=8;
+
+/// The normal equations of standardised inputs and centred targets.
+struct Centred {
+    rows: f64,
+    mean: Array1<f64>,
+    /// 0 for inputs that are constant.
+    deviation: Array1<f64>,
+    /// The lower half of `Zᵀ Z`.
+    zz: Array2<f64>,
+    zy: Array2<f64>,
+    yy: f64,
+    /// Inputs that are not constant.
+    active: f64,
+}
+
+/// The weights of standardised inputs at one penalty.
+struct Found {
+    weight: Array2<f64>,
+    penalty: f64,
+    freedom: f64,
+    error: f64,
+}
+
+impl Centred {
+    fn of(sums: &Sums) -> Self {
+        let n = sums.count.max(1.0);
+        let (mean, y_mean) = (&sums.x / n, &sums.y / n);
+        let variance = |j: usize| sums.xx[[j, j]] / n - mean[j] * mean[j];
+        // More than rounding leaves of a constant.
+        let varies = |j: usize| variance(j) > 1e-14 * sums.xx[[j, j]] / n;
+        let deviation: Array1<f64> =
+            (0..mean.len()).map(|j| if varies(j) { variance(j).sqrt() } else { 0.0 }).collect();
+        let inverse = deviation.mapv(|d| if d > 0.0 { 1.0 / d } else { 0.0 });
+        let mut zz = sums.xx.clone();
+        for ((i, j), v) in zz.indexed_iter_mut() {
+            *v = (*v - n * mean[i] * mean[j]) * inverse[i] * inverse[j];
+        }
+        let mut zy = sums.xy.clone();
+        for ((i, j), v) in zy.indexed_iter_mut() {
+            *v = (*v - n * mean[i] * y_mean[j]) * inverse[i];
+        }
+        let yy = sums.yy - n * y_mean.iter().map(|v| v * v).sum::<f64>();
+        let active = deviation.iter().filter(|d| **d > 0.0).count() as f64;
+        Self { rows: n, mean, deviation, zz, zy, yy, active }
+    }
+
+    fn at(&self, penalty: f64) -> Option<Found> {
+        let (n, ridge) = (self.rows, self.rows * penalty);
+        let mut matrix = self.zz.clone();
+        for (j, d) in self.deviation.iter().enumerate() {
+            matrix[[j, j]] = if *d > 0.0 { matrix[[j, j]] + ridge } else { 1.0 };
+        }
+        let factor = Cholesky::of(matrix)?;
+        let weight = factor.solve(self.zy.clone());
+        // tr H = tr I - n λ tr (Zᵀ Z + n λ I)⁻¹; constant inputs have no part in either.
+        let constant = self.deviation.len() as f64 - self.active;
+        let freedom = 1.0 + self.active - ridge * (factor.trace_of_inverse() - constant);
+        // |Y - Z W|² with Zᵀ Z W = Zᵀ Y - n λ W
+        let fitted: f64 = weight.iter().zip(&self.zy).map(|(w, b)| w * b).sum();
+        let size: f64 = weight.iter().map(|w| w * w).sum();
+        let residual = (self.yy - fitted - ridge * size).max(0.0);
+        let left = 1.0 - freedom / n;
+        let error = if left > 1e-9 { (residual / n).sqrt() / left } else { f64::INFINITY };
+        weight.iter().all(|w| w.is_finite()).then_some(Found { weight, penalty, freedom, error })
+    }
+
+    /// Down the hill from the middle: by factors of 10 first, then of their root.
+    fn best(&self) -> Option<Found> {
+        let at = |exponent: i32| self.at(FINE.powi(exponent));
+        let error = |found: &Option<Found>| found.as_ref().map_or(f64::INFINITY, |found| found.error);
+        let mut exponent = -6;
+        let mut best = at(exponent);
+        for step in [2, 1] {
+            for direction in [-step, step] {
+                while EXPONENTS.contains(&(exponent + direction)) {
+                    let next = at(exponent + direction);
+                    if error(&next) >= error(&best) && best.is_some() {
+                        break;
+                    }
+                    (exponent, best) = (exponent + direction, next);
+                }
+            }
+        }
+        best
+    }
+
+    fn in_units_of_inputs(&self, found: Found, sums: &Sums) -> Ridge {
+        let Found { weight, penalty, freedom, error } = found;
+        let (inputs, outputs) = weight.dim();
+        let mut own = Array2::zeros((outputs, inputs));
+        for (j, d) in self.deviation.iter().enumerate().filter(|(_, d)| **d > 0.0) {
+            for o in 0..outputs {
+                own[[o, j]] = weight[[j, o]] / d;
+            }
+        }
+        let centre = &self.mean + &sums.origin;
+        let bias = &sums.y / self.rows - own.dot(&centre);
+        Ridge { weight: own, bias, penalty, freedom, error }
+    }
+}
+
+impl Ridge {
+    /// The outputs for rows `[rows, inputs]`.
+    pub fn outputs(&self, x: ArrayView2<f64>) -> Array2<f64> {
+        x.dot(&self.weight.t()) + &self.bias
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> (Vec<f32>, Vec<f32>) {
+        let x = |i: usize, j: usize| {
+            let (i, j) = (i as f64, j as f64);
+            ((1.7 * i + 2.3 * j * j + 0.3 * i * j).sin() * (1.0 + j) + 5.0 * j) as f32
+        };
+        let y = |i: usize| [((0.9 * i as f64).cos() + 0.1 * i as f64) as f32, (i % 3) as f32 - 1.0];
+        ((0..36).map(|k| x(k / 3, k % 3)).collect(), (0..12).flat_map(y).collect())
+    }
+
+    fn sums(parts: usize) -> Sums {
+        let (x, y) = rows();
+        let mut sums = Sums::new(3, 2);
+        for (x, y) in x.chunks(36 / parts).zip(y.chunks(24 / parts)) {
+            sums.add(x, y);
+        }
+        sums
+    }
+
+    /// Against scikit-learn 1.7: `Ridge(alpha=0.1 * 12)` on standardised inputs, its weights in units of the inputs.
+    #[test]
+    fn the_weights_are_those_of_scikit_learn() {
+        let found = sums(1).solve(Some(0.1)).unwrap();
+        let expected = [
+            [0.14336062936, 0.027878842256, -0.006039523664],
+            [0.230847082669, -0.265511962801, 0.200722840909],
+        ];
+        for (o, expected) in expected.iter().enumerate() {
+            for (j, expected) in expected.iter().enumerate() {
+                assert!(
+                    (found.weight[[o, j]] - expected).abs() < 1e-9,
+                    "{} {expected}",
+                    found.weight[[o, j]]
+                );
+            }
+            assert!((found.bias[o] - [0.439187502824, -0.704522180969][o]).abs() < 1e-9);
+        }
+        assert!(
+            (found.freedom - 3.673_801_246_5).abs() < 1e-9 && (found.error - 1.125_478_812_8).abs() < 1e-9
+        );
+        let best = sums(1).solve(None).unwrap();
+        assert!((best.penalty - 1.0).abs() < 1e-9 && (best.error - 1.051_940_953_3).abs() < 1e-9, "{best:?}");
+    }
+
+    #[test]
+    fn parts_and_threads_give_the_same_sums() {
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let solve = |threads, parts| pool(threads).install(|| sums(parts).solve(None).unwrap());
+        assert_eq!(solve(1, 3), solve(3, 3));
+        let (whole, parts) = (solve(1, 1), solve(1, 4));
+        assert!((&whole.weight - &parts.weight).iter().all(|d| d.abs() < 1e-12));
+    }
+
+    #[test]
+    fn constant_and_repeated_inputs_are_no_obstacle() {
+        let mut sums = Sums::new(4, 1);
+        for i in 0..20 {
+            let x = (i * 7 % 20) as f32;
+            sums.add(&[x, x, 3.0, 1e6 + x], &[2.0 * x + 1.0]);
+        }
+        let found = sums.solve(None).unwrap();
+        let outputs = found.outputs(ndarray::array![[4.0, 4.0, 3.0, 1e6 + 4.0]].view());
+        assert!((outputs[[0, 0]] - 9.0).abs() < 1e-2, "{outputs}");
+        assert_eq!(found.weight[[0, 2]], 0.0);
+        assert!(sums.solve(Some(0.0)).is_none(), "singular");
+        // One row says its own target.
+        let mut one = Sums::new(2, 1);
+        one.add(&[1.0, 2.0], &[5.0]);
+        let found = one.solve(Some(0.1)).unwrap();
+        assert_eq!((found.weight[[0, 0]], found.bias[0]), (0.0, 5.0));
+        let mut broken = Sums::new(1, 1);
+        broken.add(&[1.0, f32::NAN], &[0.0, 1.0]);
+        assert!(broken.solve(None).is_none());
+    }
+}
