@@ -304,7 +304,7 @@ fn ridge_readouts_of_signals() {
     for (flags, says) in [
         ("--epochs 3", "--epochs: does not apply to recipe ridge"),
         ("--learning-rate 1e-2", "--learning-rate: does not apply to recipe ridge"),
-        ("--penalty -1", "--penalty -1: must be from 0"),
+        ("--penalty=-1", "--penalty -1: must be from 0"),
         ("--penalty 0", "singular at penalty 0"),
     ] {
         fails(folder, &format!("{tune} {files} {flags} --out x").replace("--json", ""), says);
