@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{fails, fnet, has_logged, json, run};
+use common::{fails, fnet, has_logged, json, run, tiny_pretraining, wait_for};
 use safetensors::SafeTensors;
 
 const TRUNK: &str = "--preset tiny --mixer fourier --recipe fpt --learning-rate 1e-2 --dropout 0 --quiet";
@@ -94,6 +94,42 @@ fn shared_norms_are_the_same_in_all_even_after_kills() {
     for (name, expected) in [("killed/xor", xor), ("killed/slopes", slopes)] {
         assert!(adapter(folder, name) == expected, "{name}");
     }
+}
+
+#[test]
+fn an_adapter_that_goes_on_keeps_all_that_is_not_the_trunks() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    tasks(folder);
+    run(folder, &format!("{} --mixer fourier --steps 2 --out text", tiny_pretraining()));
+    // The projection of vectors is neither trained nor the text model's.
+    let start =
+        "finetune --tasks slopes.toml --model text --recipe norms --quiet --checkpoint-minutes 0 --out both";
+    let mut child = fnet(folder, start).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| has_logged(&folder.join("both/slopes")));
+    let _ = child.kill();
+    child.wait().unwrap();
+    if folder.join("both/slopes/state").exists() {
+        // As a kill may leave it: a later run must not take this for its own.
+        std::fs::copy(folder.join("both/slopes/state/checkpoint.safetensors"), folder.join("old")).unwrap();
+    }
+    let results = json(&run(folder, "finetune --resume both --quiet --json"));
+    let judged = json(&run(folder, "evaluate --model both/slopes --file dev.ts --json"));
+    assert_eq!(judged["accuracy"], results["values"]["slopes accuracy"]);
+    let expected = adapter(folder, "both/slopes");
+    std::fs::write(folder.join("both/checkpoints-staged"), b"").unwrap();
+    std::fs::create_dir_all(folder.join("both/slopes/state")).unwrap();
+    if folder.join("old").exists() {
+        std::fs::copy(folder.join("old"), folder.join("both/slopes/state/next.safetensors")).unwrap();
+    }
+    run(folder, &format!("{start} --overwrite"));
+    assert!(adapter(folder, "both/slopes") == expected, "an earlier run's checkpoint was taken");
+    fails(
+        folder,
+        &start.replace("--out both", "--out text --overwrite"),
+        "the pretrained model's own folder",
+    );
+    assert!(folder.join("text/model.safetensors").exists());
 }
 
 #[test]

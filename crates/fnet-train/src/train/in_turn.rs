@@ -14,7 +14,7 @@ use crate::train::stop::Stop;
 use crate::train::trainer::{Course, Trainer};
 
 /// Says that the staged checkpoints of all runs are whole.
-const STAGED_FILE: &str = "checkpoints-staged";
+pub(crate) const STAGED_FILE: &str = "checkpoints-staged";
 
 /// Trains all runs to the end of their budgets; `home` is the folder of them all. The weights `shared`, which all of them
 /// train, are the same for all; where there are any, each run keeps its last model instead of its best.
@@ -47,14 +47,17 @@ pub(crate) fn run(
             checkpoint(home, &mut courses)?;
             return Err(courses[0].interrupted());
         }
-        if courses[0].wants_checkpoint(checkpointed) {
+        if courses.iter().any(|course| course.wants_checkpoint(checkpointed)) {
             checkpoint(home, &mut courses)?;
             checkpointed = Instant::now();
         }
     }
     if shares {
         // Others have changed the norms since a run's own end.
-        courses.iter_mut().try_for_each(|course| course.evaluate(&mut w))?;
+        for course in &mut courses {
+            course.evaluate(&mut w)?;
+            course.state.best = None;
+        }
     }
     checkpoint(home, &mut courses)?;
     Ok(courses.into_iter().map(|course| course.state).collect())
@@ -122,6 +125,15 @@ fn checkpoint(home: &RunFolder, courses: &mut [Course]) -> Result<()> {
     write_whole(&home.file(STAGED_FILE), b"")?;
     settle(home, courses.iter().map(|course| course.run.folder))?;
     courses.iter().try_for_each(Course::save_last)
+}
+
+/// Removes the checkpoints that an earlier run has left half done.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub(crate) fn forget<'a>(home: &RunFolder, mut folders: impl Iterator<Item = &'a RunFolder>) -> Result<()> {
+    remove(&home.file(STAGED_FILE))?;
+    folders.try_for_each(RunFolder::drop_staged_checkpoint)
 }
 
 /// Finishes, or takes back, what a kill left half done.

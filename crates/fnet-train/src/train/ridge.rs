@@ -67,6 +67,11 @@ impl Sums {
         );
     }
 
+    /// Whether all values have been finite.
+    pub fn are_finite(&self) -> bool {
+        self.yy.is_finite() && self.xx.diag().iter().chain(&self.x).all(|v| v.is_finite())
+    }
+
     /// Rows so far.
     pub fn rows(&self) -> f64 {
         self.count
@@ -130,8 +135,9 @@ impl Centred {
         let n = sums.count.max(1.0);
         let (mean, y_mean) = (&sums.x / n, &sums.y / n);
         let variance = |j: usize| sums.xx[[j, j]] / n - mean[j] * mean[j];
-        // More than rounding leaves of a constant.
-        let varies = |j: usize| variance(j) > 1e-14 * sums.xx[[j, j]] / n;
+        // More than rounding leaves of a constant, here and in the float32 of inputs.
+        let size = |j: usize| sums.origin[j].powi(2) + sums.xx[[j, j]] / n;
+        let varies = |j: usize| variance(j) > 1e-13 * size(j);
         let deviation: Array1<f64> =
             (0..mean.len()).map(|j| if varies(j) { variance(j).sqrt() } else { 0.0 }).collect();
         let inverse = deviation.mapv(|d| if d > 0.0 { 1.0 / d } else { 0.0 });
@@ -164,7 +170,9 @@ impl Centred {
         let size: f64 = weight.iter().map(|w| w * w).sum();
         let residual = (self.yy - fitted - ridge * size).max(0.0);
         let left = 1.0 - freedom / n;
-        let error = if left > 1e-9 { (residual / n).sqrt() / left } else { f64::INFINITY };
+        // What is left of rounding alone says nothing.
+        let is_known = left > 1e-6 && residual > 1e-12 * self.yy;
+        let error = if is_known { (residual / n).sqrt() / left } else { f64::INFINITY };
         weight.iter().all(|w| w.is_finite()).then_some(Found { weight, penalty, freedom, error })
     }
 

@@ -84,10 +84,20 @@ impl Step {
                 let old = f64::from(deviation[j]).powi(2);
                 deviation[j] = (old + part * (self.square[j] / self.count - old)).sqrt() as f32;
             }
-            set(model, &mean, &deviation);
+            if let Some(least) = least(&deviation) {
+                deviation.iter_mut().for_each(|d| *d = d.max(least));
+                set(model, &mean, &deviation);
+            }
         }
         *self = Self::default();
     }
+}
+
+/// The least deviation; `None` where nothing varies.
+fn least(deviation: &[f32]) -> Option<f32> {
+    let mean = deviation.iter().map(|d| f64::from(*d)).sum::<f64>() / deviation.len().max(1) as f64;
+    let least = (LEAST * mean) as f32;
+    (least > 0.0).then_some(least)
 }
 
 /// Mean and deviation of the columns of `[rows, width]`.
@@ -101,10 +111,10 @@ fn moments(rows: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
         let off = row.iter().zip(&mean).map(|(v, m)| (f64::from(*v) - m).powi(2) / count);
         square.iter_mut().zip(off).for_each(|(sum, off)| *sum += off);
     }
-    let deviation: Vec<f64> = square.iter().map(|v| v.sqrt()).collect();
-    let least = LEAST * deviation.iter().sum::<f64>() / width as f64;
-    let of = |d: &f64| if least > 0.0 { d.max(least) as f32 } else { 1.0 };
-    (mean.iter().map(|m| *m as f32).collect(), deviation.iter().map(of).collect())
+    let mut deviation: Vec<f32> = square.iter().map(|v| v.sqrt() as f32).collect();
+    let least = least(&deviation);
+    deviation.iter_mut().for_each(|d| *d = least.map_or(1.0, |least| d.max(least)));
+    (mean.iter().map(|m| *m as f32).collect(), deviation)
 }
 
 #[cfg(test)]

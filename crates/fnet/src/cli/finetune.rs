@@ -18,7 +18,7 @@ use super::signal_flags::SignalFlags;
 pub struct Args {
     /// Settings files of several tasks, to be trained in turn on one frozen trunk: an adapter each, in a folder of the
     /// file's name. Flags win over all of them
-    #[arg(long, value_name = "FILE.toml", num_args = 1.., conflicts_with_all = ["task", "train", "config", "seeds"])]
+    #[arg(long, value_name = "FILE.toml", num_args = 1.., conflicts_with_all = ["task", "train", "config", "seeds", "resume"])]
     tasks: Vec<PathBuf>,
     /// Train one set of layer norms for all --tasks
     #[arg(long, requires = "tasks")]
@@ -152,7 +152,7 @@ fn run_several(files: &[PathBuf], share_norms: bool, flags: &Flags, run: &RunFla
     } else {
         run.start_with("finetune", SeveralSettings { tasks: Vec::new(), share_norms })?
     };
-    for name in &several.tasks {
+    for name in several.tasks.iter().filter(|name| finetune::is_folder_name(name)) {
         tasks.push((name.clone(), RunFolder::at(&folder.file(name)).settings()?));
     }
     let results = finetune::run_several(&folder, &tasks, several.share_norms, &running)?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fnet_encoder::{Model, Workspace};
+use fnet_encoder::{Head, Model, Workspace};
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
 
@@ -46,13 +46,19 @@ pub(super) fn fit(
         Ok(())
     })?;
     rows.flush();
+    if rows.sums.rows() < 2.0 {
+        return Err(Error::usage("the training data have fewer than two targets: there is nothing to learn"));
+    }
+    if !rows.sums.are_finite() {
+        return Err(Error::usage("the trunk's outputs for the training data are not finite"));
+    }
     let Some(ridge) = rows.sums.solve(settings.penalty) else {
         let (named, what) = (settings.penalty.map(|p| format!("penalty {p}")), "singular at any penalty");
         let message =
             named.map_or(what.to_string(), |named| format!("singular at {named}; give a larger one"));
         return Err(Error::usage(format!("the trunk's outputs for the training data are {message}")));
     };
-    let factor = if model.head().outputs() > 1 { rows.kept.factor(&ridge) } else { 1.0 };
+    let factor = if model.head() == Head::Regression { 1.0 } else { rows.kept.factor(&ridge) };
     set_output(&mut model, &ridge, factor);
     let seconds = started.elapsed().as_secs_f64();
     let (mut state, mut metrics) = (State { data, seconds, ..State::default() }, folder.metrics(0)?);
@@ -154,7 +160,8 @@ impl Kept {
         let x: Vec<f64> = self.x.iter().map(|v| f64::from(*v)).collect();
         let Ok(x) = ArrayView2::from_shape((rows, self.inputs), &x) else { return 1.0 };
         let outputs = ridge.outputs(x);
-        let is_one_of_many = self.y.iter().all(|y| *y >= 0.0);
+        // One of many classes is 1 among zeros; labels are 1 or -1.
+        let is_one_of_many = self.outputs > 1 && self.y.contains(&0.0);
         let loss = |factor: f64| -> f64 {
             let of_row = |(scores, y): (ndarray::ArrayView1<f64>, &[f32])| -> f64 {
                 if is_one_of_many {

@@ -227,12 +227,26 @@ impl FinetuneSettings {
                 None => Ok(()),
             };
         }
-        let TrainingSettings { steps, epochs, minutes, learning_rate, .. } = &self.training;
+        let TrainingSettings { steps, epochs, minutes, .. } = &self.training;
+        let (own, usual) = (&self.training, TrainingSettings::default());
         let of_steps = [
             ("steps", steps.is_some()),
             ("epochs", epochs.is_some()),
             ("minutes", minutes.is_some()),
-            ("learning_rate", *learning_rate != TrainingSettings::default().learning_rate),
+            ("learning_rate", own.learning_rate != usual.learning_rate),
+            ("warm_up", own.warm_up != usual.warm_up),
+            ("decay", own.decay != usual.decay),
+            ("weight_decay", own.weight_decay != usual.weight_decay),
+            ("beta1", own.beta1 != usual.beta1),
+            ("beta2", own.beta2 != usual.beta2),
+            ("clip", own.clip != usual.clip),
+            ("dropout", own.dropout != usual.dropout && own.dropout > 0.0),
+            ("batch_size", own.batch_size != usual.batch_size),
+            ("batch_tokens", self.batch_tokens.is_some()),
+            ("accumulate", own.accumulate != usual.accumulate),
+            ("recompute", own.recompute),
+            ("flip", self.signals.flip),
+            ("crop", self.signals.crop.is_some()),
             ("evaluations", self.training.evaluations > 0),
             ("hide_rate", self.hide_rate > Some(0.0)),
             ("swap_rate", self.swap_rate > Some(0.0)),

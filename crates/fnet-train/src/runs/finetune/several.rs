@@ -1,8 +1,8 @@
 //! Several tasks in one run: an adapter each, on one trunk that is held once.
 
-use std::path::PathBuf;
+use std::path::{Component, Path};
 
-use fnet_encoder::pretrained;
+use fnet_encoder::pretrained::{self, adapter_tensors};
 use fnet_encoder::whole_file::write_whole;
 use fnet_encoder::{Head, Model, Trunk};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use toml::Table;
 use super::{FinetuneSettings, Ready, Start, adapter, finish, ready, usual_epochs};
 use crate::base_model::BaseModel;
 use crate::error::{Error, Result};
-use crate::folder::{REPORT_FILE, RESULTS_FILE, RunFolder};
+use crate::folder::{REPORT_FILE, RESULTS_FILE, RunFolder, SETTINGS_FILE, check_is_not_model};
 use crate::runs::report;
 use crate::runs::running::Running;
 use crate::settings::{Settings, refused, setting};
@@ -61,6 +61,12 @@ pub fn run_several(
     running: &Running,
 ) -> Result<Value> {
     check_names(tasks)?;
+    if !running.resume {
+        for model in tasks.iter().filter_map(|(_, settings)| settings.model.as_deref()) {
+            check_is_not_model(home.path(), model)?;
+            tasks.iter().try_for_each(|(name, _)| check_is_not_model(&home.file(name), model))?;
+        }
+    }
     let mut jobs = Vec::new();
     let mut trunk = None;
     for (name, settings) in tasks {
@@ -74,6 +80,7 @@ pub fn run_several(
     };
     let names = tasks.iter().map(|task| task.0.clone()).collect();
     if !running.resume {
+        in_turn::forget(home, jobs.iter().map(|job| &job.folder))?;
         home.clear()?;
         jobs.iter_mut().try_for_each(Job::begin)?;
         home.save_settings(&SeveralSettings { tasks: names, share_norms })?;
@@ -115,8 +122,10 @@ fn check_names(tasks: &[NamedTask]) -> Result<()> {
         if tasks[..i].iter().any(|other| other.0 == *name) {
             return fail(name, "two tasks have this name, which is that of their folder");
         }
-        if PathBuf::from(name).components().count() != 1 || name.starts_with('.') {
-            return fail(name, "is no name of a folder");
+        let is_of_home =
+            [RESULTS_FILE, REPORT_FILE, SETTINGS_FILE, in_turn::STAGED_FILE].contains(&name.as_str());
+        if is_of_home || !is_folder_name(name) {
+            return fail(name, "cannot be the name of a task's folder");
         }
         if settings.training.recipe == Recipe::Ridge {
             return fail(name, "is solved for by recipe ridge, not trained in steps");
@@ -126,6 +135,13 @@ fn check_names(tasks: &[NamedTask]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a name is that of a folder below another, and nothing else.
+pub fn is_folder_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let is_plain = matches!(parts.next(), Some(Component::Normal(part)) if part == name);
+    is_plain && parts.next().is_none() && !name.starts_with('.')
 }
 
 /// A task on its way.
@@ -168,7 +184,10 @@ impl Job {
         if settings.training.budget().is_none() {
             settings.training.epochs = Some(usual_epochs(*examples));
         }
-        let own = adapter::own_tensors(&settings, model, std::mem::take(fresh))?;
+        let own = match running.resume {
+            true => adapter_tensors(folder.path())?,
+            false => adapter::own_tensors(&settings, model, std::mem::take(fresh))?,
+        };
         let place = adapter::trunk_place(&settings)?;
         let trunk = match trunk {
             Some(trunk) => trunk,
@@ -209,7 +228,8 @@ fn write_results(home: &RunFolder, jobs: &[Job]) -> Result<Value> {
             values.insert(format!("{} {name}", job.name), value.clone());
         }
         all.insert(job.name.clone(), results.clone());
-        body += &format!("<h2>{}</h2>\n{}", job.name, report::section(&job.folder, results)?);
+        body +=
+            &format!("<h2>{}</h2>\n{}", report::escape(&job.name), report::section(&job.folder, results)?);
     }
     let sum = |key: &str| all.values().filter_map(|results| results[key].as_f64()).sum::<f64>();
     let seconds = sum("seconds");
