@@ -37,6 +37,8 @@ pub struct SignalPredictor {
     /// Of words, and the longest sequence.
     tokenizer: Option<(Tokenizer, usize)>,
     workspace: Workspace,
+    /// In a batch.
+    positions: usize,
 }
 
 /// What a model says of an example.
@@ -122,7 +124,15 @@ impl SignalPredictor {
             }
             _ => None,
         };
-        Ok(Self { path, model, reading, classes, tokenizer, workspace: Workspace::new() })
+        Ok(Self {
+            path,
+            model,
+            reading,
+            classes,
+            tokenizer,
+            workspace: Workspace::new(),
+            positions: INFERENCE_POSITIONS,
+        })
     }
 
     /// The model.
@@ -133,6 +143,11 @@ impl SignalPredictor {
     /// The model, to set how it computes.
     pub fn model_mut(&mut self) -> &mut Model {
         &mut self.model
+    }
+
+    /// Sets how many positions run at once, about. No answer depends on it.
+    pub fn set_batch_positions(&mut self, positions: usize) {
+        self.positions = positions;
     }
 
     /// Names of the classes; empty where there are none.
@@ -153,10 +168,10 @@ impl SignalPredictor {
         let purpose = Purpose::Judge(&self.reading, &self.classes);
         if let (Some((tokenizer, longest)), Reading::Words { columns }) = (&self.tokenizer, &self.reading) {
             let words = WordFile::open(&place.path, columns, tokenizer, *longest, purpose)?;
-            return judge(&self.model, &words, &mut self.workspace);
+            return judge(&self.model, &words, self.positions, &mut self.workspace);
         }
         let source = self.source(place, purpose)?;
-        judge(&self.model, &*source, &mut self.workspace)
+        judge(&self.model, &*source, self.positions, &mut self.workspace)
     }
 
     /// As [`judge`](Self::judge), on the generated examples that training validates on; `None` if the model reads files.
@@ -171,7 +186,7 @@ impl SignalPredictor {
             let message = format!("`{READING_KEY}` names examples that the model does not read");
             return Err(Error::file(&self.path, message));
         }
-        judge(&self.model, &*source, &mut self.workspace).map(Some)
+        judge(&self.model, &*source, self.positions, &mut self.workspace).map(Some)
     }
 
     /// Hands what the model says of each signal of a place to `take`, in the place's order; of words, of each sentence.
@@ -180,12 +195,8 @@ impl SignalPredictor {
     /// As [`judge`](Self::judge); if the model labels bits; what `take` returns.
     pub fn predict(&mut self, place: &Place, take: impl FnMut(Prediction) -> Result<()>) -> Result<()> {
         let mut workspace = std::mem::take(&mut self.workspace);
-        let done = self.predict_by(
-            place,
-            INFERENCE_POSITIONS,
-            |model, batch| alone(model, batch, &mut workspace),
-            take,
-        );
+        let done =
+            self.predict_by(place, self.positions, |model, batch| alone(model, batch, &mut workspace), take);
         self.workspace = workspace;
         done
     }

@@ -240,7 +240,7 @@ impl Objective for SignalObjective {
 
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
         let Some(dev) = &self.dev else { return Ok(None) };
-        let Judged { loss, mut values } = judge(model, &**dev, w)?;
+        let Judged { loss, mut values } = judge(model, &**dev, INFERENCE_POSITIONS, w)?;
         let score = score_of(&values);
         values.insert(0, ("dev_loss".to_string(), loss.mean()));
         Ok(Some(Evaluation { values, score }))
@@ -330,13 +330,19 @@ pub struct Judged {
     pub values: Vec<(String, f64)>,
 }
 
-/// How well a model does on all examples of a source.
-pub(crate) fn judge(model: &Model, source: &dyn Source, w: &mut Workspace) -> Result<Judged> {
+/// How well a model does on all examples of a source, in batches of about so many positions.
+pub(crate) fn judge(
+    model: &Model,
+    source: &dyn Source,
+    positions: usize,
+    w: &mut Workspace,
+) -> Result<Judged> {
     let (mut loss, mut outputs, mut numbers) = (Loss::default(), Vec::new(), Vec::new());
     let (classes, mut counts) = (source.shape().classes, SpanCounts::default());
     let asked = source.reading().asked();
     let has_spans = asked == Asked::Positions && are_of_spans(&classes);
-    run(model, source, w, |drawn, mut forward| {
+    each_batch(source, positions, |drawn| {
+        let mut forward = model.forward(&drawn.batch, Mode::Infer, w)?;
         if matches!(asked, Asked::Number(_)) {
             outputs.extend_from_slice(forward.logits()?);
             numbers.extend_from_slice(&drawn.numbers);
@@ -385,16 +391,6 @@ pub(crate) fn pool(
         Ok(())
     })?;
     Ok(all)
-}
-
-/// Runs the model over all examples of a source.
-fn run(
-    model: &Model,
-    source: &dyn Source,
-    w: &mut Workspace,
-    mut take: impl FnMut(&Drawn, fnet_encoder::Forward) -> Result<()>,
-) -> Result<()> {
-    each_batch(source, INFERENCE_POSITIONS, |drawn| take(drawn, model.forward(&drawn.batch, Mode::Infer, w)?))
 }
 
 /// Hands all examples of a source to `take`, in their order, in batches of about so many positions.

@@ -121,6 +121,7 @@ fn evaluate_signals(args: &Args, base: &BaseModel) -> Result<()> {
     args.inference.check_for_signals()?;
     let mut model = SignalPredictor::open(base)?;
     model.model_mut().set_products(args.inference.products()?);
+    model.set_batch_positions(args.inference.batch_tokens);
     let dev = || trained(&args.model).and_then(|settings| settings.dev_signals());
     let (name, Judged { loss, values }) = match args.file.as_deref().map(Place::from).or_else(dev) {
         Some(place) => (place.path.display().to_string(), model.judge(&place)?),
