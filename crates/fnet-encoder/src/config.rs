@@ -46,8 +46,8 @@ pub enum Padding {
 /// all mixers are attention.
 ///
 /// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_standardized`, `classifier_linear`,
-/// `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are our own, unknown to Transformers. Keys that are not listed are kept in `other` and
-/// written back.
+/// `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are our own, unknown to
+/// Transformers. Keys that are not listed are kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -93,7 +93,7 @@ pub struct ModelConfig {
     /// The vectors of a text that a head reads (ours).
     #[serde(skip_serializing_if = "Pooling::is_first")]
     pub classifier_pooling: Pooling,
-    /// Whether what is read is standardised by a fixed mean and deviation of each value (ours).
+    /// Whether what is read is standardised by a stored mean and deviation of each value, without a gradient (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_standardized: bool,
     /// Whether the output layer reads these vectors themselves, without a dense layer before it (ours).

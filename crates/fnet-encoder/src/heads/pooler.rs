@@ -20,8 +20,8 @@ pub(crate) struct Pooler {
     has_tanh: bool,
 }
 
-/// Mean and deviation of each pooled value, which training does not change: the mean of many tokens hardly differs
-/// from one text to another, and a dense layer alone would not see by how much.
+/// Mean and deviation of each pooled value, measured instead of learnt by gradients: the mean of many tokens hardly
+/// differs from one text to another, and a dense layer alone would not see by how much.
 struct Standard {
     mean: Tensor,
     deviation: Tensor,

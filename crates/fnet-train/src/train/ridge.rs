@@ -183,7 +183,11 @@ impl Centred {
         let mut exponent = -6;
         let mut best = at(exponent);
         for step in [2, 1] {
+            let start = exponent;
             for direction in [-step, step] {
+                if exponent != start {
+                    break; // back is where it came from
+                }
                 while EXPONENTS.contains(&(exponent + direction)) {
                     let next = at(exponent + direction);
                     if error(&next) >= error(&best) && best.is_some() {

@@ -2,7 +2,6 @@ use std::path::PathBuf;
 
 use fnet_encoder::{Pairs, Pooling};
 use fnet_train::data::tasks::encoding::Long;
-use fnet_train::folder::RunFolder;
 use fnet_train::runs::finetune::{self, ClassWeights, FinetuneSettings, NamedTask, SeveralSettings};
 use fnet_train::{Error, Result};
 use serde::Serialize;
@@ -145,16 +144,15 @@ fn run_several(files: &[PathBuf], share_norms: bool, flags: &Flags, run: &RunFla
         settings.resolve().map_err(|e| Error::usage(format!("{}: {e}", file.display())))?;
         Ok((name, settings))
     };
-    let mut tasks = files.iter().map(named).collect::<Result<Vec<_>>>()?;
-    let resolve = |_: &mut SeveralSettings| Ok(());
-    let (folder, several, running) = if files.is_empty() {
-        run.start::<SeveralSettings>("finetune", flags, resolve)?
+    let (folder, tasks, share_norms, running) = if files.is_empty() {
+        let (folder, several, running) = run.start::<SeveralSettings>("finetune", flags, |_| Ok(()))?;
+        let tasks = several.tasks_in(&folder)?;
+        (folder, tasks, several.share_norms, running)
     } else {
-        run.start_with("finetune", SeveralSettings { tasks: Vec::new(), share_norms })?
+        let tasks = files.iter().map(named).collect::<Result<Vec<_>>>()?;
+        let (folder, tasks, running) = run.start_with("finetune", tasks)?;
+        (folder, tasks, share_norms, running)
     };
-    for name in several.tasks.iter().filter(|name| finetune::is_folder_name(name)) {
-        tasks.push((name.clone(), RunFolder::at(&folder.file(name)).settings()?));
-    }
-    let results = finetune::run_several(&folder, &tasks, several.share_norms, &running)?;
+    let results = finetune::run_several(&folder, &tasks, share_norms, &running)?;
     run.finish(&folder, &results)
 }

@@ -53,10 +53,11 @@ pub(super) fn fit(
         return Err(Error::usage("the trunk's outputs for the training data are not finite"));
     }
     let Some(ridge) = rows.sums.solve(settings.penalty) else {
-        let (named, what) = (settings.penalty.map(|p| format!("penalty {p}")), "singular at any penalty");
-        let message =
-            named.map_or(what.to_string(), |named| format!("singular at {named}; give a larger one"));
-        return Err(Error::usage(format!("the trunk's outputs for the training data are {message}")));
+        let at = match settings.penalty {
+            Some(penalty) => format!("penalty {penalty}; give a larger one"),
+            None => "any penalty".to_string(),
+        };
+        return Err(Error::usage(format!("the trunk's outputs for the training data are singular at {at}")));
     };
     let factor = if model.head() == Head::Regression { 1.0 } else { rows.kept.factor(&ridge) };
     set_output(&mut model, &ridge, factor);

@@ -18,7 +18,7 @@ use crate::train::signals::{SignalObjective, floor};
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
 pub use settings::{ClassWeights, FinetuneSettings};
-pub use several::{NamedTask, SeveralSettings, is_folder_name, run_several};
+pub use several::{NamedTask, SeveralSettings, run_several};
 pub use signal_settings::{SignalSettings, Tokens};
 pub use signals::SIGNAL_TASKS;
 use signals::Signals;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use toml::Table;
 
 use super::{FinetuneSettings, Ready, Start, adapter, finish, ready, usual_epochs};
-use crate::base_model::BaseModel;
+use crate::base_model::{BaseModel, TrunkPlace};
 use crate::error::{Error, Result};
 use crate::folder::{REPORT_FILE, RESULTS_FILE, RunFolder, SETTINGS_FILE, check_is_not_model};
 use crate::runs::report;
@@ -38,6 +38,18 @@ impl Settings for SeveralSettings {
 }
 
 impl SeveralSettings {
+    /// The tasks of a folder's run, each with the settings in its own folder.
+    ///
+    /// # Errors
+    /// If a name is no folder's, or a folder cannot be read.
+    pub fn tasks_in(&self, home: &RunFolder) -> Result<Vec<NamedTask>> {
+        let read = |name: &String| {
+            check_name(name)?;
+            Ok((name.clone(), RunFolder::at(&home.file(name)).settings()?))
+        };
+        self.tasks.iter().map(read).collect()
+    }
+
     /// Whether a folder holds such a run.
     pub fn are_in(folder: &RunFolder) -> bool {
         folder.settings_table().is_ok_and(|table| table.contains_key("tasks"))
@@ -122,11 +134,7 @@ fn check_names(tasks: &[NamedTask]) -> Result<()> {
         if tasks[..i].iter().any(|other| other.0 == *name) {
             return fail(name, "two tasks have this name, which is that of their folder");
         }
-        let is_of_home =
-            [RESULTS_FILE, REPORT_FILE, SETTINGS_FILE, in_turn::STAGED_FILE].contains(&name.as_str());
-        if is_of_home || !is_folder_name(name) {
-            return fail(name, "cannot be the name of a task's folder");
-        }
+        check_name(name)?;
         if settings.training.recipe == Recipe::Ridge {
             return fail(name, "is solved for by recipe ridge, not trained in steps");
         }
@@ -137,11 +145,15 @@ fn check_names(tasks: &[NamedTask]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a name is that of a folder below another, and nothing else.
-pub fn is_folder_name(name: &str) -> bool {
+/// A name is that of a folder below the run's, and of nothing else there.
+fn check_name(name: &str) -> Result<()> {
     let mut parts = Path::new(name).components();
     let is_plain = matches!(parts.next(), Some(Component::Normal(part)) if part == name);
-    is_plain && parts.next().is_none() && !name.starts_with('.')
+    let is_folder = is_plain && parts.next().is_none() && !name.starts_with('.');
+    if is_folder && ![RESULTS_FILE, REPORT_FILE, SETTINGS_FILE, in_turn::STAGED_FILE].contains(&name) {
+        return Ok(());
+    }
+    Err(refused(&format!("tasks {name}"), "cannot be the name of a task's folder"))
 }
 
 /// A task on its way.
@@ -191,7 +203,7 @@ impl Job {
         let place = adapter::trunk_place(&settings)?;
         let trunk = match trunk {
             Some(trunk) => trunk,
-            None => trunk.insert(trunk_of(&settings, model)?),
+            None => trunk.insert(trunk_at(&place, &settings, model)?),
         };
         let of_values = model.parameters().len();
         *model = trunk
@@ -208,11 +220,11 @@ impl Job {
     }
 }
 
-/// The trunk that a task's settings name; a random one has the layers of the task's model.
-fn trunk_of(settings: &FinetuneSettings, model: &Model) -> Result<Trunk> {
-    Ok(Trunk::new(match (&settings.signals.preset, settings.signals.trunk_seed) {
-        (Some(_), seed) => Model::new(model.config().clone(), Head::Encoder, seed.unwrap_or(1))?,
-        (None, _) => {
+/// The trunk of a place; a random one has the layers of the task's model.
+fn trunk_at(place: &TrunkPlace, settings: &FinetuneSettings, model: &Model) -> Result<Trunk> {
+    Ok(Trunk::new(match place {
+        TrunkPlace::Seed(seed) => Model::new(model.config().clone(), Head::Encoder, *seed)?,
+        TrunkPlace::Folder(_) | TrunkPlace::Shipped => {
             let base = BaseModel::named(settings.model.as_deref())?;
             pretrained::open_as(base.source(), Head::Encoder, 0)?.0
         }
