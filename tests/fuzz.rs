@@ -245,6 +245,7 @@ fn tables(folder: &Path) {
         label: Some(Column::name("y")),
         header: true,
         skip_ragged: false,
+        several_labels: false,
     };
     let wide = Options { layout: Some(Layout::Wide), columns: Some(columns(&[])), ..Options::default() };
     let long = Options { layout: Some(Layout::Long), series_id: Some("id".into()), ..wide.clone() };
@@ -369,6 +370,7 @@ fn damaged_files_are_opened_or_refused() {
         label: Some(Column::name("label")),
         header,
         skip_ragged: false,
+        several_labels: false,
     };
     let rows = |folder: &Path, name: &str| {
         let read = |needs_label| rows::read(&folder.join(name), &columns(true), needs_label, |_| Ok(()));

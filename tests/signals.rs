@@ -392,7 +392,7 @@ fn what_does_not_belong_together_is_refused() {
         ("--task mnist --data . --tokens bytes", "--tokens: is for rows"),
         (
             "--train rows.csv --tokens bytes --text text --label label --ignored-label -",
-            "is one character, with",
+            "of symbols one character",
         ),
         ("--train rows.csv --tokens bytes --text text", "--label: name the column with the label"),
         (
@@ -401,7 +401,11 @@ fn what_does_not_belong_together_is_refused() {
         ),
         ("--train rows.csv --series long --label label", "--series-id: name the column"),
         ("--train rows.csv --per-position --text text --label label", "--preset: is for signals; words need"),
-        ("--train train.ts --per-position --regression", "positions have classes, not numbers"),
+        ("--train train.ts --per-position --regression", "symbols have classes, not numbers"),
+        ("--train train.ts --per-position", "--per-position: is for labels of words, symbols or steps"),
+        ("--train train.ts --multi-label --regression", "--multi-label: is for rows whose labels are names"),
+        ("--task mnist --data . --multi-label", "--multi-label: is for rows"),
+        ("--train rows.csv --series wide --label label --per-position", "each is a row: --series long"),
         (
             "--task listops --min-length 50 --max-length 40",
             "--task: listops cannot have expressions of 50 to 40",

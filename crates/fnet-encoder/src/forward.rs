@@ -275,7 +275,9 @@ impl<'a> Forward<'a> {
         }
         let (examples, outputs) = (self.examples(), head.outputs());
         let fits = match (targets, head) {
-            (ClassTargets::Values(values), Head::Regression) => Some(values.len()) == examples,
+            (ClassTargets::Values(values), Head::Regression | Head::Tokens { .. }) => {
+                Some(values.len()) == examples.map(|n| n * outputs)
+            }
             (ClassTargets::Values(_), _) | (_, Head::Regression) => false,
             (ClassTargets::Labels(labels), Head::Classification { .. } | Head::Tokens { .. }) => {
                 let known = |label: &f32| label.is_nan() || (0.0..=1.0).contains(label);

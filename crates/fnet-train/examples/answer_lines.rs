@@ -28,6 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Prediction::Class { label, probabilities } => {
                     json!({"label": label, "probabilities": probabilities})
                 }
+                Prediction::Labels { labels, probabilities } => {
+                    json!({"labels": labels, "probabilities": probabilities})
+                }
                 Prediction::Number(value) => json!({"value": value}),
             },
         };

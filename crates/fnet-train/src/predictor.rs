@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::base_model::BaseModel;
 use crate::data::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, predict_by, run_batches};
 use crate::data::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
+use crate::data::tasks::label_sets;
 use crate::data::tasks::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ use crate::together::Trunks;
 ///     match prediction {
 ///         Prediction::Class { label, probabilities } => println!("{label} {probabilities:?}"),
 ///         Prediction::Number(value) => println!("{value}"),
+///         Prediction::Labels { labels, .. } => println!("{labels:?}"),
 ///     }
 /// }
 /// # Ok::<(), fnet_train::Error>(())
@@ -52,6 +54,13 @@ pub enum Prediction {
     },
     /// A number.
     Number(f32),
+    /// Any number of labels.
+    Labels {
+        /// Those with a probability above a half.
+        labels: Vec<String>,
+        /// The probability of each label on its own, in the order of [`Predictor::labels`].
+        probabilities: Vec<f32>,
+    },
 }
 
 impl Predictor {
@@ -195,18 +204,15 @@ impl Predictor {
     /// What the model predicts.
     ///
     /// # Errors
-    /// If it has no classifier, one of several labels per example, or labels without names.
+    /// If it has no classifier, or labels without names.
     pub fn labels(&self) -> Result<Labels> {
         let config = || self.path.join(pretrained::CONFIG_FILE);
-        if self.model.config().problem_type() == Some(MULTI_LABEL) {
-            let message = format!("problem_type is {MULTI_LABEL}; one class or one number is predicted here");
-            return Err(Error::file(&config(), message));
-        }
+        let is_several = self.model.config().problem_type() == Some(MULTI_LABEL);
         match self.model.head() {
             Head::Regression => Ok(Labels::Number),
             Head::Classification { .. } => {
                 let names = labels_of(self.model.config(), self.model.head());
-                let names = names.map(Labels::Classes);
+                let names = names.map(if is_several { Labels::Several } else { Labels::Classes });
                 names.ok_or_else(|| Error::file(&config(), "id2label does not name every class"))
             }
             Head::NextSentence => Ok(Labels::Classes(["is_next", "not_next"].map(String::from).to_vec())),
@@ -242,6 +248,10 @@ impl Predictor {
             Labels::Classes(names) => Prediction::Class {
                 label: names.get(likeliest(output) as usize).cloned().unwrap_or_default(),
                 probabilities: softmax(output),
+            },
+            Labels::Several(names) => Prediction::Labels {
+                labels: label_sets::spell(names, output),
+                probabilities: label_sets::probabilities(output),
             },
         };
         Ok(outputs.chunks(self.model.head().outputs().max(1)).map(prediction).collect())
@@ -306,7 +316,7 @@ impl Predictor {
     fn encode(&self, rows: &[Row]) -> Result<(Vec<Example>, LongOnes)> {
         let encoding = self.encoding();
         let encoded: Vec<Encoded> =
-            rows.par_iter().map(|row| encoding.encode(row, f32::NAN)).collect::<Result<_>>()?;
+            rows.par_iter().map(|row| encoding.encode(row, Vec::new())).collect::<Result<_>>()?;
         let mut long = LongOnes::default();
         let examples = encoded.into_iter().map(|encoded| long.take(encoded)).collect();
         Ok((examples, long))

@@ -46,10 +46,16 @@ pub struct SignalPredictor {
 pub enum Prediction<'a> {
     /// Logits of the classes.
     Class(&'a [f32]),
+    /// Logits of labels, of which any number hold.
+    Labels(&'a [f32]),
     /// A number.
     Number(f32),
+    /// A number of each position.
+    Numbers(Vec<f32>),
     /// A class of each symbol.
     Symbols(Vec<&'a str>),
+    /// A class of each step of a series.
+    Steps(Vec<&'a str>),
     /// Words, with a class of each.
     Words(&'a [String], Vec<&'a str>),
 }
@@ -98,11 +104,8 @@ impl SignalPredictor {
             false => Vec::new(),
         };
         let is_asked = match (reading.asked(), model.head()) {
-            (Asked::Class, Head::Classification { .. }) => true,
             (Asked::Class, Head::Tokens { .. }) => matches!(reading, Reading::Bits(_)),
-            (Asked::Number(_), head) => head == Head::Regression,
-            (Asked::Positions, head) => matches!(head, Head::Tokens { .. }),
-            _ => false,
+            (asked, head) => head == asked.head(head.outputs()),
         };
         if !is_asked {
             return Err(Error::file(
@@ -236,13 +239,17 @@ impl SignalPredictor {
         }
         let source = self.source(place, purpose)?;
         let (classes, asked, width) = (&self.classes, self.asked(), self.model.head().outputs());
+        let is_series = matches!(self.reading, Reading::Series { .. });
         each_batch(&*source, positions, |drawn| {
             each_output(&drawn.batch, &asked, width, &answer(&self.model, &drawn.batch)?, |output| {
                 take(match &asked {
                     Asked::Class => Prediction::Class(output),
-                    Asked::Number(scale) => {
-                        Prediction::Number(output[0] * scale.deviation[0] + scale.mean[0])
+                    Asked::Labels => Prediction::Labels(output),
+                    Asked::Number(scale) => Prediction::Number(scale.invert(0, output[0])),
+                    Asked::Numbers(scale) => {
+                        Prediction::Numbers(output.iter().map(|y| scale.invert(0, *y)).collect())
                     }
+                    Asked::Positions if is_series => Prediction::Steps(names(classes, output)),
                     Asked::Positions => Prediction::Symbols(names(classes, output)),
                 })
             })
@@ -280,12 +287,12 @@ fn each_output(
     outputs: &[f32],
     take: impl FnMut(&[f32]) -> Result<()>,
 ) -> Result<()> {
-    match asked {
-        Asked::Positions => {
+    match asked.is_of_positions() {
+        true => {
             let of = |range: std::ops::Range<usize>| &outputs[range.start * width..range.end * width];
             batch.ranges().map(of).try_for_each(take)
         }
-        _ => outputs.chunks_exact(width).try_for_each(take),
+        false => outputs.chunks_exact(width).try_for_each(take),
     }
 }
 

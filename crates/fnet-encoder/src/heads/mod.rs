@@ -39,7 +39,7 @@ pub enum Head {
     },
     /// A number for each sequence.
     Regression,
-    /// A class, or several labels at once, of each position.
+    /// A class, several labels at once, or numbers, of each position.
     Tokens {
         /// Number of labels, at least 1.
         labels: usize,
@@ -84,7 +84,7 @@ pub enum ClassTargets<'a> {
     Classes(&'a [u32]),
     /// Class numbers, and the weight of each class in the loss.
     Weighted(&'a [u32], &'a [f32]),
-    /// Numbers.
+    /// Numbers: one of each example, or of each position `[positions, labels]`.
     Values(&'a [f32]),
     /// Several labels at once, `[examples, labels]`: 1 where a label holds, 0 where not, NaN where nobody knows.
     Labels(&'a [f32]),

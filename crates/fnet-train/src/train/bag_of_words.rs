@@ -47,7 +47,7 @@ fn counts(row: &Row) -> HashMap<usize, f32> {
 
 impl BagOfWords {
     /// Fits rows with class ids or numbers.
-    pub fn fit(rows: &[(Row, f32)], labels: &Labels, seed: u64) -> Self {
+    pub fn fit(rows: &[(Row, Vec<f32>)], labels: &Labels, seed: u64) -> Self {
         let outputs = labels.head().outputs();
         let all: Vec<_> = rows.iter().map(|(row, _)| counts(row)).collect();
         let mut rarity = vec![0.0_f32; BUCKETS];
@@ -58,9 +58,13 @@ impl BagOfWords {
             *r = ((1.0 + rows.len() as f32) / (1.0 + *r)).ln() + 1.0;
         }
         let n = rows.len().max(1) as f32;
-        let mean = rows.iter().map(|r| r.1).sum::<f32>() / n;
-        let deviation = (rows.iter().map(|r| (r.1 - mean).powi(2)).sum::<f32>() / n).sqrt();
-        let scale = if *labels == Labels::Number { (mean, deviation.max(1e-6)) } else { (0.0, 1.0) };
+        let scale = if *labels == Labels::Number {
+            let mean = rows.iter().map(|r| r.1[0]).sum::<f32>() / n;
+            let deviation = (rows.iter().map(|r| (r.1[0] - mean).powi(2)).sum::<f32>() / n).sqrt();
+            (mean, deviation.max(1e-6))
+        } else {
+            (0.0, 1.0)
+        };
         let mut model =
             Self { outputs, weights: vec![0.0; BUCKETS * outputs], bias: vec![0.0; outputs], rarity, scale };
         let features: Vec<Features> = all.into_iter().map(|c| model.weigh(c)).collect();
@@ -69,8 +73,7 @@ impl BagOfWords {
         for pass in 0..PASSES {
             order.shuffle(&mut generator(seed, "bag of words", pass));
             for i in &order {
-                let target = (rows[*i].1 - scale.0) / scale.1;
-                model.update(&features[*i], target, *labels == Labels::Number, &mut squares);
+                model.update(&features[*i], &rows[*i].1, labels, &mut squares);
             }
         }
         model
@@ -95,16 +98,18 @@ impl BagOfWords {
         y
     }
 
-    fn update(&mut self, features: &Features, target: f32, regression: bool, squares: &mut [f32]) {
+    fn update(&mut self, features: &Features, target: &[f32], labels: &Labels, squares: &mut [f32]) {
         let mut slopes = self.raw(features);
-        if regression {
-            slopes[0] -= target;
-        } else {
-            let largest = slopes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            slopes.iter_mut().for_each(|s| *s = (*s - largest).exp());
-            let sum: f32 = slopes.iter().sum();
-            slopes.iter_mut().for_each(|s| *s /= sum);
-            slopes[target as usize] -= 1.0;
+        match labels {
+            Labels::Number => slopes[0] -= (target[0] - self.scale.0) / self.scale.1,
+            Labels::Several(_) => {
+                let shares = labels.probabilities(&slopes);
+                slopes.iter_mut().zip(shares).zip(target).for_each(|((s, share), t)| *s = share - t);
+            }
+            Labels::Classes(_) => {
+                slopes = labels.probabilities(&slopes);
+                slopes[target[0] as usize] -= 1.0;
+            }
         }
         for (f, x) in features {
             let range = f * self.outputs..(f + 1) * self.outputs;
@@ -140,7 +145,7 @@ pub fn scores(files: &TaskFiles) -> Result<Vec<Score>> {
     for (name, path, columns) in &files.dev {
         let dev = files.rows(path, columns)?;
         let outputs: Vec<f32> = dev.iter().flat_map(|(row, _)| model.predict(row)).collect();
-        let expected: Vec<f32> = dev.iter().map(|row| row.1).collect();
+        let expected: Vec<f32> = dev.iter().flat_map(|row| row.1.clone()).collect();
         found.extend(score_named(name, &files.labels, &files.metrics, &outputs, &expected));
     }
     Ok(found)
@@ -152,7 +157,8 @@ mod tests {
 
     #[test]
     fn learns_words_but_not_their_order() {
-        let row = |text: &str, label| (Row { line: 1, first: text.into(), second: None, label: None }, label);
+        let row =
+            |text: &str, label| (Row { line: 1, first: text.into(), second: None, label: None }, vec![label]);
         let rows: Vec<_> = (0..50)
             .flat_map(|_| [row("a good day", 1.0), row("a bad day", 0.0), row("good night", 1.0)])
             .collect();

@@ -37,7 +37,7 @@ mod tests {
         let mut model = Model::new(config, Head::Classification { labels: 2 }, 1).unwrap();
         let example = |tokens: &[u32]| {
             let text = Text::whole(tokens.to_vec(), vec![0; tokens.len()]);
-            Example { texts: vec![text], label: 0.0 }
+            Example { texts: vec![text], target: vec![0.0] }
         };
         centre(&mut model, &[example(&[1, 5, 2]), example(&[1, 7, 7, 7, 2])]);
         let words = model.parameters().get(BAG_WORDS).unwrap();

@@ -1,6 +1,6 @@
 //! Classification or regression of labelled examples, as an objective of the training loop.
 
-use fnet_encoder::{Batch, ClassTargets, Dropout, Head, Mode, Model, Targets, Workspace};
+use fnet_encoder::{Batch, ClassTargets, Dropout, Mode, Model, Targets, Workspace};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -106,22 +106,25 @@ pub enum BatchSize {
 const POOL: usize = 2_048;
 
 impl TaskObjective {
-    /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, or
-    /// the number.
+    /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, 1 or
+    /// -1 for each label, or the number.
     pub fn each_row(
         &self,
         model: &Model,
         w: &mut Workspace,
         mut take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let (examples, head) = (&self.train.examples, model.head());
+        let examples = &self.train.examples;
         let (mut y, mut seen) = (Vec::new(), 0);
         run_batches(model, examples, INFERENCE_TOKENS, w, |mut forward, numbers| {
             y.clear();
-            for label in numbers.iter().map(|i| examples[*i as usize].label) {
-                match head {
-                    Head::Regression => y.push(label),
-                    _ => y.extend((0..head.outputs()).map(|class| f32::from(class == label as usize))),
+            for target in numbers.iter().map(|i| &examples[*i as usize].target) {
+                match (&self.labels, target.as_slice()) {
+                    (Labels::Classes(names), [id]) => {
+                        y.extend((0..names.len()).map(|class| f32::from(class == *id as usize)));
+                    }
+                    (Labels::Several(_), holds) => y.extend(holds.iter().map(|holds| 2.0 * holds - 1.0)),
+                    (_, numbers) => y.extend_from_slice(numbers),
                 }
             }
             seen += numbers.len();
@@ -165,7 +168,7 @@ impl TaskObjective {
         if let Labels::Classes(names) = &self.labels {
             let mut counts = vec![0; names.len()];
             for example in &self.train.examples {
-                if let Some(count) = counts.get_mut(example.label as usize) {
+                if let Some(count) = example.target.first().and_then(|id| counts.get_mut(*id as usize)) {
                     *count += 1;
                 }
             }
@@ -219,7 +222,7 @@ impl TaskObjective {
             let mut example = self.train.examples[*i as usize].clone();
             self.variation.apply(&mut example, &mut random);
             push(&example, batch, &mut random);
-            targets.push(example.label);
+            targets.extend_from_slice(&example.target);
         }
         position.index = end;
         if end == self.order.len() {
@@ -234,7 +237,7 @@ fn fingerprint<'a>(all: impl Iterator<Item = &'a Dataset>) -> u64 {
     for data in all {
         fingerprint.add(data.examples.len() as u64);
         for example in &data.examples {
-            fingerprint.add(u64::from(example.label.to_bits()));
+            example.target.iter().for_each(|t| fingerprint.add(u64::from(t.to_bits())));
             for text in &example.texts {
                 fingerprint.add(text.tokens.len() as u64);
                 text.tokens.iter().for_each(|id| fingerprint.add(u64::from(*id)));
@@ -264,8 +267,9 @@ impl Objective for TaskObjective {
         let mut outcome = StepOutcome::default();
         for (i, (batch, targets)) in micro.iter().enumerate() {
             let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
-            let labels = match model.head() {
-                Head::Regression => ClassTargets::Values(targets),
+            let labels = match &self.labels {
+                Labels::Number => ClassTargets::Values(targets),
+                Labels::Several(_) => ClassTargets::Labels(targets),
                 _ if self.class_weights.is_empty() => ClassTargets::Classes(&classes),
                 _ => ClassTargets::Weighted(&classes, &self.class_weights),
             };
@@ -285,7 +289,7 @@ impl Objective for TaskObjective {
         let mut values = Vec::new();
         for (name, dev) in &self.dev {
             let outputs = predict(model, &dev.examples, INFERENCE_TOKENS, w, |_| {})?;
-            values.extend(score_named(name, &self.labels, &self.metrics, &outputs, &dev.labels()));
+            values.extend(score_named(name, &self.labels, &self.metrics, &outputs, &dev.targets()));
         }
         let score = score_of(&values);
         Ok((!values.is_empty()).then_some(Evaluation { values, score }))
@@ -311,7 +315,7 @@ mod tests {
         let hidden = |hide_rate| {
             let variation = Variation { hide_rate, mask: 1, special: special.clone(), swap_rate: 0.0 };
             let text = Text::whole(tokens.clone(), vec![0; 10_001]);
-            let mut example = Example { texts: vec![text], label: 0.0 };
+            let mut example = Example { texts: vec![text], target: vec![0.0] };
             variation.apply(&mut example, &mut generator(1, "vary", 0));
             example.texts.remove(0).tokens
         };

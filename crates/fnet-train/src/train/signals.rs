@@ -7,7 +7,8 @@ use rand::seq::SliceRandom;
 
 use crate::data::signals::spans::{SpanCounts, are_of_spans};
 use crate::data::signals::{Asked, Signal, Source, Target, UNASKED};
-use crate::data::tasks::dataset::{likeliest, score_of};
+use crate::data::tasks::dataset::{Labels, likeliest, score, score_of};
+use crate::data::tasks::label_sets::{self, LabelCounts};
 use crate::data::tasks::metrics::Metric;
 use crate::error::Result;
 use crate::folder::state::Position;
@@ -64,6 +65,7 @@ impl Drawn {
             Target::Class(class) => self.classes.push(*class),
             Target::Number(number) => self.numbers.push(*number),
             Target::Classes(classes) => self.classes.extend_from_slice(classes),
+            Target::Numbers(numbers) => self.numbers.extend_from_slice(numbers),
             Target::Labels(labels) => self.labels.extend_from_slice(labels),
         }
         Ok(())
@@ -258,6 +260,12 @@ impl Objective for SignalObjective {
 /// How well the simplest guess does: of each position the label that its vector shows (bits), or the class that training
 /// has most for the same vector; of whole signals the class that training has most, or its mean.
 pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> (&'static str, f64) {
+    if train.reading().asked() == Asked::Labels {
+        let labels = train.shape().classes.len();
+        let guess = label_sets::commonest(labels, &all_labels(train));
+        let (expected, always) = (all_labels(dev), guess.repeat(dev.len()));
+        return ("micro_f1", LabelCounts::of(labels, &always, &expected).micro_f1());
+    }
     let mut counts = HashMap::<u64, Vec<usize>>::new();
     each_class(train, |key, class| {
         let counts = counts.entry(key).or_default();
@@ -280,6 +288,10 @@ pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> (&'static str, f64)
                 off += f64::from(number.abs());
                 all += 1;
             }
+            Target::Numbers(numbers) => {
+                off += numbers.iter().map(|number| f64::from(number.abs())).sum::<f64>();
+                all += numbers.len();
+            }
             Target::Labels(labels) => {
                 let asked = labels.iter().zip(&signal.vectors).filter(|(label, _)| !label.is_nan());
                 for (label, value) in asked {
@@ -289,12 +301,22 @@ pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> (&'static str, f64)
             }
         }
     }
-    match dev.reading().asked() {
-        Asked::Number(scale) => {
-            ("mean_absolute_error", off / all.max(1) as f64 * f64::from(scale.deviation[0]))
-        }
-        _ => ("accuracy", right as f64 / all.max(1) as f64),
+    match dev.reading().asked().numbers() {
+        Some(scale) => ("mean_absolute_error", off / all.max(1) as f64 * f64::from(scale.deviation[0])),
+        None => ("accuracy", right as f64 / all.max(1) as f64),
     }
+}
+
+/// The labels of all signals.
+fn all_labels(source: &dyn Source) -> Vec<f32> {
+    let (mut all, mut signal) = (Vec::new(), Signal::default());
+    for index in 0..source.len() {
+        source.read(0, index, &mut signal);
+        if let Target::Labels(labels) = &signal.target {
+            all.extend_from_slice(labels);
+        }
+    }
+    all
 }
 
 /// All classes that are asked, with a key of the position's vector or token; of whole signals it is 0.
@@ -316,7 +338,7 @@ fn each_class(source: &dyn Source, mut take: impl FnMut(u64, u32)) {
                     take(key.value(), *class);
                 }
             }
-            Target::Number(_) | Target::Labels(_) => {}
+            Target::Number(_) | Target::Numbers(_) | Target::Labels(_) => {}
         }
     }
 }
@@ -337,15 +359,15 @@ pub(crate) fn judge(
     positions: usize,
     w: &mut Workspace,
 ) -> Result<Judged> {
-    let (mut loss, mut outputs, mut numbers) = (Loss::default(), Vec::new(), Vec::new());
+    let (mut loss, mut outputs, mut expected) = (Loss::default(), Vec::new(), Vec::new());
     let (classes, mut counts) = (source.shape().classes, SpanCounts::default());
     let asked = source.reading().asked();
     let has_spans = asked == Asked::Positions && are_of_spans(&classes);
     each_batch(source, positions, |drawn| {
         let mut forward = model.forward(&drawn.batch, Mode::Infer, w)?;
-        if matches!(asked, Asked::Number(_)) {
+        if asked.numbers().is_some() || asked == Asked::Labels {
             outputs.extend_from_slice(forward.logits()?);
-            numbers.extend_from_slice(&drawn.numbers);
+            expected.extend_from_slice(if asked == Asked::Labels { &drawn.labels } else { &drawn.numbers });
         }
         if has_spans {
             let logits = forward.logits()?;
@@ -362,15 +384,19 @@ pub(crate) fn judge(
         Ok(())
     })?;
     let accuracy = ("accuracy".to_string(), loss.accuracy());
-    let values = match asked {
-        Asked::Number(scale) => {
+    let values = match &asked {
+        Asked::Number(scale) | Asked::Numbers(scale) => {
             let real = |values: &[f32]| -> Vec<f64> {
-                values.iter().map(|v| f64::from(v * scale.deviation[0] + scale.mean[0])).collect()
+                values.iter().map(|v| f64::from(scale.invert(0, *v))).collect()
             };
-            let (outputs, numbers) = (real(&outputs), real(&numbers));
+            let (outputs, expected) = (real(&outputs), real(&expected));
             [Metric::Pearson, Metric::Spearman, Metric::MeanAbsoluteError]
-                .map(|metric| (metric.name().to_string(), metric.of_values(&outputs, &numbers)))
+                .map(|metric| (metric.name().to_string(), metric.of_values(&outputs, &expected)))
                 .to_vec()
+        }
+        Asked::Labels => {
+            let labels = Labels::Several(classes);
+            score(&labels, &labels.usual_metrics(), &outputs, &expected)
         }
         _ if has_spans => vec![("span_f1".to_string(), counts.f1()), accuracy],
         _ => vec![accuracy],

@@ -7,6 +7,7 @@
 //! squares, to classes by linear discriminant analysis (Hastie et al. 2009, section 4.3); the output layer's other
 //! inputs start with zero weight.
 
+use fnet_encoder::pretrained::MULTI_LABEL;
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 
 use crate::data::tasks::dataset::{INFERENCE_TOKENS, run_batches};
@@ -34,10 +35,15 @@ pub fn start(model: &mut Model, examples: &[Example], w: &mut Workspace) -> Resu
         start_matching(model, &sample);
     }
     let seen = last_seen(model, &sample, w)?;
-    let labels: Vec<f32> = sample.iter().map(|example| example.label).collect();
+    let targets: Vec<f32> = sample.iter().flat_map(|example| example.target.iter().copied()).collect();
     let planes = match model.head() {
-        Head::Regression => vec![least_squares(&seen, &labels)],
-        _ => discriminants(&seen, &labels, model.head().outputs()),
+        Head::Regression => vec![least_squares(&seen, &targets)],
+        _ if model.config().problem_type() == Some(MULTI_LABEL) => {
+            let labels = model.head().outputs();
+            let signs = |label: usize| targets.iter().skip(label).step_by(labels).map(|t| 2.0 * t - 1.0);
+            (0..labels).map(|label| least_squares(&seen, &signs(label).collect::<Vec<_>>())).collect()
+        }
+        _ => discriminants(&seen, &targets, model.head().outputs()),
     };
     set_output(model, &planes);
     Ok(())

@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
         values.insert("examples".into(), json!(data.examples.len()));
         values.insert("truncated".into(), json!(data.long.cut));
         values.insert("windowed".into(), json!(data.long.windowed));
-        for (name, value) in score(&labels, &metrics, &outputs, &data.labels()) {
+        for (name, value) in score(&labels, &metrics, &outputs, &data.targets()) {
             rows.push((name.clone(), format!("{value:.4}")));
             values.insert(name, json!(value));
         }

@@ -44,7 +44,7 @@ struct Flags {
     adapter: bool,
     /// GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; or signals: mnist, cifar10, spoken-digits, and
     /// generated ones: bit-memory, bit-xor, listops, pathfinder, mnist-1d
-    #[arg(long, conflicts_with_all = ["train", "dev", "text", "label", "regression", "no_header"])]
+    #[arg(long, conflicts_with_all = ["train", "dev", "text", "label", "regression", "multi_label", "no_header"])]
     task: Option<String>,
     /// Folder with the task's own files (train.tsv, dev.tsv; train.zip, test.zip; recordings.zip)
     #[arg(long, value_name = "DIR", requires = "task")]
@@ -71,6 +71,10 @@ struct Flags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     regression: bool,
+    /// Each example has any number of labels, also none: names with | between, or in JSONL a list
+    #[arg(long, conflicts_with = "regression")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    multi_label: bool,
     /// How much each class counts in training: equal (by its rows), or balanced (the same, however few rows it has)
     #[arg(long, value_enum)]
     class_weights: Option<ClassWeights>,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use fnet_encoder::{Head, Pairs};
+use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::glue::GlueTask;
 use fnet_train::data::tasks::rows::{Columns, Format, format_of, only_text_column};
 use fnet_train::data::text::format_ending;
@@ -46,8 +47,9 @@ impl Opened {
     /// The text columns of a file, and its label's: the one that is given, or else the one trained on.
     pub fn labelled_columns(&self, flags: &ColumnFlags, label: Option<&str>, file: &Path) -> Result<Columns> {
         let columns = self.columns(flags, label.or_else(|| self.trained.as_ref()?.label.as_deref()), file)?;
+        let several_labels = matches!(self.predictor.labels(), Ok(Labels::Several(_)));
         match columns.label {
-            Some(_) => Ok(columns),
+            Some(_) => Ok(Columns { several_labels, ..columns }),
             None => Err(Error::usage("--label: name the column with the label")),
         }
     }
@@ -77,7 +79,13 @@ impl Opened {
         }
         match only_text_column(file)? {
             Some(name) => Columns::named(&[name], label, true),
-            None => Ok(Columns { text: Vec::new(), label: None, header: false, skip_ragged: false }),
+            None => Ok(Columns {
+                text: Vec::new(),
+                label: None,
+                header: false,
+                skip_ragged: false,
+                several_labels: false,
+            }),
         }
     }
 

@@ -7,9 +7,9 @@ use fnet_train::base_model::BaseModel;
 use fnet_train::data::signals::{Asked, Place};
 use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::LongOnes;
+use fnet_train::data::tasks::label_sets;
 use fnet_train::data::tasks::rows::{self, Columns};
 use fnet_train::data::text::is_standard_stream;
-use fnet_train::predictor::softmax;
 use fnet_train::progress::Progress;
 use fnet_train::signal_predictor::{Prediction, SignalPredictor};
 use fnet_train::together::{self, Task, Trunks};
@@ -234,15 +234,18 @@ fn predict<'a>(
         Reader::Signals(model) => {
             let labels = match model.asked() {
                 Asked::Class => Labels::Classes(model.classes().to_vec()),
+                Asked::Labels => Labels::Several(model.classes().to_vec()),
                 _ => Labels::Number, // no column for each class
             };
             writer = Writer::create(&job.output, job.format, &labels)?;
             model.predict_by(&Place::from(job.input.as_path()), batch_tokens, answer, |prediction| {
                 match prediction {
-                    Prediction::Class(output) => writer.write(&labels, output),
+                    Prediction::Class(output) | Prediction::Labels(output) => writer.write(&labels, output),
                     Prediction::Number(number) => writer.write(&labels, &[number]),
-                    Prediction::Symbols(classes) => writer.write_sequence(None, &classes),
-                    Prediction::Words(words, classes) => writer.write_sequence(Some(words), &classes),
+                    Prediction::Symbols(classes) => writer.write_text(&classes.concat()),
+                    Prediction::Steps(classes) => writer.write_list(None, json!(classes)),
+                    Prediction::Numbers(numbers) => writer.write_list(None, json!(numbers)),
+                    Prediction::Words(words, classes) => writer.write_list(Some(words), json!(classes)),
                 }
             })?;
         }
@@ -264,9 +267,7 @@ impl Writer {
             OutputFormat::Tsv => writer.line("index\tprediction")?,
             OutputFormat::Csv => {
                 let mut header = "index,prediction".to_string();
-                if let Labels::Classes(names) = labels {
-                    names.iter().for_each(|n| header += &format!(",{}", quoted(&format!("p_{n}"))));
-                }
+                labels.names().iter().for_each(|n| header += &format!(",{}", quoted(&format!("p_{n}"))));
                 writer.line(&header)?;
             }
             OutputFormat::Jsonl => {}
@@ -280,18 +281,21 @@ impl Writer {
 
     fn write(&mut self, labels: &Labels, output: &[f32]) -> Result<()> {
         let spelled = labels.spell(output);
-        let shares = softmax(output);
+        let shares = labels.probabilities(output);
         let line = match (self.format, labels) {
             (OutputFormat::Tsv, _) => format!("{}\t{spelled}", self.rows),
-            (OutputFormat::Csv, Labels::Number) => format!("{},{spelled}", self.rows),
-            (OutputFormat::Csv, Labels::Classes(_)) => {
+            (OutputFormat::Csv, _) => {
                 let shares: String = shares.iter().map(|p| format!(",{p:.6}")).collect();
                 format!("{},{}{shares}", self.rows, quoted(&spelled))
             }
             (OutputFormat::Jsonl, Labels::Number) => json!({"prediction": output.first()}).to_string(),
-            (OutputFormat::Jsonl, Labels::Classes(names)) => {
+            (OutputFormat::Jsonl, _) => {
                 let shares: serde_json::Map<_, _> =
-                    names.iter().zip(&shares).map(|(n, p)| (n.clone(), json!(p))).collect();
+                    labels.names().iter().zip(&shares).map(|(n, p)| (n.clone(), json!(p))).collect();
+                let spelled = match labels {
+                    Labels::Several(names) => json!(label_sets::spell(names, output)),
+                    _ => json!(spelled),
+                };
                 json!({"prediction": spelled, "probabilities": shares}).to_string()
             }
         };
@@ -299,17 +303,31 @@ impl Writer {
         self.line(&line)
     }
 
-    /// Classes of positions: of symbols in one string, of words in a list.
-    fn write_sequence(&mut self, words: Option<&[String]>, classes: &[&str]) -> Result<()> {
-        let spelled = if words.is_some() { classes.join(" ") } else { classes.concat() };
-        let line = match (self.format, words) {
-            (OutputFormat::Tsv, _) => format!("{}\t{spelled}", self.rows),
-            (OutputFormat::Csv, _) => format!("{},{}", self.rows, quoted(&spelled)),
-            (OutputFormat::Jsonl, Some(words)) => json!({"words": words, "prediction": classes}).to_string(),
-            (OutputFormat::Jsonl, None) => json!({"prediction": spelled}).to_string(),
+    /// Classes of symbols, one after another.
+    fn write_text(&mut self, classes: &str) -> Result<()> {
+        let line = match self.format {
+            OutputFormat::Tsv => format!("{}\t{classes}", self.rows),
+            OutputFormat::Csv => format!("{},{}", self.rows, quoted(classes)),
+            OutputFormat::Jsonl => json!({"prediction": classes}).to_string(),
         };
         self.rows += 1;
         self.line(&line)
+    }
+
+    /// What each position has, as a list or with blanks between, beside the words where they are words.
+    fn write_list(&mut self, words: Option<&[String]>, each: Value) -> Result<()> {
+        if self.format == OutputFormat::Jsonl {
+            self.rows += 1;
+            return self.line(&match words {
+                Some(words) => json!({"words": words, "prediction": each}).to_string(),
+                None => json!({"prediction": each}).to_string(),
+            });
+        }
+        let spelled = each.as_array().into_iter().flatten().map(|one| match one {
+            Value::String(name) => name.clone(),
+            other => other.to_string(),
+        });
+        self.write_text(&spelled.collect::<Vec<_>>().join(" "))
     }
 
     fn finish(self) -> Result<usize> {

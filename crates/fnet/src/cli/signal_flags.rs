@@ -44,11 +44,11 @@ pub struct SignalFlags {
     #[arg(long, value_enum)]
     tokens: Option<Tokens>,
     /// Each word has a label (JSONL with lists of words and labels, or .conll with a word a line), or with --tokens each
-    /// symbol (the label is a string as long as the text)
+    /// symbol (the label is a string as long as the text), or each step of a series (--series long, or .npy)
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     per_position: bool,
-    /// Label of a symbol of which nothing is known, with --tokens and --per-position
+    /// Label of a symbol or step of which nothing is known, with --per-position
     #[arg(long, value_name = "LABEL", allow_hyphen_values = true)]
     ignored_label: Option<String>,
     /// Strings of bit-memory; 5 by default

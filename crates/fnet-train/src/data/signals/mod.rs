@@ -58,7 +58,10 @@ pub enum Target {
     Number(f32),
     /// A class of each position; [`UNASKED`] where nothing is asked.
     Classes(Vec<u32>),
-    /// Several labels of each position, `[positions, labels]`: 1 or 0, NaN where nothing is asked.
+    /// A number of each position.
+    Numbers(Vec<f32>),
+    /// Several labels of the whole, `[labels]`, or of each position, `[positions, labels]`: 1 or 0, NaN where nothing is
+    /// asked.
     Labels(Vec<f32>),
 }
 
@@ -119,7 +122,9 @@ pub trait Source: Send + Sync {
                 Target::Class(class) => all.add(u64::from(*class)),
                 Target::Number(number) => all.add(u64::from(number.to_bits())),
                 Target::Classes(classes) => classes.iter().for_each(|class| all.add(u64::from(*class))),
-                Target::Labels(labels) => labels.iter().for_each(|l| all.add(u64::from(l.to_bits()))),
+                Target::Labels(numbers) | Target::Numbers(numbers) => {
+                    numbers.iter().for_each(|l| all.add(u64::from(l.to_bits())))
+                }
             }
         }
         all.value()
@@ -171,6 +176,27 @@ impl<'a> Purpose<'a> {
         match self {
             Self::Learn(_) => None,
             Self::Judge(reading, _) | Self::Predict(reading) => Some(reading),
+        }
+    }
+
+    /// What is asked of an example.
+    fn asked(self) -> Asked {
+        match self {
+            Self::Learn(options) => options.asked.clone(),
+            Self::Judge(reading, _) | Self::Predict(reading) => reading.asked(),
+        }
+    }
+
+    /// The label of a position that says nothing.
+    fn ignored_label(self) -> Option<String> {
+        match self {
+            Self::Learn(options) => options.ignored_label.clone(),
+            Self::Judge(reading, _) | Self::Predict(reading) => match reading {
+                Reading::Series { ignored_label, .. } | Reading::Symbols { ignored_label, .. } => {
+                    ignored_label.clone()
+                }
+                _ => None,
+            },
         }
     }
 

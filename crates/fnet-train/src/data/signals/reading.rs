@@ -1,5 +1,6 @@
 //! How examples are made out of what was measured: a model needs its inputs made as in training.
 
+use fnet_encoder::Head;
 use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
@@ -25,13 +26,43 @@ pub enum Asked {
     Class,
     /// A number of the whole; its mean and deviation are those of the training half.
     Number(Scale),
+    /// Any number of labels of the whole.
+    Labels,
     /// A class of each position.
     Positions,
+    /// A number of each position.
+    Numbers(Scale),
 }
 
 impl Asked {
     fn check(&self) -> Result<(), String> {
-        if let Self::Number(scale) = self { scale.check(1) } else { Ok(()) }
+        match self {
+            Self::Number(scale) | Self::Numbers(scale) => scale.check(1),
+            _ => Ok(()),
+        }
+    }
+
+    /// The head that answers it, by the number of classes or labels.
+    pub fn head(&self, labels: usize) -> Head {
+        match self {
+            Self::Class | Self::Labels => Head::Classification { labels },
+            Self::Number(_) => Head::Regression,
+            Self::Positions => Head::Tokens { labels },
+            Self::Numbers(_) => Head::Tokens { labels: 1 },
+        }
+    }
+
+    /// Whether each position has an answer of its own.
+    pub fn is_of_positions(&self) -> bool {
+        matches!(self, Self::Positions | Self::Numbers(_))
+    }
+
+    /// Mean and deviation of the numbers that are asked.
+    pub fn numbers(&self) -> Option<&Scale> {
+        match self {
+            Self::Number(scale) | Self::Numbers(scale) => Some(scale),
+            _ => None,
+        }
     }
 }
 
@@ -66,6 +97,9 @@ pub enum Reading {
         /// What is asked.
         #[serde(default)]
         asked: Asked,
+        /// The label of a step that says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ignored_label: Option<String>,
     },
     /// Frames of sounds.
     Sound {
@@ -121,7 +155,6 @@ impl Reading {
                 }
                 scale.check(*channels)
             }
-            Self::Series { asked: Asked::Positions, .. } => Err("classes of a series' steps".into()),
             Self::Series { .. } if width == 0 => Err("series of no channels".into()),
             Self::Series { scale, asked, .. } => scale.check(width).and_then(|()| asked.check()),
             Self::Sound { rate, scale } => {
@@ -134,7 +167,10 @@ impl Reading {
                 if alphabet.len() != width {
                     return Err(format!("{} symbols in vectors of {width}", alphabet.len()));
                 }
-                asked.check()
+                match asked {
+                    Asked::Numbers(_) => Err("numbers of symbols".into()),
+                    _ => asked.check(),
+                }
             }
             Self::Words { .. } if width > 0 => Err(format!("words in vectors of {width}")),
             Self::Words { .. } => Ok(()),

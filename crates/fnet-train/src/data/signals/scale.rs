@@ -33,6 +33,11 @@ impl Scale {
         Self { deviation: deviation.collect(), mean: mean.iter().map(|mean| *mean as f32).collect() }
     }
 
+    /// The value that a scaled one stands for.
+    pub fn invert(&self, channel: usize, scaled: f32) -> f32 {
+        scaled * self.deviation[channel] + self.mean[channel]
+    }
+
     /// Refuses what is not a scale of so many channels.
     pub(super) fn check(&self, channels: usize) -> Result<(), String> {
         let finite = self.mean.iter().chain(&self.deviation).all(|value| value.is_finite());

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fnet_encoder::Head;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{self, Labelled};
@@ -185,15 +184,10 @@ impl Read {
 
 impl Source for SymbolFile {
     fn shape(&self) -> Shape {
-        let labels = self.classes.len().max(1);
         Shape {
             width: self.alphabet.len(),
             longest: (0..self.ends.len()).map(|i| self.row(i).len()).max().unwrap_or(0),
-            head: match self.asked {
-                Asked::Class => Head::Classification { labels },
-                Asked::Number(_) => Head::Regression,
-                Asked::Positions => Head::Tokens { labels },
-            },
+            head: self.asked.head(self.classes.len().max(1)),
             classes: self.classes.clone(),
         }
     }
@@ -230,6 +224,8 @@ pub(super) fn one_hot(symbols: impl Iterator<Item = usize>, width: usize, into: 
 
 #[cfg(test)]
 mod tests {
+    use fnet_encoder::Head;
+
     use super::*;
     use crate::data::signals::Options;
     use crate::data::tasks::rows::Column;
@@ -243,6 +239,7 @@ mod tests {
             label: Some(Column::name("y")),
             header: true,
             skip_ragged: false,
+            several_labels: false,
         };
         let options = Options {
             columns: Some(columns),

@@ -75,9 +75,7 @@ impl WordFile {
         let classes = match purpose {
             Purpose::Judge(_, classes) => classes.to_vec(),
             Purpose::Predict(_) => Vec::new(),
-            Purpose::Learn(_) => {
-                classes::sorted(&sentences.iter().flat_map(|s| s.labels.iter().cloned()).collect::<Vec<_>>())
-            }
+            Purpose::Learn(_) => classes::sorted(sentences.iter().flat_map(|s| &s.labels)),
         };
         let mut sequences = Vec::new();
         for (index, sentence) in sentences.iter().enumerate() {
@@ -271,6 +269,7 @@ mod tests {
             label: Some(Column::name("tags")),
             header: true,
             skip_ragged: false,
+            several_labels: false,
         };
         WordFile::open(&path, &columns, &tokenizer(), longest, Purpose::Learn(&Options::default()))
     }

@@ -153,6 +153,7 @@ mod tests {
             label: Some(Column::name("y")),
             header: true,
             skip_ragged: false,
+            several_labels: false,
         };
         Classes::find(&path, &columns).map_err(|e| e.to_string())
     }

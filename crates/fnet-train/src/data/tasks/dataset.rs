@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::classes::is_same_label;
 use super::encoding::{Encoding, Example, LongOnes};
+use super::label_sets::{self, LabelCounts};
 use super::metrics::Metric;
 use super::rows::{self, Columns, Row, quoted_names};
 use crate::error::{Error, Result};
+use crate::predictor::softmax;
 use crate::progress::Progress;
 use crate::together::alone;
 
@@ -21,13 +23,15 @@ pub enum Labels {
     Classes(Vec<String>),
     /// A number.
     Number,
+    /// Any number of these.
+    Several(Vec<String>),
 }
 
 impl Labels {
     /// The head that predicts them.
     pub fn head(&self) -> Head {
         match self {
-            Self::Classes(names) => Head::Classification { labels: names.len() },
+            Self::Classes(names) | Self::Several(names) => Head::Classification { labels: names.len() },
             Self::Number => Head::Regression,
         }
     }
@@ -42,27 +46,28 @@ impl Labels {
             Self::Number => {
                 vec![Metric::Pearson, Metric::Spearman, Metric::MeanAbsoluteError, Metric::MeanSquaredError]
             }
+            Self::Several(_) => vec![Metric::MicroF1, Metric::MacroF1, Metric::Accuracy],
         }
     }
 
-    /// A label as a number: the class's id, or the value.
+    /// A label in numbers: the class's id, the value, or 1 or 0 for each of several.
     ///
     /// # Errors
     /// Names the line of an unknown class or an invalid number.
-    pub fn parse(&self, path: &Path, line: usize, label: &str) -> Result<f32> {
+    pub fn parse(&self, path: &Path, line: usize, label: &str) -> Result<Vec<f32>> {
+        let unknown = |names: &[String], label: &str| {
+            let known = quoted_names(names.iter().map(String::as_str));
+            Error::line(path, line, format!("unknown label `{label}`; known are {known}"))
+        };
         match self {
             Self::Classes(names) => {
                 let exact = names.iter().position(|n| n == label);
                 let id = exact.or_else(|| names.iter().position(|n| is_same_label(n, label)));
-                let id = id.ok_or_else(|| {
-                    let known = quoted_names(names.iter().map(String::as_str));
-                    let message = format!("unknown label `{label}`; known are {known}");
-                    Error::line(path, line, message)
-                })?;
-                Ok(id as f32)
+                Ok(vec![id.ok_or_else(|| unknown(names, label))? as f32])
             }
+            Self::Several(names) => label_sets::targets(names, label).map_err(|label| unknown(names, &label)),
             Self::Number => match label.trim().parse::<f32>() {
-                Ok(value) if value.is_finite() => Ok(value),
+                Ok(value) if value.is_finite() => Ok(vec![value]),
                 _ => {
                     let is_decimal = label.trim().replace(',', ".").parse::<f32>().is_ok();
                     let hint = if is_decimal { ": write a point for the comma" } else { "" };
@@ -72,11 +77,29 @@ impl Labels {
         }
     }
 
-    /// A prediction as the file spells it: the likeliest class, or the number.
+    /// A prediction as the file spells it: the likeliest class, the number, or the labels that hold.
     pub fn spell(&self, output: &[f32]) -> String {
         match self {
             Self::Classes(names) => names.get(likeliest(output) as usize).cloned().unwrap_or_default(),
             Self::Number => output.first().copied().unwrap_or(f32::NAN).to_string(),
+            Self::Several(names) => label_sets::spell(names, output).join("|"),
+        }
+    }
+
+    /// The probability of each class, or of each label on its own; empty for numbers.
+    pub fn probabilities(&self, output: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Classes(_) => softmax(output),
+            Self::Several(_) => label_sets::probabilities(output),
+            Self::Number => Vec::new(),
+        }
+    }
+
+    /// Names of the classes or labels.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Classes(names) | Self::Several(names) => names,
+            Self::Number => &[],
         }
     }
 }
@@ -119,8 +142,8 @@ impl Dataset {
         let mut progress = Progress::new("reading rows", quiet);
         let mut data = Self::default();
         let (mut block, mut empty) = (Vec::new(), 0);
-        let mut encode = |block: &mut Vec<(Row, f32)>| -> Result<()> {
-            let encoded = block.par_iter().map(|(row, label)| encoding.encode(row, *label));
+        let mut encode = |block: &mut Vec<(Row, Vec<f32>)>| -> Result<()> {
+            let encoded = block.par_iter().map(|(row, label)| encoding.encode(row, label.clone()));
             for encoded in encoded.collect::<Result<Vec<_>>>()? {
                 let example = data.long.take(encoded);
                 data.examples.push(example);
@@ -141,9 +164,9 @@ impl Dataset {
         Ok(data)
     }
 
-    /// The labels of all examples.
-    pub fn labels(&self) -> Vec<f32> {
-        self.examples.iter().map(|e| e.label).collect()
+    /// The targets of all examples, one after another.
+    pub fn targets(&self) -> Vec<f32> {
+        self.examples.iter().flat_map(|e| e.target.iter().copied()).collect()
     }
 }
 
@@ -242,15 +265,25 @@ pub(crate) fn predict_by<'a>(
 /// A metric's name and value.
 pub type Score = (String, f64);
 
-/// The metrics of outputs `[examples, outputs]` against labels.
+/// The metrics of outputs `[examples, outputs]` against the examples' targets.
 pub fn score(labels: &Labels, metrics: &[Metric], outputs: &[f32], expected: &[f32]) -> Vec<Score> {
+    if let Labels::Several(names) = labels {
+        let counts = LabelCounts::of(names.len(), outputs, expected);
+        let value = |metric: &Metric| match metric {
+            Metric::MicroF1 => counts.micro_f1(),
+            Metric::MacroF1 => counts.macro_f1(),
+            Metric::Accuracy => counts.accuracy(expected.len()),
+            _ => f64::NAN,
+        };
+        return metrics.iter().map(|m| (m.name().to_string(), value(m))).collect();
+    }
     let value = |metric: &Metric| match labels {
         Labels::Classes(names) => {
             let predicted: Vec<u32> = outputs.chunks(names.len().max(1)).map(likeliest).collect();
             let expected: Vec<u32> = expected.iter().map(|l| *l as u32).collect();
             metric.of_classes(&predicted, &expected)
         }
-        Labels::Number => {
+        Labels::Number | Labels::Several(_) => {
             let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
             metric.of_values(&wide(outputs), &wide(expected))
         }

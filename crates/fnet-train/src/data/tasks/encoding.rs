@@ -64,8 +64,8 @@ impl Text {
 pub struct Example {
     /// What goes through the model.
     pub texts: Vec<Text>,
-    /// Class id or number; NaN if there is none.
-    pub label: f32,
+    /// Class id, number, or 1 or 0 for each of several labels; empty if nothing is known.
+    pub target: Vec<f32>,
 }
 
 impl Example {
@@ -145,7 +145,7 @@ impl Encoding<'_> {
     ///
     /// # Errors
     /// If the tokenizer cannot encode a text.
-    pub fn encode(&self, row: &Row, label: f32) -> Result<Encoded> {
+    pub fn encode(&self, row: &Row, target: Vec<f32>) -> Result<Encoded> {
         let first = self.tokenizer.encode(&row.first)?;
         let second = row.second.as_ref().map(|s| self.tokenizer.encode(s)).transpose()?;
         let (mut texts, mut cut) = (Vec::new(), false);
@@ -161,7 +161,7 @@ impl Encoding<'_> {
             }
         }
         let windowed = texts.iter().any(|text| text.ends.len() > 1);
-        Ok(Encoded { example: Example { texts, label }, cut, windowed })
+        Ok(Encoded { example: Example { texts, target }, cut, windowed })
     }
 
     /// One text: a sequence, or windows of equal length.

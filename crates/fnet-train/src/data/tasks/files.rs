@@ -36,11 +36,11 @@ impl TaskFiles {
         Ok(count)
     }
 
-    /// The rows of a labelled file as texts, with class ids or numbers.
+    /// The rows of a labelled file as texts, with their targets.
     ///
     /// # Errors
     /// If the file cannot be read or a row's label does not fit; names the line.
-    pub fn rows(&self, path: &Path, columns: &Columns) -> Result<Vec<(Row, f32)>> {
+    pub fn rows(&self, path: &Path, columns: &Columns) -> Result<Vec<(Row, Vec<f32>)>> {
         let mut found = Vec::new();
         rows::read(path, columns, true, |row| {
             let label = self.labels.parse(path, row.line, row.label.as_deref().unwrap_or(""))?;

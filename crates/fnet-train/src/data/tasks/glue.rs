@@ -139,6 +139,7 @@ impl GlueTask {
                 label: Some(Column::Number(1)),
                 header: false,
                 skip_ragged: false,
+                several_labels: false,
             };
         }
         Columns {
@@ -146,6 +147,7 @@ impl GlueTask {
             label: Some(Column::name(self.label)),
             header: true,
             skip_ragged: self.name == "qqp",
+            several_labels: false,
         }
     }
 

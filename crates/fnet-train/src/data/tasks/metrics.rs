@@ -10,6 +10,8 @@ pub enum Metric {
     Accuracy,
     /// Harmonic mean of precision and recall of class 1.
     F1,
+    /// Harmonic mean of precision and recall over all labels, where examples have several.
+    MicroF1,
     /// Mean F1 of the classes that occur: each counts the same, however many rows it has.
     MacroF1,
     /// Matthews correlation, also for more than two classes (Gorodkin 2004).
@@ -33,6 +35,7 @@ impl Metric {
         match self {
             Self::Accuracy => "accuracy",
             Self::F1 => "f1",
+            Self::MicroF1 => "micro_f1",
             Self::MacroF1 => "macro_f1",
             Self::Matthews => "matthews",
             Self::Pearson => "pearson",

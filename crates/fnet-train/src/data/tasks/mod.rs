@@ -5,5 +5,6 @@ pub mod dataset;
 pub mod encoding;
 pub mod files;
 pub mod glue;
+pub mod label_sets;
 pub mod metrics;
 pub mod rows;

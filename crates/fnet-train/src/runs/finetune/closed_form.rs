@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fnet_encoder::{Head, Model, Workspace};
+use fnet_encoder::{Model, Workspace};
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ pub(super) fn fit(
         };
         return Err(Error::usage(format!("the trunk's outputs for the training data are singular at {at}")));
     };
-    let factor = if model.head() == Head::Regression { 1.0 } else { rows.kept.factor(&ridge) };
+    let factor = if learning.is_of_numbers() { 1.0 } else { rows.kept.factor(&ridge) };
     set_output(&mut model, &ridge, factor);
     let seconds = started.elapsed().as_secs_f64();
     let (mut state, mut metrics) = (State { data, seconds, ..State::default() }, folder.metrics(0)?);

@@ -5,6 +5,7 @@ use fnet_encoder::{Model, Workspace};
 use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
+use crate::data::tasks::dataset::Labels;
 use crate::data::tasks::files::TaskFiles;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
@@ -110,6 +111,14 @@ impl Learning {
         match self {
             Self::Text { objective, .. } => &mut **objective,
             Self::Signals(objective) => &mut **objective,
+        }
+    }
+
+    /// Whether numbers are predicted, not classes or labels.
+    fn is_of_numbers(&self) -> bool {
+        match self {
+            Self::Text { files, .. } => files.labels == Labels::Number,
+            Self::Signals(objective) => objective.train.reading().asked().numbers().is_some(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, Report};
+use fnet_encoder::pretrained::{self, MULTI_LABEL, Report};
 use fnet_encoder::{Model, Padding, Workspace};
 
 use super::Start;
@@ -106,8 +106,11 @@ fn open_model(
     model.change_config(|config| {
         config.hidden_dropout_prob = settings.training.dropout;
         config.other.remove("problem_type"); // another head's
-        if let Labels::Classes(names) = &files.labels {
-            pretrained::set_labels(config, names);
+        if !files.labels.names().is_empty() {
+            pretrained::set_labels(config, files.labels.names());
+        }
+        if matches!(files.labels, Labels::Several(_)) {
+            config.other.insert("problem_type".into(), MULTI_LABEL.into());
         }
         if settings.pad_to.is_some() {
             config.padding = Padding::Fixed;
@@ -164,10 +167,10 @@ fn check_classes(files: &TaskFiles, train: &Dataset) -> Result<()> {
     let (Labels::Classes(names), Some(first)) = (&files.labels, train.examples.first()) else {
         return Ok(());
     };
-    if train.examples.iter().any(|example| example.label != first.label) {
+    if train.examples.iter().any(|example| example.target != first.target) {
         return Ok(());
     }
-    let name = names.get(first.label as usize).map_or("", String::as_str);
+    let name = first.target.first().and_then(|id| names.get(*id as usize)).map_or("", String::as_str);
     let message = format!("has one class only, `{name}`: there is nothing to learn");
     Err(Error::file(&files.train, message))
 }

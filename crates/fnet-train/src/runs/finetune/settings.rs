@@ -15,6 +15,7 @@ use crate::data::tasks::dataset::Labels;
 use crate::data::tasks::encoding::Long;
 use crate::data::tasks::files::TaskFiles;
 use crate::data::tasks::glue::GlueTask;
+use crate::data::tasks::label_sets;
 use crate::data::tasks::rows::Columns;
 use crate::data::text::STANDARD_STREAM;
 use crate::error::{Error, Result};
@@ -47,6 +48,9 @@ pub struct FinetuneSettings {
     pub no_header: bool,
     /// The label is a number to be predicted, not a class.
     pub regression: bool,
+    /// Each example has any number of labels, also none: the label's column names them with `|` between, or as a list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multi_label: bool,
     /// How much each class counts in training.
     pub class_weights: ClassWeights,
     /// What is read of a text; by default the maximum and the word embeddings, of pairs the embeddings.
@@ -108,6 +112,7 @@ impl Default for FinetuneSettings {
             label: None,
             no_header: false,
             regression: false,
+            multi_label: false,
             class_weights: ClassWeights::Equal,
             pooling: None,
             pairs: None,
@@ -134,7 +139,7 @@ impl settings::Settings for FinetuneSettings {
         &[&["max_length"], &["pad_to"]],
         &[&["recipe"], &["parts"]],
         &[&["model"], &["preset", "mixer", "trunk_seed"]],
-        &[&["task", "data"], &["train", "dev", "text", "label", "regression", "no_header"]],
+        &[&["task", "data"], &["train", "dev", "text", "label", "regression", "multi_label", "no_header"]],
     ];
 
     fn defaults(_: &toml::Table) -> Self {
@@ -154,6 +159,9 @@ impl FinetuneSettings {
             *path = absolute(path)?;
         }
         in_range("seeds", self.seeds as f64, 1.0, 1e4)?;
+        if self.multi_label && (self.regression || self.task.is_some()) {
+            return Err(refused("multi_label", "is for rows whose labels are names"));
+        }
         self.check_closed_form()?;
         if self.adapter && self.training.recipe == Recipe::RandomFrozen {
             return Err(refused("adapter, recipe random-frozen", "what is frozen is not the trunk's"));
@@ -190,8 +198,8 @@ impl FinetuneSettings {
         let task = self.task.as_deref().map(GlueTask::named).transpose()?;
         let is_number = task.map_or(self.regression, GlueTask::is_regression);
         let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
-        if self.class_weights == ClassWeights::Balanced && is_number {
-            return Err(refused("class_weights balanced", "numbers have no classes"));
+        if self.class_weights == ClassWeights::Balanced && (is_number || self.multi_label) {
+            return Err(refused("class_weights balanced", "is for rows of one class each"));
         }
         let own = if is_number || is_pair { 0.0 } else { 0.15 };
         let is_closed_form = self.training.recipe == Recipe::Ridge;
@@ -290,6 +298,7 @@ impl FinetuneSettings {
             ("label", self.label.is_some() && !has_label),
             ("no_header", self.no_header && !has_columns),
             ("regression", self.regression && !has_numbers),
+            ("multi_label", self.multi_label && !has_numbers),
             ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
             ("pairs", self.pairs.is_some()),
             ("bag", self.bag == Some(true)),
@@ -383,11 +392,14 @@ impl FinetuneSettings {
         }
         let train = self.train.clone().unwrap_or_default();
         let columns = Columns::named(&self.text, self.label.as_deref(), !self.no_header)?;
+        let columns = Columns { several_labels: self.multi_label, ..columns };
         if columns.label.is_none() {
             return Err(refused("label", "name the column with the label"));
         }
         let labels = if self.regression {
             Labels::Number
+        } else if self.multi_label {
+            Labels::Several(label_sets::find(&train, &columns)?)
         } else {
             let classes = Classes::find(&train, &columns)?;
             if !quiet {

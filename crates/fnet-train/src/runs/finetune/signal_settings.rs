@@ -82,8 +82,10 @@ enum Of {
     Images,
     Tables,
     Symbols,
-    /// Symbols, or words.
+    /// Symbols, words, or steps of series.
     Positions,
+    /// Positions of these without words.
+    Unknown,
     Bits,
     ListOps,
     Pathfinder,
@@ -102,7 +104,7 @@ impl SignalSettings {
             ("series_id", self.series_id.is_some(), Of::Tables),
             ("tokens", self.tokens.is_some(), Of::Symbols),
             ("per_position", self.per_position, Of::Positions),
-            ("ignored_label", self.ignored_label.is_some(), Of::Symbols),
+            ("ignored_label", self.ignored_label.is_some(), Of::Unknown),
             ("strings", self.strings.is_some(), Of::Bits),
             ("bits", self.bits.is_some(), Of::Bits),
             ("min_length", self.min_length.is_some(), Of::ListOps),
@@ -130,7 +132,10 @@ impl SignalSettings {
             Signals::Files { format, .. } => match of {
                 Of::Patches | Of::Images => matches!(format, Format::Idx | Format::Cifar | Format::Pictures),
                 Of::Tables => *format == Format::Table,
-                Of::Symbols | Of::Positions => *format == Format::Symbols,
+                Of::Symbols => *format == Format::Symbols,
+                Of::Positions | Of::Unknown => {
+                    matches!(format, Format::Symbols | Format::Array | Format::Table)
+                }
                 Of::Bits | Of::ListOps | Of::Pathfinder => false,
             },
             Signals::Words { .. } => of == Of::Positions,
@@ -143,9 +148,9 @@ impl SignalSettings {
             return Err(refused(field, format!("is for {}", of.name())));
         }
         if let Some(label) = &self.ignored_label
-            && (!self.per_position || label.chars().count() != 1)
+            && (!self.per_position || self.tokens.is_some() && label.chars().count() != 1)
         {
-            let message = format!("is one character, with {}", setting("per_position"));
+            let message = format!("is of positions ({}), of symbols one character", setting("per_position"));
             return Err(refused(&format!("ignored_label {label}"), message));
         }
         if self.series_id.is_some() && self.series != Some(Layout::Long) {
@@ -207,7 +212,8 @@ impl Of {
             Self::Patches | Self::Images => "images",
             Self::Tables => "tables of series",
             Self::Symbols => "rows read by characters or bytes",
-            Self::Positions => "labels of words or symbols",
+            Self::Positions => "labels of words, symbols or steps",
+            Self::Unknown => "labels of symbols or steps",
             Self::Bits => "bit-memory and bit-xor",
             Self::ListOps => "listops",
             Self::Pathfinder => "pathfinder",
@@ -218,12 +224,18 @@ impl Of {
 /// How files of signals are read, by all settings.
 pub(super) fn options(settings: &FinetuneSettings) -> Result<Options> {
     let own = &settings.signals;
+    let unscaled = Scale { mean: vec![0.0], deviation: vec![1.0] };
     let asked = match (own.per_position, settings.regression) {
-        (true, true) => {
-            return Err(refused("per_position, regression", "positions have classes, not numbers"));
+        (true, _) if settings.multi_label => {
+            return Err(refused("per_position, multi_label", "a position has one class or one number"));
         }
+        (true, true) if own.series.is_none() && !settings.train.as_deref().is_some_and(is_array) => {
+            return Err(refused("per_position, regression", "words and symbols have classes, not numbers"));
+        }
+        (true, true) => Asked::Numbers(unscaled),
         (true, false) => Asked::Positions,
-        (false, true) => Asked::Number(Scale { mean: vec![0.0], deviation: vec![1.0] }),
+        (false, true) => Asked::Number(unscaled),
+        (false, false) if settings.multi_label => Asked::Labels,
         (false, false) => Asked::Class,
     };
     let alphabet = own.tokens.map(|tokens| match tokens {
@@ -253,9 +265,17 @@ fn columns(settings: &FinetuneSettings) -> Result<Option<Columns>> {
             return Err(refused("no_header", "series and words have named columns"));
         }
         let label = label.map(Column::name);
-        return Ok(Some(Columns { text: Vec::new(), label, header: true, skip_ragged: false }));
+        return Ok(Some(Columns {
+            text: Vec::new(),
+            label,
+            header: true,
+            skip_ragged: false,
+            several_labels: settings.multi_label,
+        }));
     }
-    if settings.task.is_some() || settings.signals.tokens.is_none() && !settings.signals.per_position {
+    let has_own_labels = |path: &Path| is_array(path) || path.extension().is_some_and(|e| e == "ts");
+    let reads_columns = settings.signals.tokens.is_some() || settings.signals.per_position;
+    if settings.task.is_some() || settings.train.as_deref().is_some_and(has_own_labels) || !reads_columns {
         return Ok(None);
     }
     if text.len() != 1 {
@@ -264,7 +284,12 @@ fn columns(settings: &FinetuneSettings) -> Result<Option<Columns>> {
     if label.is_none() {
         return Err(Error::usage(format!("{}: name the column with the label", setting("label"))));
     }
-    Ok(Some(Columns::named(text, label, !settings.no_header)?))
+    let columns = Columns::named(text, label, !settings.no_header)?;
+    Ok(Some(Columns { several_labels: settings.multi_label, ..columns }))
+}
+
+fn is_array(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "npy")
 }
 
 fn is_conll(path: &Path) -> bool {

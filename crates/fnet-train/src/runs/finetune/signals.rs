@@ -9,7 +9,7 @@ use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
 use crate::data::signals::words::WordFile;
-use crate::data::signals::{self, Format, Only, Place, Purpose, READING_KEY, Reading, Shape, Source};
+use crate::data::signals::{self, Asked, Format, Only, Place, Purpose, READING_KEY, Reading, Shape, Source};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
@@ -189,7 +189,9 @@ pub(super) fn prepare(
     if let Some(dev) = &dev {
         shape.longest = shape.longest.max(dev.shape().longest);
     }
-    if let Head::Classification { labels: 1 } | Head::Tokens { labels: 1 } = shape.head
+    let asked = train.reading().asked();
+    if let (Asked::Class, Head::Classification { labels: 1 }) | (Asked::Positions, Head::Tokens { labels: 1 }) =
+        (&asked, shape.head)
         && !matches!(signals, Signals::Generated(_))
     {
         let file = signals.files().next().unwrap_or(Path::new(""));
@@ -210,6 +212,9 @@ pub(super) fn prepare(
         (config.padding, config.padding_length) = (Padding::Own, None);
         config.other.remove("problem_type"); // another head's
         config.other.insert(READING_KEY.into(), reading);
+        if asked == Asked::Labels {
+            config.other.insert("problem_type".into(), pretrained::MULTI_LABEL.into());
+        }
         if !shape.classes.is_empty() {
             pretrained::set_labels(config, &shape.classes);
         }

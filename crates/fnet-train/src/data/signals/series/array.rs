@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::Read;
-use crate::data::signals::Purpose;
+use crate::data::signals::{Asked, Purpose};
+use crate::data::tasks::label_sets::SEPARATOR;
 use crate::data::text;
 use crate::error::{Error, Result};
 
@@ -36,25 +37,52 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
         let message = format!("series {} has a value that is no number", at / (steps * channels));
         return Err(Error::file(path, message));
     }
-    let labels = if purpose.needs_labels() { read_labels(path, count)? } else { vec![String::new(); count] };
+    let asked = purpose.asked();
+    let labels = match purpose.needs_labels() {
+        true => read_labels(path, [count, steps], &asked)?,
+        false => vec![String::new(); count],
+    };
     let series =
         values.chunks_exact(steps * channels).map(|s| s.iter().map(|v| *v as f32).collect()).collect();
-    let places = (0..count).map(|i| format!("series {i}")).collect();
+    let place = |i: usize| match asked.is_of_positions() {
+        true => format!("series {}, step {}", i / steps, i % steps),
+        false => format!("series {i}"),
+    };
+    let places = (0..labels.len()).map(place).collect();
     Ok(Read { series, labels, channels, places, ..Read::default() })
 }
 
-fn read_labels(path: &Path, count: usize) -> Result<Vec<String>> {
+/// A label of each series, or of each step, or for each series 1 or 0 for each of several labels.
+fn read_labels(path: &Path, [count, steps]: [usize; 2], asked: &Asked) -> Result<Vec<String>> {
     let names = labels_of(path);
     let Some(file) = names.iter().find(|name| name.exists()) else {
         let names: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
         return Err(Error::file(path, format!("has no labels beside it: {}", names.join(" or "))));
     };
     let (shape, values) = read_array(file)?;
-    if shape.iter().product::<usize>() != count || values.len() != count {
-        let message = format!("has labels of shape {shape:?} for the {count} series of {}", path.display());
+    let is_whole = match (asked, &shape[..]) {
+        (Asked::Labels, [series, labels]) => *series == count && *labels > 0,
+        (Asked::Labels, _) => false,
+        (asked, shape) if asked.is_of_positions() => *shape == [count, steps] || *shape == [count, steps, 1],
+        (_, shape) => shape.iter().product::<usize>() == count,
+    };
+    if !is_whole || values.len() != shape.iter().product::<usize>() {
+        let steps = if asked.is_of_positions() { format!(", of {steps} steps each,") } else { String::new() };
+        let message =
+            format!("has labels of shape {shape:?} for the {count} series{steps} of {}", path.display());
         return Err(Error::file(file, message));
     }
-    Ok(values.iter().map(ToString::to_string).collect())
+    if *asked != Asked::Labels {
+        return Ok(values.iter().map(ToString::to_string).collect());
+    }
+    let held = |row: &[f64]| {
+        let held = row.iter().enumerate().filter(|(_, value)| **value > 0.5).map(|(i, _)| i.to_string());
+        held.collect::<Vec<_>>().join(&SEPARATOR.to_string())
+    };
+    if let Some(value) = values.iter().find(|value| **value != 0.0 && **value != 1.0) {
+        return Err(Error::file(file, format!("has {value} among labels that are 1 or 0")));
+    }
+    Ok(values.chunks_exact(shape[1]).map(held).collect())
 }
 
 /// Where labels may be.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use fnet_encoder::Head;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{self, Labelled};
@@ -24,6 +23,7 @@ pub struct SeriesFile {
     scale: Scale,
     table: Option<Table>,
     asked: Asked,
+    ignored_label: Option<String>,
 }
 
 /// How a table holds series.
@@ -44,11 +44,12 @@ pub struct Table {
 struct Read {
     /// Of each series, `[steps, channels]`.
     series: Vec<Vec<f32>>,
+    /// Of each series, or of each of its steps.
     labels: Vec<String>,
     channels: usize,
     /// Classes in their own order, where a file says it.
     order: Option<Vec<String>>,
-    /// Where each series stands, in messages.
+    /// Where each label stands, in messages.
     places: Vec<String>,
     table: Option<Table>,
 }
@@ -79,9 +80,16 @@ impl SeriesFile {
             }
             Some(_) => return purpose.refuse(path, "series"),
         };
-        let Labelled { targets, classes, asked } =
-            classes::targets(path, &read.labels, read.order, purpose, |i| read.places[i].clone())?;
-        Ok(Self { series: read.series, targets, classes, channels, scale, table: read.table, asked })
+        let (ignored_label, place) = (purpose.ignored_label(), |i: usize| read.places[i].clone());
+        let Labelled { targets, classes, asked } = if purpose.asked().is_of_positions() {
+            let lens: Vec<usize> = read.series.iter().map(|series| series.len() / channels).collect();
+            let ignored = ignored_label.as_deref();
+            classes::of_positions(path, &read.labels, &lens, ignored, purpose, place)?
+        } else {
+            classes::targets(path, &read.labels, read.order, purpose, place)?
+        };
+        let (series, table) = (read.series, read.table);
+        Ok(Self { series, targets, classes, channels, scale, table, asked, ignored_label })
     }
 }
 
@@ -96,12 +104,10 @@ fn number(text: &str) -> std::result::Result<f32, String> {
 
 impl Source for SeriesFile {
     fn shape(&self) -> Shape {
-        let labels = self.classes.len().max(1);
-        let is_number = matches!(self.asked, Asked::Number(_));
         Shape {
             width: self.channels,
             longest: self.series.iter().map(|s| s.len() / self.channels).max().unwrap_or(0),
-            head: if is_number { Head::Regression } else { Head::Classification { labels } },
+            head: self.asked.head(self.classes.len().max(1)),
             classes: self.classes.clone(),
         }
     }
@@ -119,7 +125,11 @@ impl Source for SeriesFile {
     }
 
     fn reading(&self) -> Reading {
-        let (scale, table, asked) = (self.scale.clone(), self.table.clone(), self.asked.clone());
-        Reading::Series { scale, table, asked }
+        Reading::Series {
+            scale: self.scale.clone(),
+            table: self.table.clone(),
+            asked: self.asked.clone(),
+            ignored_label: self.ignored_label.clone(),
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
         Some(Column::Name(name)) if purpose.needs_labels() => Some(find(name)?),
         Some(Column::Name(name)) => find(name).ok(),
         _ if purpose.needs_labels() => {
-            return Err(refused("label", format!("name the column with the {}", asked(purpose))));
+            return Err(refused("label", format!("name the column with the {}", label_name(purpose))));
         }
         _ => None,
     };
@@ -58,9 +58,15 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
         }
         _ => (0..header.len()).filter(|column| Some(*column) != label && Some(*column) != id).collect(),
     };
+    let asked = purpose.asked();
+    let of_steps = asked.is_of_positions();
+    if of_steps && table.layout == Layout::Wide {
+        let message = "steps have labels of their own where each is a row";
+        return Err(refused("per_position", format!("{message}: {} long", setting("series"))));
+    }
     let mut read =
         Read { channels: if table.layout == Layout::Wide { 1 } else { values.len() }, ..Read::default() };
-    let mut last: Option<String> = None;
+    let (ignored, mut last) = (purpose.ignored_label(), None::<String>);
     let mut seen = std::collections::HashSet::new();
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(broken)? {
@@ -71,7 +77,8 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
         }
         let field = |column: usize| record.get(column).unwrap_or("").trim();
         let own_label = label.map_or("", field);
-        if label.is_some() && purpose.needs_labels() && own_label.is_empty() {
+        let may_be_empty = asked == Asked::Labels || ignored.as_deref() == Some("");
+        if label.is_some() && purpose.needs_labels() && own_label.is_empty() && !may_be_empty {
             return fail("has no label".into());
         }
         let numbers = |columns: &[usize]| -> Result<Vec<f32>> {
@@ -99,10 +106,16 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
                     }
                     last = Some(own.to_string());
                     read.series.push(Vec::new());
+                    if !of_steps {
+                        read.labels.push(own_label.into());
+                        read.places.push(format!("line {line}"));
+                    }
+                }
+                if of_steps {
                     read.labels.push(own_label.into());
                     read.places.push(format!("line {line}"));
-                }
-                if read.labels.last().is_some_and(|first| first != own_label) && purpose.needs_labels() {
+                } else if read.labels.last().is_some_and(|first| first != own_label) && purpose.needs_labels()
+                {
                     return fail(format!("has label `{own_label}` within series `{own}`, which has another"));
                 }
                 let step = numbers(&values)?;
@@ -122,10 +135,11 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
 }
 
 /// What a label is, in messages.
-fn asked(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Learn(options) if matches!(options.asked, Asked::Number(_)) => "number",
-        _ => "class",
+fn label_name(purpose: Purpose) -> &'static str {
+    match purpose.asked() {
+        Asked::Number(_) | Asked::Numbers(_) => "number",
+        Asked::Labels => "labels",
+        Asked::Class | Asked::Positions => "class",
     }
 }
 
@@ -139,8 +153,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.csv");
         std::fs::write(&path, text).unwrap();
-        let columns =
-            Columns { text: Vec::new(), label: Some(Column::name("y")), header: true, skip_ragged: false };
+        let columns = Columns {
+            text: Vec::new(),
+            label: Some(Column::name("y")),
+            header: true,
+            skip_ragged: false,
+            several_labels: false,
+        };
         let series_id = (layout == Layout::Long).then(|| "id".to_string());
         let options =
             Options { layout: Some(layout), series_id, columns: Some(columns), ..Options::default() };

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
     let mut lines = Lines::open(path)?;
     let (mut read, mut in_data) = (Read::default(), false);
+    if purpose.asked().is_of_positions() {
+        return Err(Error::file(path, "has a class for each series, none for its steps"));
+    }
     while let Some((number, line)) = lines.next_line()? {
         let text = line.trim();
         let fail = |message: &str| Err(Error::line(path, number, message));

@@ -36,6 +36,9 @@ pub struct Columns {
     /// readers do for QQP, instead of being an error.
     #[serde(default)]
     pub skip_ragged: bool,
+    /// Whether the label's column has any number of labels, also none: names with `|` between, in JSONL also a list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub several_labels: bool,
 }
 
 impl Columns {
@@ -71,6 +74,7 @@ impl Columns {
             label: label.map(|name| column("label", name)).transpose()?,
             header,
             skip_ragged: false,
+            several_labels: false,
         })
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::places::quoted_names;
 use super::{Column, Columns, Each, Row};
+use crate::data::tasks::label_sets::SEPARATOR;
 use crate::data::text::Lines;
 use crate::error::{Error, Result};
 
@@ -53,6 +54,14 @@ pub(super) fn read(
             })
         };
         let label = match &columns.label {
+            Some(Column::Name(name))
+                if columns.several_labels && object.get(name).is_some_and(Value::is_array) =>
+            {
+                Some(
+                    names(&object[name])
+                        .map_err(|what| Error::line(path, number, format!("`{name}` {what}")))?,
+                )
+            }
             Some(label) if needs_label => Some(needed(label)?),
             Some(label) => field(label)?,
             None => None,
@@ -62,4 +71,19 @@ pub(super) fn read(
         each(Row { line: number, first, second, label })?;
     }
     Ok(())
+}
+
+/// The names of a list, as one text.
+fn names(list: &Value) -> std::result::Result<String, String> {
+    let name = |value: &Value| match value {
+        Value::String(name) if name.contains(SEPARATOR) => {
+            Err(format!("names a label with {SEPARATOR} in it: `{name}`"))
+        }
+        Value::String(name) => Ok(name.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err("is a list of something other than names".to_string()),
+    };
+    let names: Vec<String> =
+        list.as_array().into_iter().flatten().map(name).collect::<std::result::Result<_, _>>()?;
+    Ok(names.join(&SEPARATOR.to_string()))
 }

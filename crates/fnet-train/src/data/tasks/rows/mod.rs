@@ -52,7 +52,10 @@ pub fn read(
     let mut count = 0;
     let mut counted = |row: Row| {
         count += 1;
-        if needs_label && row.label.as_ref().is_none_or(|label| label.trim().is_empty()) {
+        if needs_label
+            && !columns.several_labels
+            && row.label.as_ref().is_none_or(|label| label.trim().is_empty())
+        {
             return Err(Error::line(path, row.line, "has no label: give it one, or leave the row out"));
         }
         each(row)
@@ -130,6 +133,7 @@ mod tests {
             label: label.map(Column::name),
             header,
             skip_ragged: false,
+            several_labels: false,
         }
     }
 
@@ -174,6 +178,7 @@ mod tests {
             label: Some(Column::Number(1)),
             header: false,
             skip_ragged: false,
+            several_labels: false,
         };
         let found = rows("t.tsv", b"gj04\t1\t\tA word.\n", &c).unwrap();
         assert_eq!((found[0].first.as_str(), found[0].label.as_deref()), ("A word.", Some("1")));

@@ -24,7 +24,8 @@ pub fn only_text_column(path: &Path) -> Result<Option<String>> {
         return Ok(None); // it can be read only once
     }
     let mut open = text::open(path)?;
-    let nothing = Columns { text: Vec::new(), label: None, header: true, skip_ragged: false };
+    let nothing =
+        Columns { text: Vec::new(), label: None, header: true, skip_ragged: false, several_labels: false };
     let format = Format::of(path, open.fill_buf().unwrap_or_default(), &nothing)?;
     let (header, rows) = match format {
         Format::Txt => return Ok(None),
