@@ -151,7 +151,7 @@ fn swelling_pickles() -> [Vec<u8>; 2] {
 fn read_signals(path: &Path, options: &Options) -> Result<(), String> {
     let source = signals::open(&Place::from(path), Purpose::Learn(options)).map_err(|e| e.to_string())?;
     let mut signal = Signal::default();
-    (0..source.len()).for_each(|index| source.read(0, index, &mut signal));
+    (0..source.len()).for_each(|index| source.read(0, index, &mut signal).unwrap());
     Ok(())
 }
 

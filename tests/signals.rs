@@ -388,7 +388,7 @@ fn what_does_not_belong_together_is_refused() {
         ("--task bit-memory --bits 70", "--bits 70: must be a multiple of 50"),
         ("--task sst2", "--preset: is for signals"),
         ("--train train.ts --grey", "--grey: is for images"),
-        ("--train train.ts --tokens bytes", "--text: name one column"),
+        ("--train train.ts --tokens bytes", "--tokens: is for rows read by characters or bytes"),
         ("--task mnist --data . --tokens bytes", "--tokens: is for rows"),
         (
             "--train rows.csv --tokens bytes --text text --label label --ignored-label -",
@@ -403,7 +403,6 @@ fn what_does_not_belong_together_is_refused() {
         ("--train rows.csv --per-position --text text --label label", "--preset: is for signals; words need"),
         ("--train train.ts --per-position --regression", "symbols have classes, not numbers"),
         ("--train train.ts --per-position", "--per-position: is for labels of words, symbols or steps"),
-        ("--train train.ts --multi-label --regression", "--multi-label: is for rows whose labels are names"),
         ("--task mnist --data . --multi-label", "--multi-label: is for rows"),
         ("--train rows.csv --series wide --label label --per-position", "each is a row: --series long"),
         (

@@ -117,12 +117,14 @@ impl SignalObjective {
         batch_size: usize,
         accumulate: usize,
         seed: u64,
-    ) -> Self {
+    ) -> Result<Self> {
         let mut all = Fingerprint::default();
-        all.add(train.fingerprint());
-        dev.iter().for_each(|dev| all.add(dev.fingerprint()));
+        all.add(train.fingerprint()?);
+        if let Some(dev) = &dev {
+            all.add(dev.fingerprint()?);
+        }
         let (width, fingerprint, order) = (train.shape().width, all.value(), Vec::new());
-        Self {
+        Ok(Self {
             train,
             dev,
             batch_size,
@@ -134,7 +136,7 @@ impl SignalObjective {
             ordered: None,
             pooled: None,
             read: standardize::Step::default(),
-        }
+        })
     }
 
     /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, 1 or
@@ -175,7 +177,7 @@ impl SignalObjective {
         let start = position.index.min(self.order.len());
         let end = (start + self.batch_size.max(1)).min(self.order.len());
         for index in &self.order[start..end] {
-            self.train.read(position.epoch, *index as usize, &mut signal);
+            self.train.read(position.epoch, *index as usize, &mut signal)?;
             let (own, there) = (signal.positions(self.width), drawn.batch.tokens().len());
             if there > 0 && there + own > TRAINING_POSITIONS {
                 part(&mut drawn);
@@ -259,29 +261,29 @@ impl Objective for SignalObjective {
 
 /// How well the simplest guess does: of each position the label that its vector shows (bits), or the class that training
 /// has most for the same vector; of whole signals the class that training has most, or its mean.
-pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> (&'static str, f64) {
+pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> Result<(&'static str, f64)> {
     if train.reading().asked() == Asked::Labels {
         let labels = train.shape().classes.len();
-        let guess = label_sets::commonest(labels, &all_labels(train));
-        let (expected, always) = (all_labels(dev), guess.repeat(dev.len()));
-        return ("micro_f1", LabelCounts::of(labels, &always, &expected).micro_f1());
+        let guess = label_sets::commonest(labels, &all_labels(train)?);
+        let (expected, always) = (all_labels(dev)?, guess.repeat(dev.len()));
+        return Ok(("micro_f1", LabelCounts::of(labels, &always, &expected).micro_f1()));
     }
     let mut counts = HashMap::<u64, Vec<usize>>::new();
     each_class(train, |key, class| {
         let counts = counts.entry(key).or_default();
         counts.resize(counts.len().max(class as usize + 1), 0);
         counts[class as usize] += 1;
-    });
+    })?;
     let most = |counts: &Vec<usize>| (0..counts.len()).rev().max_by_key(|class| counts[*class]);
     let most: HashMap<u64, Option<usize>> = counts.iter().map(|(key, counts)| (*key, most(counts))).collect();
     let (mut right, mut all, mut off) = (0, 0, 0.0);
     each_class(dev, |key, class| {
         right += usize::from(most.get(&key) == Some(&Some(class as usize)));
         all += 1;
-    });
+    })?;
     let mut signal = Signal::default();
     for index in 0..dev.len() {
-        dev.read(0, index, &mut signal);
+        dev.read(0, index, &mut signal)?;
         match &signal.target {
             Target::Class(_) | Target::Classes(_) => {}
             Target::Number(number) => {
@@ -301,29 +303,29 @@ pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> (&'static str, f64)
             }
         }
     }
-    match dev.reading().asked().numbers() {
+    Ok(match dev.reading().asked().numbers() {
         Some(scale) => ("mean_absolute_error", off / all.max(1) as f64 * f64::from(scale.deviation[0])),
         None => ("accuracy", right as f64 / all.max(1) as f64),
-    }
+    })
 }
 
 /// The labels of all signals.
-fn all_labels(source: &dyn Source) -> Vec<f32> {
+fn all_labels(source: &dyn Source) -> Result<Vec<f32>> {
     let (mut all, mut signal) = (Vec::new(), Signal::default());
     for index in 0..source.len() {
-        source.read(0, index, &mut signal);
+        source.read(0, index, &mut signal)?;
         if let Target::Labels(labels) = &signal.target {
             all.extend_from_slice(labels);
         }
     }
-    all
+    Ok(all)
 }
 
 /// All classes that are asked, with a key of the position's vector or token; of whole signals it is 0.
-fn each_class(source: &dyn Source, mut take: impl FnMut(u64, u32)) {
+fn each_class(source: &dyn Source, mut take: impl FnMut(u64, u32)) -> Result<()> {
     let (width, mut signal) = (source.shape().width, Signal::default());
     for index in 0..source.len() {
-        source.read(0, index, &mut signal);
+        source.read(0, index, &mut signal)?;
         match &signal.target {
             Target::Class(class) => take(0, *class),
             Target::Classes(classes) => {
@@ -341,6 +343,7 @@ fn each_class(source: &dyn Source, mut take: impl FnMut(u64, u32)) {
             Target::Number(_) | Target::Numbers(_) | Target::Labels(_) => {}
         }
     }
+    Ok(())
 }
 
 /// How well a model does on a source.
@@ -437,7 +440,7 @@ fn each_batch_of(
     let (width, mut signal, mut left) = (source.shape().width, Signal::default(), indices.len());
     let mut drawn = Drawn::default();
     for index in indices {
-        source.read(0, index, &mut signal);
+        source.read(0, index, &mut signal)?;
         drawn.push(&signal, width, None)?;
         left -= 1;
         if left == 0 || drawn.batch.tokens().len() >= positions {

@@ -126,7 +126,7 @@ mod tests {
 
     fn example(task: Bits, pass: u64, index: usize) -> (Vec<f32>, Vec<f32>) {
         let mut signal = Signal::default();
-        Generated::new(task, Some(3)).read(pass, index, &mut signal);
+        Generated::new(task, Some(3)).read(pass, index, &mut signal).unwrap();
         let Target::Labels(labels) = signal.target else { panic!() };
         (signal.vectors, labels)
     }

@@ -50,13 +50,14 @@ impl<T: Task> Source for Generated<T> {
         self.validates || T::IS_FIXED
     }
 
-    fn read(&self, pass: u64, index: usize, into: &mut Signal) {
+    fn read(&self, pass: u64, index: usize, into: &mut Signal) -> crate::error::Result<()> {
         let pass = if self.is_fixed() { 0 } else { pass };
         let purpose = T::PURPOSES[usize::from(self.validates)];
         let mut random = generator(self.seed, purpose, (pass << 32) | index as u64);
         into.vectors.clear();
         into.tokens.clear();
         self.task.example(&mut random, into);
+        Ok(())
     }
 
     fn reading(&self) -> Reading {

@@ -197,7 +197,7 @@ mod tests {
         let source = Generated::new(ListOps::default(), Some(3));
         let example = |pass, index| {
             let mut signal = Signal::default();
-            source.read(pass, index, &mut signal);
+            source.read(pass, index, &mut signal).unwrap();
             signal
         };
         for index in 0..20 {

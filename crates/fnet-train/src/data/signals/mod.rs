@@ -23,6 +23,7 @@ mod scale;
 pub mod series;
 pub mod sounds;
 pub mod spans;
+mod spool;
 pub mod symbols;
 pub mod words;
 
@@ -106,16 +107,22 @@ pub trait Source: Send + Sync {
     }
 
     /// An example, the same for the same pass and index; only generated and varied ones differ from pass to pass.
-    fn read(&self, pass: u64, index: usize, into: &mut Signal);
+    ///
+    /// # Errors
+    /// If a temporary file with decoded examples cannot be read.
+    fn read(&self, pass: u64, index: usize, into: &mut Signal) -> Result<()>;
 
     /// How examples were made out of what was measured, to be stored with a model.
     fn reading(&self) -> Reading;
 
     /// A fingerprint of all examples of a pass.
-    fn fingerprint(&self) -> u64 {
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn fingerprint(&self) -> Result<u64> {
         let (mut all, mut signal) = (Fingerprint::default(), Signal::default());
         for index in 0..self.len() {
-            self.read(0, index, &mut signal);
+            self.read(0, index, &mut signal)?;
             signal.vectors.iter().for_each(|v| all.add(u64::from(v.to_bits())));
             signal.tokens.iter().for_each(|id| all.add(u64::from(*id)));
             match &signal.target {
@@ -127,7 +134,7 @@ pub trait Source: Send + Sync {
                 }
             }
         }
-        all.value()
+        Ok(all.value())
     }
 }
 

@@ -11,6 +11,7 @@ use realfft::RealFftPlanner;
 use super::classes::{self, Labelled};
 use super::entries::Entries;
 use super::format::SOUNDS;
+use super::spool::{self, Spool};
 use super::{Place, Purpose, Reading, Scale, Shape, Signal, Source, Target};
 use crate::error::{Error, Result};
 
@@ -25,7 +26,7 @@ const BLOCK: usize = 256;
 /// on the mel scale, `2595 log10(1 + f / 700)`, up to half the rate.
 pub struct Sounds {
     /// Of each sound, `[frames, BANDS]`.
-    frames: Vec<Vec<f32>>,
+    frames: Spool,
     targets: Vec<Target>,
     classes: Vec<String>,
     rate: u32,
@@ -46,7 +47,7 @@ impl Sounds {
         };
         let mut entries = Entries::open(place, &SOUNDS)?;
         let mut spectrogram = known.as_ref().map(|(rate, _)| Spectrogram::new(*rate));
-        let mut frames = Vec::new();
+        let mut frames = Spool::default();
         while frames.len() < entries.len() {
             let start = frames.len();
             let packed = entries.read_block(start, BLOCK)?;
@@ -59,11 +60,13 @@ impl Sounds {
             let Some(spectrogram) = &spectrogram else { continue };
             let block: Vec<_> = packed.into_par_iter().map(|bytes| spectrogram.of(&bytes)).collect();
             for (i, sound) in block.into_iter().enumerate() {
-                frames.push(sound.map_err(|message| fail(start + i, message))?);
+                frames.push(path, &spool::to_bytes(&sound.map_err(|message| fail(start + i, message))?))?;
             }
         }
         let rate = spectrogram.map_or(0, |spectrogram| spectrogram.rate);
-        let scale = known.map_or_else(|| Scale::of(frames.iter().flatten().copied(), BANDS), |known| known.1);
+        let own =
+            || Scale::over(BANDS, |take| frames.each(|sound| spool::values(sound).for_each(&mut *take)));
+        let scale = known.map_or_else(own, |known| Ok(known.1))?;
         let labels = entries.labels(purpose);
         let Labelled { targets, classes, .. } =
             classes::targets(path, &labels, None, purpose, |i| entries.name(i).to_string())?;
@@ -175,7 +178,7 @@ impl Source for Sounds {
     fn shape(&self) -> Shape {
         Shape {
             width: BANDS,
-            longest: self.frames.iter().map(|frames| frames.len() / BANDS).max().unwrap_or(0),
+            longest: (0..self.len()).map(|sound| self.frames.size(sound) / (4 * BANDS)).max().unwrap_or(0),
             head: Head::Classification { labels: self.classes.len().max(1) },
             classes: self.classes.clone(),
         }
@@ -185,12 +188,15 @@ impl Source for Sounds {
         self.frames.len()
     }
 
-    fn read(&self, _pass: u64, index: usize, into: &mut Signal) {
+    fn read(&self, _pass: u64, index: usize, into: &mut Signal) -> Result<()> {
         into.vectors.clear();
         into.tokens.clear();
-        let values = self.frames[index].iter().enumerate();
-        into.vectors.extend(values.map(|(i, value)| self.scale.apply(i % BANDS, *value)));
+        let mut bytes = Vec::new();
+        self.frames.read(index, &mut bytes)?;
+        let values = spool::values(&bytes).enumerate();
+        into.vectors.extend(values.map(|(i, value)| self.scale.apply(i % BANDS, value)));
         into.target = self.targets[index].clone();
+        Ok(())
     }
 
     fn reading(&self) -> Reading {
@@ -230,11 +236,13 @@ mod tests {
         let options = Options::default();
         let sounds = Sounds::open(&Place::from(place.path()), Purpose::Learn(&options)).unwrap();
         assert_eq!(sounds.classes, ["high", "low", "short"]);
-        let lens: Vec<usize> = sounds.frames.iter().map(|frames| frames.len() / BANDS).collect();
+        let lens: Vec<usize> = (0..3).map(|sound| sounds.frames.size(sound) / (4 * BANDS)).collect();
         assert_eq!(lens, [9, 9, 1], "200 samples every 80");
         let mel = |f: f32| 2595.0 * (1.0 + f / 700.0).log10();
         for (sound, frequency) in [(0, 2_000.0), (1, 300.0)] {
-            let frame = &sounds.frames[sound][4 * BANDS..5 * BANDS];
+            let mut bytes = Vec::new();
+            sounds.frames.read(sound, &mut bytes).unwrap();
+            let frame: Vec<f32> = spool::values(&bytes).skip(4 * BANDS).take(BANDS).collect();
             let loudest = (0..BANDS).max_by(|a, b| frame[*a].total_cmp(&frame[*b])).unwrap();
             let expected = mel(frequency) / (mel(4_000.0) / (BANDS + 1) as f32) - 1.0;
             assert!((loudest as f32 - expected).abs() <= 1.5, "band {loudest}, expected {expected}");

@@ -196,9 +196,10 @@ impl Source for SymbolFile {
         self.ends.len()
     }
 
-    fn read(&self, _pass: u64, index: usize, into: &mut Signal) {
+    fn read(&self, _pass: u64, index: usize, into: &mut Signal) -> Result<()> {
         one_hot(self.row(index).iter().map(|symbol| usize::from(*symbol)), self.alphabet.len(), into);
         into.target = self.targets[index].clone();
+        Ok(())
     }
 
     fn reading(&self) -> Reading {
@@ -262,7 +263,7 @@ mod tests {
         assert_eq!((shape.width, shape.longest, shape.head), (4, 3, Head::Tokens { labels: 2 }));
         assert_eq!((file.len(), shape.classes), (2, vec!["E".to_string(), "H".into()]));
         let mut signal = Signal::default();
-        file.read(0, 0, &mut signal);
+        file.read(0, 0, &mut signal).unwrap();
         assert_eq!(signal.vectors, [0., 1., 0., 0., 1., 0., 0., 0., 0., 0., 1., 0.]);
         assert_eq!(signal.target, Target::Classes(vec![1, UNASKED, 0]));
         // Characters that training never shows are one symbol.

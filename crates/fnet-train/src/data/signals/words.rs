@@ -237,11 +237,12 @@ impl Source for WordFile {
         self.sequences.len()
     }
 
-    fn read(&self, _pass: u64, index: usize, into: &mut Signal) {
+    fn read(&self, _pass: u64, index: usize, into: &mut Signal) -> Result<()> {
         let Sequence { tokens, classes, .. } = &self.sequences[index];
         into.vectors.clear();
         into.tokens.clone_from(tokens);
         into.target = Target::Classes(classes.clone());
+        Ok(())
     }
 
     fn reading(&self) -> Reading {
@@ -283,7 +284,7 @@ mod tests {
         assert_eq!((file.len(), file.extra_sequences()), (2, 0));
         let mut signal = Signal::default();
         for index in 0..2 {
-            file.read(0, index, &mut signal);
+            file.read(0, index, &mut signal).unwrap();
             let Target::Classes(classes) = &signal.target else { panic!() };
             assert_eq!(classes.len(), signal.tokens.len());
             let asked: Vec<usize> = (0..classes.len()).filter(|i| classes[*i] != UNASKED).collect();
@@ -295,8 +296,8 @@ mod tests {
         let same = open("a.jsonl", lists, 32).unwrap();
         for index in 0..2 {
             let mut other = Signal::default();
-            file.read(0, index, &mut signal);
-            same.read(0, index, &mut other);
+            file.read(0, index, &mut signal).unwrap();
+            same.read(0, index, &mut other).unwrap();
             assert_eq!(signal, other);
         }
     }
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(words, 5);
         let mut signal = Signal::default();
         for i in 0..file.len() {
-            file.read(0, i, &mut signal);
+            file.read(0, i, &mut signal).unwrap();
             assert!(signal.tokens.len() <= 6);
         }
         // A word longer than the model keeps its label.

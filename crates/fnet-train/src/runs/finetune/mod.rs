@@ -148,7 +148,7 @@ impl Learning {
             }
             Self::Signals(objective) => {
                 if let Some(dev) = &objective.dev {
-                    let (name, value) = floor(&*objective.train, &**dev);
+                    let (name, value) = floor(&*objective.train, &**dev)?;
                     results["floor"] = json!({name: value});
                 }
             }

@@ -234,7 +234,7 @@ pub(super) fn prepare(
         eprintln!("{count} examples of up to {each}");
     }
     let (batch_size, accumulate) = (settings.training.batch_size, settings.training.accumulate);
-    let objective = SignalObjective::new(train, dev, batch_size, accumulate, settings.training.seed);
+    let objective = SignalObjective::new(train, dev, batch_size, accumulate, settings.training.seed)?;
     let (tokenizer, longest) =
         words.map_or((None, longest), |(tokenizer, longest)| (Some(tokenizer), longest));
     let start = Start { model, tokenizer, longest, fresh, examples: objective.train.len(), resume };

@@ -2,13 +2,16 @@
 
 use std::io::Read;
 
-use super::{MOST_BYTES, Pixels};
+use super::Pixels;
 use crate::data::signals::Place;
 use crate::data::signals::entries::Entries;
 use crate::data::signals::format::CIFAR;
+use crate::data::signals::spool::Spool;
 use crate::data::text;
 use crate::error::{Error, Result};
 
+/// More bytes than are read of one file.
+const MOST_BYTES: u64 = 4 << 30;
 const SIDE: usize = 32;
 const RECORD: usize = 1 + 3 * SIDE * SIDE;
 const CLASSES: [&str; 10] =
@@ -19,14 +22,11 @@ const CLASSES: [&str; 10] =
 /// # Errors
 /// If a file is cut short, or names a class above 9.
 pub(super) fn read(place: &Place) -> Result<Pixels> {
-    let (mut values, mut labels): (Vec<u8>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut values, mut labels): (Spool, Vec<String>) = (Spool::default(), Vec::new());
     let mut add = |name: &str, bytes: Vec<u8>| {
         let fail = |message: String| Err(Error::file(&place.path, format!("{name}: {message}")));
         if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD) {
             return fail(format!("{} bytes are no whole number of images of {RECORD}", bytes.len()));
-        }
-        if values.len() + bytes.len() > MOST_BYTES {
-            return fail("more than 4 GiB of pixels".into());
         }
         for record in bytes.chunks_exact(RECORD) {
             let Some(class) = CLASSES.get(usize::from(record[0])) else {
@@ -34,7 +34,8 @@ pub(super) fn read(place: &Place) -> Result<Pixels> {
             };
             labels.push(class.to_string());
             let colours: Vec<&[u8]> = record[1..].chunks_exact(SIDE * SIDE).collect();
-            values.extend((0..SIDE * SIDE).flat_map(|pixel| [0, 1, 2].map(|colour| colours[colour][pixel])));
+            let pixels = (0..SIDE * SIDE).flat_map(|pixel| [0, 1, 2].map(|colour| colours[colour][pixel]));
+            values.push(&place.path, &pixels.collect::<Vec<_>>())?;
         }
         Ok(())
     };
@@ -48,7 +49,7 @@ pub(super) fn read(place: &Place) -> Result<Pixels> {
     } else {
         let mut bytes = Vec::new();
         let open = text::open_bytes(&place.path)?;
-        open.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(&place.path))?;
+        open.take(MOST_BYTES).read_to_end(&mut bytes).map_err(Error::io(&place.path))?;
         add("its content", bytes)?;
     }
     let order = Some(CLASSES.map(String::from).to_vec());
@@ -79,7 +80,7 @@ mod tests {
         for place in [Place::from(path.as_path()), named] {
             let images = open(&place).unwrap();
             let mut signal = Signal::default();
-            images.read(0, 0, &mut signal);
+            images.read(0, 0, &mut signal).unwrap();
             assert_eq!((images.len(), signal.target.clone()), (2, Target::Class(9)));
             let blue: Vec<f32> = signal.vectors.chunks(3).map(|pixel| pixel[2]).collect();
             assert!(blue[3] == blue[0] && blue[4] > blue[3], "four pixels of each");

@@ -1,14 +1,16 @@
 //! Grey images in IDX files, as MNIST has them, with their labels in a file beside.
 
+use std::cmp::Ordering;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Pixels;
+use super::{MOST_PIXELS, Pixels};
+use crate::data::signals::spool::Spool;
 use crate::data::text;
 use crate::error::{Error, Result};
 
 /// More bytes than are read of one file.
-const MOST_BYTES: u64 = 1 << 30;
+const MOST_BYTES: u64 = 64 << 30;
 
 /// Reads a file of images (`images-idx3`) with that of their labels, whose name has `labels-idx1` instead; without labels
 /// if none are needed and there is no such file.
@@ -16,14 +18,17 @@ const MOST_BYTES: u64 = 1 << 30;
 /// # Errors
 /// If a file is missing or cut short, or their numbers differ.
 pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
-    let (sizes, values) = read_bytes(path, 3)?;
+    let (sizes, mut open, expected) = open_bytes(path, 3)?;
     let [count, rows, columns] = [sizes[0], sizes[1], sizes[2]];
+    if expected == 0 {
+        return Err(Error::file(path, "holds no images"));
+    }
     let labels_path = labels_of(path);
     let labels = match labels_path {
         Ok(labels_path) if needs_labels || labels_path.exists() => {
-            let (sizes, labels) = read_bytes(&labels_path, 1)?;
-            if sizes[0] != count {
-                let message = format!("has {} labels for the {count} images of {}", sizes[0], path.display());
+            let (own, labels) = read_labels(&labels_path)?;
+            if own != count {
+                let message = format!("has {own} labels for the {count} images of {}", path.display());
                 return Err(Error::file(&labels_path, message));
             }
             labels.iter().map(ToString::to_string).collect()
@@ -31,9 +36,17 @@ pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
         Err(error) if needs_labels => return Err(error),
         _ => vec![String::new(); count],
     };
-    if count == 0 || rows == 0 || columns == 0 {
-        return Err(Error::file(path, "holds no images"));
+    let (mut values, mut image, mut seen) = (Spool::default(), Vec::new(), 0);
+    let size = (rows * columns) as u64;
+    for _ in 0..count {
+        image.clear();
+        seen += open.by_ref().take(size).read_to_end(&mut image).map_err(Error::io(path))? as u64;
+        if (image.len() as u64) < size {
+            break;
+        }
+        values.push(path, &image)?;
     }
+    check_size(path, open, seen, expected)?;
     // Classes that the file does not show are counted, too.
     let classes = labels.iter().filter_map(|label: &String| label.parse::<u32>().ok()).max().unwrap_or(0);
     let order = Some((0..=classes).map(|class| class.to_string()).collect());
@@ -51,8 +64,8 @@ fn labels_of(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(labels))
 }
 
-/// The sizes and the bytes of a file of unsigned bytes with so many dimensions.
-fn read_bytes(path: &Path, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>)> {
+/// The sizes of a file of unsigned bytes with so many dimensions, the file from there on, and the bytes it should hold.
+fn open_bytes(path: &Path, dimensions: u8) -> Result<(Vec<usize>, Box<dyn Read>, u64)> {
     let mut open = text::open_bytes(path)?;
     let mut header = vec![0; 4 + 4 * usize::from(dimensions)];
     let short = |_| Error::file(path, "is cut short: its header is not whole");
@@ -64,22 +77,33 @@ fn read_bytes(path: &Path, dimensions: u8) -> Result<(Vec<usize>, Vec<u8>)> {
     let sizes: Vec<usize> =
         header[4..].as_chunks::<4>().0.iter().map(|b| u32::from_be_bytes(*b) as usize).collect();
     let expected = sizes.iter().try_fold(1_u64, |all, size| all.checked_mul(*size as u64));
-    let Some(expected) = expected.filter(|n| *n <= MOST_BYTES) else {
+    let is_small = |n: &u64| *n <= MOST_BYTES && sizes[1..].iter().all(|side| *side <= MOST_PIXELS);
+    let Some(expected) = expected.filter(is_small) else {
         return Err(Error::file(
             path,
             format!("says that it holds {sizes:?} bytes, more than are read here"),
         ));
     };
+    Ok((sizes, Box::new(open), expected))
+}
+
+/// Refuses a file with fewer or more bytes than its header names.
+fn check_size(path: &Path, mut rest: impl Read, seen: u64, expected: u64) -> Result<()> {
+    let what = match seen.cmp(&expected) {
+        Ordering::Less => "fewer",
+        _ if rest.read(&mut [0]).map_err(Error::io(path))? > 0 => "more",
+        _ => return Ok(()),
+    };
+    Err(Error::file(path, format!("holds {what} than the {expected} bytes that its header names")))
+}
+
+/// The length and the bytes of a file of labels.
+fn read_labels(path: &Path) -> Result<(usize, Vec<u8>)> {
+    let (sizes, mut open, expected) = open_bytes(path, 1)?;
     let mut bytes = Vec::new(); // grows with what is there, not with what the header says
-    open.take(expected + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
-    if bytes.len() as u64 != expected {
-        let what = if bytes.len() as u64 > expected { "more" } else { "fewer" };
-        return Err(Error::file(
-            path,
-            format!("holds {what} than the {expected} bytes that its header names"),
-        ));
-    }
-    Ok((sizes, bytes))
+    open.by_ref().take(expected).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    check_size(path, open, bytes.len() as u64, expected)?;
+    Ok((sizes[0], bytes))
 }
 
 #[cfg(test)]
@@ -112,14 +136,14 @@ mod tests {
         let shape = images.shape();
         assert_eq!((shape.width, shape.longest, shape.classes.len()), (4, 2, 2));
         let mut signal = Signal::default();
-        images.read(0, 0, &mut signal);
+        images.read(0, 0, &mut signal).unwrap();
         let Reading::Image { scale, .. } = images.reading() else { panic!() };
         let pixels: Vec<f32> =
             signal.vectors.iter().map(|v| (v * scale.deviation[0] + scale.mean[0]).round()).collect();
         assert_eq!(pixels, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
         assert_eq!(signal.target, Target::Class(1));
         let mean: f32 = signal.vectors.iter().sum();
-        images.read(0, 1, &mut signal);
+        images.read(0, 1, &mut signal).unwrap();
         assert!((mean + signal.vectors.iter().sum::<f32>()).abs() < 1e-4);
         // To be predicted, they need no labels.
         std::fs::remove_file(labels_of(&path).unwrap()).unwrap();

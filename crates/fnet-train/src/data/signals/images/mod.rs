@@ -8,6 +8,7 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use rand::Rng;
 
 use super::classes::{self, Labelled};
+use super::spool::Spool;
 use super::{Format, Options, Place, Purpose, Reading, Scale, Shape, Signal, Source, Target, Variation};
 use crate::error::{Error, Result};
 use crate::random::generator;
@@ -17,7 +18,7 @@ mod cifar;
 mod idx;
 mod pictures;
 
-/// Images in memory, a byte a value.
+/// Images, a byte a value.
 pub struct Images {
     pixels: Pixels,
     targets: Vec<Target>,
@@ -34,8 +35,8 @@ struct Pixels {
     columns: usize,
     /// 1 or 3.
     channels: usize,
-    /// `[images, rows, columns, channels]`.
-    values: Vec<u8>,
+    /// Of each image `[rows, columns, channels]`.
+    values: Spool,
     labels: Vec<String>,
     /// Classes in their own order, where a file says it.
     order: Option<Vec<String>>,
@@ -53,8 +54,6 @@ struct Look {
 
 /// Longest side of an image.
 pub(crate) const MOST_PIXELS: usize = 1 << 14;
-/// More bytes than are kept of all images together.
-const MOST_BYTES: usize = 4 << 30;
 
 impl Look {
     fn of(purpose: Purpose) -> Self {
@@ -86,11 +85,6 @@ impl Pixels {
         self.labels.len()
     }
 
-    fn image(&self, index: usize) -> &[u8] {
-        let len = self.rows * self.columns * self.channels;
-        &self.values[index * len..][..len]
-    }
-
     /// Grey or resized ones, if that is asked for.
     fn looking(self, path: &Path, look: Look) -> Result<Self> {
         let grey = look.grey && self.channels == 3;
@@ -98,23 +92,20 @@ impl Pixels {
         if !grey && size.is_none() {
             return Ok(self);
         }
-        let [r, c] = size.unwrap_or([self.rows, self.columns]);
-        if self.count().saturating_mul(r * c * self.channels) > MOST_BYTES {
-            return Err(too_large(path));
-        }
         let (rows, columns) = (self.rows as u32, self.columns as u32);
         let look = Look { grey: look.grey || self.channels == 1, size };
-        let mut values = Vec::new();
+        let (mut values, mut bytes) = (Spool::default(), Vec::new());
         let mut seen = [self.rows, self.columns];
         for index in 0..self.count() {
-            let bytes = self.image(index).to_vec();
+            self.values.read(index, &mut bytes)?;
+            let bytes = std::mem::take(&mut bytes);
             let image = if self.channels == 1 {
                 GrayImage::from_raw(columns, rows, bytes).map(DynamicImage::from)
             } else {
                 RgbImage::from_raw(columns, rows, bytes).map(DynamicImage::from)
             };
             let (size, bytes) = look.apply(image.unwrap_or_default());
-            values.extend(bytes);
+            values.push(path, &bytes)?;
             seen = size;
         }
         let channels = if look.grey { 1 } else { 3 };
@@ -137,8 +128,10 @@ impl Images {
         let pixels = pixels.looking(path, look)?;
         let (patch, scale, resized, variation) = match (purpose, purpose.reading()) {
             (Purpose::Learn(options), _) => {
-                let scale = Scale::of(pixels.values.iter().map(|p| f32::from(*p)), pixels.channels);
                 check_patch(&pixels, options)?;
+                let scale = Scale::over(pixels.channels, |take| {
+                    pixels.values.each(|image| image.iter().for_each(|value| take(f32::from(*value))))
+                })?;
                 (options.patch, scale, options.resize.is_some(), options.variation)
             }
             (_, Some(Reading::Image { rows, columns, channels, patch, scale, resized })) => {
@@ -180,11 +173,6 @@ fn wrong_size(path: &Path, pixels: &Pixels, wanted: [usize; 3]) -> Error {
     Error::file(path, message)
 }
 
-/// The error of more pixels than are kept.
-fn too_large(path: &Path) -> Error {
-    Error::file(path, format!("holds more than 4 GiB of pixels: {} makes them smaller", setting("resize")))
-}
-
 /// The error of images of several sizes.
 fn several_sizes(path: &Path, name: &str, size: [usize; 2], first: [usize; 2]) -> Error {
     let [[r, c], [rows, columns]] = [size, first];
@@ -224,9 +212,10 @@ impl Source for Images {
         !self.variation.flip && self.variation.crop == 0
     }
 
-    fn read(&self, pass: u64, index: usize, into: &mut Signal) {
+    fn read(&self, pass: u64, index: usize, into: &mut Signal) -> Result<()> {
         let (patch, Pixels { rows, columns, channels, .. }) = (self.patch, &self.pixels);
-        let image = self.pixels.image(index);
+        let mut image = Vec::new();
+        self.pixels.values.read(index, &mut image)?;
         let Variation { flip, crop, seed } = self.variation;
         let (mut is_flipped, mut down, mut right) = (false, 0, 0);
         if flip || crop > 0 {
@@ -250,6 +239,7 @@ impl Source for Images {
             }
         }
         into.target = self.targets[index].clone();
+        Ok(())
     }
 
     fn reading(&self) -> Reading {

@@ -5,9 +5,10 @@ use std::io::Cursor;
 use image::{ImageReader, Limits};
 use rayon::prelude::*;
 
-use super::{Look, MOST_BYTES, Pixels, several_sizes, too_large};
+use super::{Look, Pixels, several_sizes};
 use crate::data::signals::entries::Entries;
 use crate::data::signals::format::PICTURES;
+use crate::data::signals::spool::Spool;
 use crate::data::signals::{Place, Purpose};
 use crate::error::{Error, Result};
 
@@ -26,7 +27,7 @@ pub(super) fn read(place: &Place, look: Look, purpose: Purpose) -> Result<Pixels
     let mut entries = Entries::open(place, &PICTURES)?;
     let labels = entries.labels(purpose);
     let names: Vec<String> = (0..entries.len()).map(|i| entries.name(i).to_string()).collect();
-    let (mut values, mut first): (Vec<u8>, _) = (Vec::new(), None);
+    let (mut values, mut first): (Spool, _) = (Spool::default(), None);
     let mut end = 0;
     while end < entries.len() {
         let start = end;
@@ -40,10 +41,7 @@ pub(super) fn read(place: &Place, look: Look, purpose: Purpose) -> Result<Pixels
             if size != first {
                 return Err(several_sizes(&place.path, name, size, first));
             }
-            if values.len() + bytes.len() > MOST_BYTES {
-                return Err(too_large(&place.path));
-            }
-            values.extend(bytes);
+            values.push(&place.path, &bytes)?;
         }
     }
     let [rows, columns] = first.unwrap_or_default();
@@ -94,7 +92,7 @@ mod tests {
         let shape = images.shape();
         assert_eq!((shape.width, shape.longest, shape.classes), (12, 2, vec!["a".to_string(), "b".into()]));
         let mut signal = Signal::default();
-        images.read(0, 1, &mut signal);
+        images.read(0, 1, &mut signal).unwrap();
         assert_eq!(signal.target, Target::Class(1));
         let Reading::Image { scale, .. } = images.reading() else { panic!() };
         assert_eq!(scale.deviation[1], 1.0, "a colour that is the same everywhere");
@@ -128,14 +126,14 @@ mod tests {
         let varied = Options { variation: Variation { flip: true, crop: 1, seed: 3 }, ..plain.clone() };
         let [plain, varied] = [plain, varied].map(|options| open(place.path(), &options).unwrap());
         let (mut whole, mut other) = (Signal::default(), Signal::default());
-        plain.read(0, 0, &mut whole);
+        plain.read(0, 0, &mut whole).unwrap();
         let red = |signal: &Signal, row: isize, column: isize| {
             let inside = (0..4).contains(&row) && (0..4).contains(&column);
             if inside { signal.vectors[(row * 4 + column) as usize * 3] } else { 0.0 }
         };
         let mut seen = std::collections::BTreeSet::new();
         for pass in 0..200 {
-            varied.read(pass, 0, &mut other);
+            varied.read(pass, 0, &mut other).unwrap();
             let matches = |flip: bool, down: isize, right: isize| {
                 (0..4).all(|row| {
                     (0..4).all(|column| {

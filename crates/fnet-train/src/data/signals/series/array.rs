@@ -232,7 +232,7 @@ mod tests {
         let nothing = Scale { mean: vec![0.0], deviation: vec![1.0] };
         let file = open(&Options { asked: Asked::Number(nothing), ..options.clone() }).unwrap();
         let mut signal = Signal::default();
-        file.read(0, 1, &mut signal);
+        file.read(0, 1, &mut signal).unwrap();
         assert_eq!(
             (signal.target, file.shape().head),
             (Target::Number(-1.0), fnet_encoder::Head::Regression)

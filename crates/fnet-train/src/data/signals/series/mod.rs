@@ -116,12 +116,13 @@ impl Source for SeriesFile {
         self.series.len()
     }
 
-    fn read(&self, _pass: u64, index: usize, into: &mut Signal) {
+    fn read(&self, _pass: u64, index: usize, into: &mut Signal) -> Result<()> {
         let values = self.series[index].iter().enumerate();
         into.vectors.clear();
         into.tokens.clear();
         into.vectors.extend(values.map(|(i, value)| self.scale.apply(i % self.channels, *value)));
         into.target = self.targets[index].clone();
+        Ok(())
     }
 
     fn reading(&self) -> Reading {

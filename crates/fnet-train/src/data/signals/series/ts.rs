@@ -99,7 +99,7 @@ mod tests {
         let mut signal = Signal::default();
         let mut sums = [0.0; 2];
         for index in 0..2 {
-            file.read(0, index, &mut signal);
+            file.read(0, index, &mut signal).unwrap();
             signal.vectors.chunks(2).for_each(|v| (sums[0], sums[1]) = (sums[0] + v[0], sums[1] + v[1]));
         }
         assert!(sums.iter().all(|sum| sum.abs() < 1e-5), "of mean zero");
