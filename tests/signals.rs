@@ -403,7 +403,7 @@ fn what_does_not_belong_together_is_refused() {
         ("--train rows.csv --per-position --text text --label label", "--preset: is for signals; words need"),
         ("--train train.ts --per-position --regression", "symbols have classes, not numbers"),
         ("--train train.ts --per-position", "--per-position: is for labels of words, symbols or steps"),
-        ("--task mnist --data . --multi-label", "--multi-label: is for rows"),
+        ("--train train-images-idx3-ubyte --multi-label", "--multi-label: does not apply to images"),
         ("--train rows.csv --series wide --label label --per-position", "each is a row: --series long"),
         (
             "--task listops --min-length 50 --max-length 40",
