@@ -2,14 +2,12 @@
 
 pub(crate) mod bag_of_words;
 pub(crate) mod bag_start;
-mod cholesky;
 mod dense;
 pub(crate) mod finetune;
 pub(crate) mod in_turn;
 pub(crate) mod mlm;
 pub(crate) mod pretrain;
 pub mod recipe;
-pub(crate) mod ridge;
 pub mod schedule;
 pub(crate) mod signals;
 pub(crate) mod standardize;

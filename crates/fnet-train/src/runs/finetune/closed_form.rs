@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use fnet_encoder::{Model, Workspace};
+use fnet_reservoir::Penalty;
+use fnet_reservoir::ridge::{Ridge, Sums};
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
 
@@ -13,7 +15,6 @@ use crate::folder::state::State;
 use crate::progress::Progress;
 use crate::runs::report;
 use crate::runs::running::Running;
-use crate::train::ridge::{Ridge, Sums};
 
 /// Rows that are summed at once.
 const BLOCK: usize = 1_024;
@@ -52,7 +53,8 @@ pub(super) fn fit(
     if !rows.sums.are_finite() {
         return Err(Error::usage("the trunk's outputs for the training data are not finite"));
     }
-    let Some(ridge) = rows.sums.solve(settings.penalty) else {
+    let penalty = settings.penalty.map_or(Penalty::CrossValidation, Penalty::Standardized);
+    let Some(ridge) = rows.sums.solve(penalty) else {
         let at = match settings.penalty {
             Some(penalty) => format!("penalty {penalty}; give a larger one"),
             None => "any penalty".to_string(),
