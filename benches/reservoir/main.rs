@@ -1,4 +1,5 @@
 //! Echo state networks: a step, and fitting.
+#![allow(missing_docs)] // of what criterion makes
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fnet_reservoir::{

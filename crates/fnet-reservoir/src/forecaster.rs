@@ -69,6 +69,13 @@ pub struct Running<S> {
     output: Vec<f64>,
 }
 
+impl<S> Running<S> {
+    /// Puts something in the place of the last output: the truth, or what should be taken for it.
+    pub fn set_output(&mut self, output: Vec<f64>) {
+        self.output = output;
+    }
+}
+
 impl<D: Dynamics> Forecaster<D> {
     /// Fits the readout to all series, each from the start; feedback is what should have been said. The same bytes at any
     /// number of threads, and memory that does not grow with the length of a series.

@@ -3,6 +3,7 @@
 pub(crate) mod card;
 pub mod compare;
 pub mod finetune;
+pub mod forecast;
 pub mod mean;
 pub mod plot;
 pub mod pretrain;

@@ -8,6 +8,7 @@ mod embed;
 mod evaluate;
 mod fill_mask;
 mod finetune;
+mod forecast;
 mod inspect;
 mod loop_flags;
 mod opened;
@@ -41,6 +42,7 @@ enum Command {
     Tokenizer(tokenizer::Args),
     Pretrain(pretrain::Args),
     Finetune(finetune::Args),
+    Forecast(forecast::Args),
     Compare(compare::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
@@ -73,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Finetune(args) => finetune::run(args),
+        Command::Forecast(args) => forecast::run(&args),
         Command::Compare(args) => compare::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),

@@ -3,6 +3,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use ndarray::Array2;
+
 use super::Read;
 use crate::data::signals::{Asked, Purpose};
 use crate::data::tasks::label_sets::SEPARATOR;
@@ -50,6 +52,29 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
     };
     let places = (0..labels.len()).map(place).collect();
     Ok(Read { series, labels, channels, places, ..Read::default() })
+}
+
+/// The series of a file, and the number of channels.
+pub(super) fn read_numbers(path: &Path) -> Result<(usize, Vec<Array2<f64>>)> {
+    let (shape, values) = read_array(path)?;
+    let [count, steps, channels] = match shape[..] {
+        [steps] => [1, steps, 1],
+        [steps, channels] => [1, steps, channels],
+        [count, steps, channels] => [count, steps, channels],
+        _ => return Err(Error::file(path, format!("has shape {shape:?}; a series is [steps, channels]"))),
+    };
+    if values.is_empty() {
+        return Err(Error::file(path, "holds no series"));
+    }
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let (step, channel) = (at / channels % steps, at % channels);
+        return Err(Error::file(path, format!("step {step}, channel {channel} is {}", values[at])));
+    }
+    let one = |i: usize| {
+        let own = &values[i * steps * channels..][..steps * channels];
+        Array2::from_shape_fn((steps, channels), |(t, c)| own[t * channels + c])
+    };
+    Ok((channels, (0..count).map(one).collect()))
 }
 
 /// A label of each series, or of each step, or for each series 1 or 0 for each of several labels.

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{self, Labelled};
 use super::{Asked, Format, Layout, Purpose, Reading, Scale, Shape, Signal, Source, Target};
 use crate::data::tasks::rows::Column;
+use crate::data::text::format_ending;
 use crate::error::{Error, Result};
 
 mod array;
@@ -90,6 +92,32 @@ impl SeriesFile {
         };
         let (series, table) = (read.series, read.table);
         Ok(Self { series, targets, classes, channels, scale, table, asked, ignored_label })
+    }
+}
+
+/// The series of a `.npy` file, `[steps]`, `[steps, channels]` or `[series, steps, channels]`, or of a `.ts` file, each
+/// `[steps, channels]`, and the number of channels.
+///
+/// # Errors
+/// If the file is of another kind, is broken, or holds no series.
+pub(crate) fn read_numbers(path: &Path) -> Result<(usize, Vec<Array2<f64>>)> {
+    match format_ending(path).as_str() {
+        "npy" => array::read_numbers(path),
+        "ts" => {
+            let nothing = Scale { mean: Vec::new(), deviation: Vec::new() };
+            let reading =
+                Reading::Series { scale: nothing, table: None, asked: Asked::Class, ignored_label: None };
+            let Read { series, channels, .. } = ts::read(path, Purpose::Predict(&reading))?;
+            if series.is_empty() || channels == 0 {
+                return Err(Error::file(path, "holds no series"));
+            }
+            let as_array = |values: Vec<f32>| {
+                let steps = values.len() / channels;
+                Array2::from_shape_fn((steps, channels), |(t, c)| f64::from(values[t * channels + c]))
+            };
+            Ok((channels, series.into_iter().map(as_array).collect()))
+        }
+        _ => Err(Error::file(path, "is no file of series: .csv, .tsv, .npy and .ts are read")),
     }
 }
 
