@@ -314,6 +314,63 @@ fn ridge_readouts_of_signals() {
 }
 
 #[test]
+fn random_features_in_front_of_a_readout() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    images("train", 60, folder);
+    images("test", 21, folder);
+    let tune = format!("{RANDOM} --recipe ridge --random-features 100");
+    let files = "--train train-images-idx3-ubyte --dev test-images-idx3-ubyte";
+    let results = json(&run(folder, &format!("{tune} {files} --threads 1 --out one")));
+    assert!(results["values"]["accuracy"].as_f64().unwrap() > 0.9, "{results}");
+    run(folder, &format!("{tune} {files} --threads 3 --out three"));
+    let weights = |name: &str| std::fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    assert!(weights("one") == weights("three"), "threads change the bytes");
+    let judged = json(&run(folder, "evaluate --model one --file test-images-idx3-ubyte --json"));
+    assert_eq!(judged["accuracy"], results["values"]["accuracy"]);
+    run(folder, "predict --model one --input test-images-idx3-ubyte --output p.csv --quiet");
+    assert_eq!(std::fs::read_to_string(folder.join("p.csv")).unwrap().lines().count(), 22);
+    // By gradients, too; of pictures, series and generated examples.
+    pictures("pictures", 40, folder);
+    table("train.csv", 80, folder);
+    let gradients = "--recipe output-only --learning-rate 1e-2 --epochs 20 --random-features 50";
+    for (flags, name) in [
+        (format!("{gradients} --train pictures --dev pictures --flip --crop 1"), "accuracy"),
+        ("--recipe ridge --random-features 60 --train train.csv --dev train.csv --series wide --label slope --regression".into(), "pearson"),
+        ("--recipe ridge --random-features 60 --task mnist-1d".into(), "accuracy"),
+    ] {
+        let results = json(&run(folder, &format!("{RANDOM} {flags} --overwrite --out other")));
+        assert!(results["values"][name].as_f64().unwrap() > 0.3, "{flags}: {results}");
+    }
+    // The mean of the vectors that are read is a floor without any trunk.
+    let results = json(&run(folder, &format!("{RANDOM} --recipe ridge --pooling input {files} --out floor")));
+    assert!(results["values"]["accuracy"].as_f64().unwrap() > 0.5, "{results}");
+    for (flags, says) in [
+        (format!("{files} --patch 2"), "--random-features, --patch 2: filters read pixels"),
+        ("--task bit-xor".into(), "cannot be made of positions with answers of their own"),
+        ("--task mnist --data . --random-features 0".into(), "--random-features"),
+    ] {
+        fails(
+            folder,
+            &format!("{RANDOM} --recipe ridge --random-features 50 {flags} --out x")
+                .replace("--random-features 50 --task mnist", "--task mnist"),
+            says,
+        );
+    }
+    std::fs::write(folder.join("rows.csv"), "text,label\na,1\nb,0\n").unwrap();
+    fails(
+        folder,
+        "finetune --train rows.csv --text text --label label --pooling input --out x",
+        "reads input vectors",
+    );
+    fails(
+        folder,
+        "finetune --train rows.csv --text text --label label --random-features 9 --out x",
+        "is for signals",
+    );
+}
+
+#[test]
 fn labelled_words_are_found() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();

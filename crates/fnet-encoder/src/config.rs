@@ -410,7 +410,11 @@ impl ModelConfig {
             );
         }
         // The pooler's matrix, and the classifier's if both texts are concatenated.
-        let read = self.classifier_pooling.pools().len() as u128 * self.hidden_size as u128;
+        let pools = self.classifier_pooling.pools();
+        if pools.contains(&crate::Pool::Input) && self.input_width.is_none() {
+            return fail("classifier_pooling reads input vectors, and the model reads tokens alone".into());
+        }
+        let read = pools.len() as u128 * self.hidden_size as u128 + self.input_width.unwrap_or(0) as u128;
         if 2 * read * read > MOST_VALUES as u128 {
             return fail(format!(
                 "classifier_pooling reads {read} values, more than this program will allocate"

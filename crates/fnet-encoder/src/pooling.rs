@@ -22,12 +22,14 @@ pub enum Pool {
     Query,
     /// Mean of the word embeddings.
     Embeddings,
+    /// Mean of the vectors that are read, before they are projected; `input_width` values.
+    Input,
 }
 
 impl Pool {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::First, Self::Last, Self::Mean, Self::Max, Self::Query, Self::Embeddings];
+    pub const ALL: [Self; 7] =
+        [Self::First, Self::Last, Self::Mean, Self::Max, Self::Query, Self::Embeddings, Self::Input];
 
     /// Its name in `config.json` and on the command line.
     pub fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Pool {
             Self::Max => "max",
             Self::Query => "query",
             Self::Embeddings => "embeddings",
+            Self::Input => "input",
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Readout {
     query: Option<Tensor>,
     words: Tensor,
     hidden: usize,
+    /// Width of the vectors that are read; 0 where there are none.
+    inputs: usize,
     pad: Option<u32>,
     /// Whether words are weighted by the root of their number.
     is_bag: bool,
@@ -27,13 +29,14 @@ impl Readout {
         let (pools, hidden) = (b.config.classifier_pooling.pools().to_vec(), b.config.hidden_size);
         let query = pools.contains(&Pool::Query);
         let query = query.then(|| b.table(&format!("{}.pooler.query", b.config.prefix()), 1, hidden));
-        Self { pools, query, words, hidden, pad: b.config.pad_token_id, is_bag: false }
+        let (inputs, pad) = (b.config.input_width.unwrap_or(0), b.config.pad_token_id);
+        Self { pools, query, words, hidden, inputs, pad, is_bag: false }
     }
 
     /// The sum of word vectors from a separate table, divided by the root of their number.
     pub fn of_words(config: &ModelConfig, words: Tensor) -> Self {
         let (pools, hidden, pad) = (vec![Pool::Embeddings], config.hidden_size, config.pad_token_id);
-        Self { pools, query: None, words, hidden, pad, is_bag: true }
+        Self { pools, query: None, words, hidden, inputs: 0, pad, is_bag: true }
     }
 
     /// Whether a learnt query reads the rows.
@@ -43,7 +46,20 @@ impl Readout {
 
     /// Number of values per text.
     pub fn width(&self) -> usize {
-        self.pools.len() * self.hidden
+        self.pools.iter().map(|pool| self.width_of(*pool)).sum()
+    }
+
+    fn width_of(&self, pool: Pool) -> usize {
+        if pool == Pool::Input { self.inputs } else { self.hidden }
+    }
+
+    /// Each pool with its range of the values of a text.
+    fn parts(&self) -> impl Iterator<Item = (Pool, Range<usize>)> + '_ {
+        let mut end = 0;
+        self.pools.iter().map(move |pool| {
+            end += self.width_of(*pool);
+            (*pool, end - self.width_of(*pool)..end)
+        })
     }
 
     /// Most rows of the last layer that are read per text; `None` if every token is.
@@ -90,7 +106,8 @@ impl Readout {
             .collect();
         texts.into_par_iter().for_each(|(text, range, read, attention)| {
             let x = &rows[range.start * hidden..range.end * hidden];
-            for (pool, y) in self.pools.iter().zip(read.chunks_exact_mut(hidden)) {
+            for (pool, part) in self.parts() {
+                let y = &mut read[part];
                 match pool {
                     Pool::First => y.copy_from_slice(&x[..hidden]),
                     Pool::Last => y.copy_from_slice(&x[x.len() - hidden..]),
@@ -98,6 +115,7 @@ impl Readout {
                     Pool::Max => pooling::max(x, y),
                     Pool::Query => pooling::query(x, self.query_of(p), attention, y),
                     Pool::Embeddings => self.sum_of_words(p, text.clone(), y),
+                    Pool::Input => mean_of_vectors(p.batch, &text, y),
                 }
             }
         });
@@ -129,8 +147,8 @@ impl Readout {
         let texts = texts.zip(read.par_chunks_exact(width).zip(d_read.par_chunks_exact(width)));
         texts.for_each(|(((range, dx), dq), (read, d_read))| {
             let (x, a) = (&rows[range.start * hidden..range.end * hidden], &attention[range]);
-            let parts = read.chunks_exact(hidden).zip(d_read.chunks_exact(hidden));
-            for (pool, (y, dy)) in self.pools.iter().zip(parts) {
+            for (pool, part) in self.parts() {
+                let (y, dy) = (&read[part.clone()], &d_read[part]);
                 match pool {
                     Pool::First => ops::add(&mut dx[..hidden], dy),
                     Pool::Last => {
@@ -140,17 +158,17 @@ impl Readout {
                     Pool::Mean => pooling::mean_backward(dy, dx),
                     Pool::Max => pooling::max_backward(x, dy, dx),
                     Pool::Query => pooling::query_backward(x, self.query_of(p), a, y, dy, dx, dq),
-                    Pool::Embeddings => {}
+                    Pool::Embeddings | Pool::Input => {}
                 }
             }
         });
         if let Some(d) = self.query.and_then(|query| gradients.of(query)) {
             d_query.chunks_exact(hidden).for_each(|dq| ops::add(d, dq));
         }
-        let embeddings = self.pools.iter().position(|pool| *pool == Pool::Embeddings);
-        if let (Some(place), Some(d_words)) = (embeddings, gradients.of(self.words)) {
+        let embeddings = self.parts().find(|(pool, _)| *pool == Pool::Embeddings);
+        if let (Some((_, part)), Some(d_words)) = (embeddings, gradients.of(self.words)) {
             for (text, d_read) in p.batch.text_ranges().zip(d_read.chunks_exact(width)) {
-                let dy = &d_read[place * hidden..][..hidden];
+                let dy = &d_read[part.clone()];
                 self.sum_of_words_backward(p, text, dy, d_words);
             }
         }
@@ -186,6 +204,21 @@ impl Readout {
             row.iter_mut().zip(dy).for_each(|(d, dy)| *d += share * dy);
         }
     }
+}
+
+/// The mean of the vectors at a text's positions; zeros if it has none.
+fn mean_of_vectors(batch: &Batch, text: &Range<usize>, y: &mut [f32]) {
+    y.fill(0.0);
+    let (width, mut count) = (y.len(), 0);
+    for id in &batch.tokens()[text.clone()] {
+        let vector = id.checked_sub(Batch::FIRST_VECTOR).map(|row| row as usize * width);
+        if let Some(vector) = vector.and_then(|first| batch.vectors().get(first..first + width)) {
+            ops::add(y, vector);
+            count += 1;
+        }
+    }
+    let share = 1.0 / count.max(1) as f32;
+    y.iter_mut().for_each(|y| *y *= share);
 }
 
 /// A text's tokens without padding; all of them if there is nothing else.

@@ -59,19 +59,32 @@ impl Cholesky {
         b
     }
 
-    /// `tr A⁻¹`, the sum of the squares of `L⁻¹`.
+    /// `tr A⁻¹`, the sum of the squares of `L⁻¹`, whose columns are found a block at a time.
     pub fn trace_of_inverse(&self) -> f64 {
         let (l, n) = (&self.l, self.l.nrows());
-        let column = |j: usize| {
-            let mut x = vec![0.0; n - j];
-            x[0] = 1.0 / l[[j, j]];
-            for i in j + 1..n {
-                let known = dot(l.row(i).slice(s![j..i]), ArrayView1::from(&x[..i - j]));
-                x[i - j] = -known / l[[i, i]];
+        let columns = |first: usize| {
+            let width = BLOCK.min(n - first);
+            let mut x = Array2::<f64>::zeros((n - first, width));
+            for top in (first..n).step_by(BLOCK) {
+                let end = (top + BLOCK).min(n);
+                let (above, mut own) = x.view_mut().split_at(Axis(0), top - first);
+                let mut own = own.slice_mut(s![..end - top, ..]);
+                general_mat_mul(-1.0, &l.slice(s![top..end, first..top]), &above, 0.0, &mut own);
+                for i in top..end {
+                    if top == first {
+                        own[[i - top, i - top]] = 1.0;
+                    }
+                    for k in top..i {
+                        let (before, mut rows) = own.view_mut().split_at(Axis(0), i - top);
+                        rows.row_mut(0).scaled_add(-l[[i, k]], &before.row(k - top));
+                    }
+                    own.row_mut(i - top).mapv_inplace(|v| v / l[[i, i]]);
+                }
             }
             x.iter().map(|v| v * v).sum()
         };
-        let squares: Vec<f64> = (0..n).into_par_iter().map(column).collect();
+        let squares: Vec<f64> =
+            (0..n).step_by(BLOCK).collect::<Vec<_>>().into_par_iter().map(columns).collect();
         squares.iter().sum()
     }
 }

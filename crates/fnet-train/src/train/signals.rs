@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fnet_encoder::{Batch, ClassTargets, Dropout, Loss, Mode, Model, Targets, Workspace};
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 
 use crate::data::signals::spans::{SpanCounts, are_of_spans};
 use crate::data::signals::{Asked, Signal, Source, Target, UNASKED};
@@ -18,6 +19,10 @@ use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// Positions run at once when nothing is trained.
 pub(crate) const INFERENCE_POSITIONS: usize = 4_096;
+/// Values of vectors that are in a batch, about.
+const MOST_VALUES: usize = 8 << 20;
+/// Examples that are read side by side.
+const READ_AT_ONCE: usize = 64;
 /// Positions of a training batch that run at once: activations of more leave the caches.
 const TRAINING_POSITIONS: usize = 2_048;
 
@@ -283,7 +288,7 @@ pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> Result<(&'static st
     })?;
     let mut signal = Signal::default();
     for index in 0..dev.len() {
-        dev.read(0, index, &mut signal)?;
+        dev.read_plain(index, &mut signal)?;
         match &signal.target {
             Target::Class(_) | Target::Classes(_) => {}
             Target::Number(number) => {
@@ -313,7 +318,7 @@ pub(crate) fn floor(train: &dyn Source, dev: &dyn Source) -> Result<(&'static st
 fn all_labels(source: &dyn Source) -> Result<Vec<f32>> {
     let (mut all, mut signal) = (Vec::new(), Signal::default());
     for index in 0..source.len() {
-        source.read(0, index, &mut signal)?;
+        source.read_plain(index, &mut signal)?;
         if let Target::Labels(labels) = &signal.target {
             all.extend_from_slice(labels);
         }
@@ -325,7 +330,7 @@ fn all_labels(source: &dyn Source) -> Result<Vec<f32>> {
 fn each_class(source: &dyn Source, mut take: impl FnMut(u64, u32)) -> Result<()> {
     let (width, mut signal) = (source.shape().width, Signal::default());
     for index in 0..source.len() {
-        source.read(0, index, &mut signal)?;
+        source.read_plain(index, &mut signal)?;
         match &signal.target {
             Target::Class(class) => take(0, *class),
             Target::Classes(classes) => {
@@ -437,15 +442,23 @@ fn each_batch_of(
     positions: usize,
     mut take: impl FnMut(&Drawn) -> Result<()>,
 ) -> Result<()> {
-    let (width, mut signal, mut left) = (source.shape().width, Signal::default(), indices.len());
+    let (width, mut left) = (source.shape().width, indices.len());
+    // Wide vectors fill the memory before many of them do.
+    let positions = positions.min((MOST_VALUES / width.max(1)).max(1));
+    let indices: Vec<usize> = indices.collect();
     let mut drawn = Drawn::default();
-    for index in indices {
-        source.read(0, index, &mut signal)?;
-        drawn.push(&signal, width, None)?;
-        left -= 1;
-        if left == 0 || drawn.batch.tokens().len() >= positions {
-            take(&drawn)?;
-            drawn = Drawn::default();
+    for block in indices.chunks(READ_AT_ONCE) {
+        let read = |index: &usize| {
+            let mut signal = Signal::default();
+            source.read(0, *index, &mut signal).map(|()| signal)
+        };
+        for signal in block.par_iter().map(read).collect::<Vec<_>>() {
+            drawn.push(&signal?, width, None)?;
+            left -= 1;
+            if left == 0 || drawn.batch.tokens().len() >= positions {
+                take(&drawn)?;
+                drawn = Drawn::default();
+            }
         }
     }
     Ok(())

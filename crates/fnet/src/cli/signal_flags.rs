@@ -34,6 +34,10 @@ pub struct SignalFlags {
     /// Move training images by up to this many pixels each way, drawn anew in each epoch
     #[arg(long, value_name = "PIXELS")]
     crop: Option<usize>,
+    /// The head reads at least so many random features (filters over every place of an image or series, rectified and pooled)
+    /// instead of a trunk's output: a strong and cheap baseline, with --recipe ridge
+    #[arg(long, value_name = "FEATURES")]
+    random_features: Option<usize>,
     /// The rows are series: one a row (wide, a step a column) or a step a row (long, a channel a column)
     #[arg(long, value_enum, value_name = "LAYOUT")]
     series: Option<Layout>,

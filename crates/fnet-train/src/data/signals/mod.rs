@@ -18,6 +18,7 @@ pub mod listops;
 pub mod mnist1d;
 mod options;
 pub mod pathfinder;
+pub mod random_features;
 mod reading;
 mod scale;
 pub mod series;
@@ -29,6 +30,7 @@ pub mod words;
 
 pub use format::Format;
 pub use options::{Layout, Options, Variation};
+use random_features::Featured;
 pub use reading::{Asked, READING_KEY, Reading};
 pub use scale::Scale;
 
@@ -111,6 +113,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// If a temporary file with decoded examples cannot be read.
     fn read(&self, pass: u64, index: usize, into: &mut Signal) -> Result<()>;
+
+    /// As [`read`](Self::read) in the first pass, before anything costly is made of an example.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn read_plain(&self, index: usize, into: &mut Signal) -> Result<()> {
+        self.read(0, index, into)
+    }
 
     /// How examples were made out of what was measured, to be stored with a model.
     fn reading(&self) -> Reading;
@@ -223,6 +233,13 @@ impl<'a> Purpose<'a> {
 /// # Errors
 /// If it is broken, other than the model reads, or has a class that the model does not know.
 pub fn open(place: &Place, purpose: Purpose) -> Result<Box<dyn Source>> {
+    if let Some(Reading::RandomFeatures { of, features }) = purpose.reading() {
+        let inner = match purpose {
+            Purpose::Judge(_, classes) => Purpose::Judge(of, classes),
+            _ => Purpose::Predict(of),
+        };
+        return Ok(Box::new(Featured::new(open(place, inner)?, features.clone())));
+    }
     let Some(format) = Format::of(&place.path, purpose)? else {
         let known = "series (.ts, .npy), images (IDX, .bin, a folder or .zip of PNG and JPEG), sounds (a folder or .zip of WAV)";
         return Err(Error::file(&place.path, format!("is no file of signals: {known} are read")));

@@ -9,6 +9,7 @@ use super::images::MOST_PIXELS;
 use super::listops::ListOps;
 use super::mnist1d::Mnist1d;
 use super::pathfinder::Pathfinder;
+use super::random_features::{Featured, RandomFeatures};
 use super::series::Table;
 use super::symbols::Alphabet;
 use super::{Scale, Source, sounds};
@@ -124,6 +125,13 @@ pub enum Reading {
         /// Columns of the words and their labels.
         columns: Columns,
     },
+    /// Random features of what is read otherwise.
+    RandomFeatures {
+        /// How that is read.
+        of: Box<Reading>,
+        /// Which features.
+        features: RandomFeatures,
+    },
     /// Generated strings of bits.
     Bits(Bits),
     /// Generated expressions of operators on lists.
@@ -174,6 +182,7 @@ impl Reading {
             }
             Self::Words { .. } if width > 0 => Err(format!("words in vectors of {width}")),
             Self::Words { .. } => Ok(()),
+            Self::RandomFeatures { of, features } => features.check(of, width),
             Self::Bits(task) => task.check(),
             Self::ListOps(task) => task.check(),
             Self::Pathfinder(task) => task.check(),
@@ -188,6 +197,9 @@ impl Reading {
             Self::ListOps(task) => Some(Box::new(Generated::new(*task, seed))),
             Self::Pathfinder(task) => Some(Box::new(Generated::new(*task, seed))),
             Self::Mnist1d(task) => Some(Box::new(Generated::new(*task, seed))),
+            Self::RandomFeatures { of, features } => {
+                Some(Box::new(Featured::new(of.generated(seed)?, features.clone())))
+            }
             _ => None,
         }
     }
@@ -197,6 +209,7 @@ impl Reading {
         match self {
             Self::Series { asked, .. } | Self::Symbols { asked, .. } => asked.clone(),
             Self::Words { .. } => Asked::Positions,
+            Self::RandomFeatures { of, .. } => of.asked(),
             _ => Asked::Class,
         }
     }

@@ -38,6 +38,8 @@ pub struct SignalSettings {
     pub flip: bool,
     /// In training, images are moved by up to this many pixels each way.
     pub crop: Option<usize>,
+    /// The head reads so many random features, at least, instead of a trunk's output.
+    pub random_features: Option<usize>,
     /// How a table holds series.
     pub series: Option<Layout>,
     /// The column that names the series of a step.
@@ -77,6 +79,8 @@ pub enum Tokens {
 /// What a setting belongs to.
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
+    /// All but words.
+    Vectors,
     /// Images and generated ones.
     Patches,
     Images,
@@ -100,6 +104,7 @@ impl SignalSettings {
             ("resize", self.resize.is_some(), Of::Images),
             ("flip", self.flip, Of::Images),
             ("crop", self.crop.is_some(), Of::Images),
+            ("random_features", self.random_features.is_some(), Of::Vectors),
             ("series", self.series.is_some(), Of::Tables),
             ("series_id", self.series_id.is_some(), Of::Tables),
             ("tokens", self.tokens.is_some(), Of::Symbols),
@@ -131,6 +136,7 @@ impl SignalSettings {
         let fits = |of: Of| match signals {
             Signals::Files { format, .. } => match of {
                 Of::Patches | Of::Images => matches!(format, Format::Idx | Format::Cifar | Format::Pictures),
+                Of::Vectors => true,
                 Of::Tables => *format == Format::Table,
                 Of::Symbols => *format == Format::Symbols,
                 Of::Positions | Of::Unknown => {
@@ -138,6 +144,7 @@ impl SignalSettings {
                 }
                 Of::Bits | Of::ListOps | Of::Pathfinder => false,
             },
+            Signals::Generated(_) if of == Of::Vectors => true,
             Signals::Words { .. } => of == Of::Positions,
             Signals::Generated(Reading::Bits(_)) => of == Of::Bits,
             Signals::Generated(Reading::ListOps(_)) => of == Of::ListOps,
@@ -155,6 +162,13 @@ impl SignalSettings {
         }
         if self.series_id.is_some() && self.series != Some(Layout::Long) {
             return Err(refused("series_id", format!("is for {} long", setting("series"))));
+        }
+        in_range("random_features", self.random_features.map(|n| n as f64), 1.0, 30_000.0)?;
+        if self.random_features.is_some() && self.per_position {
+            return Err(refused("random_features, per_position", "one vector has one answer"));
+        }
+        if let (Some(_), Some(patch)) = (self.random_features, self.patch.filter(|patch| *patch != 1)) {
+            return Err(refused(&format!("random_features, patch {patch}"), "filters read pixels"));
         }
         in_range("patch", self.patch.map(|n| n as f64), 1.0, 10_000.0)?;
         in_range("resize", self.resize.map(|n| n as f64), 1.0, MOST_PIXELS as f64)?;
@@ -209,6 +223,7 @@ impl SignalSettings {
 impl Of {
     fn name(self) -> &'static str {
         match self {
+            Self::Vectors => "signals",
             Self::Patches | Self::Images => "images",
             Self::Tables => "tables of series",
             Self::Symbols => "rows read by characters or bytes",
@@ -243,7 +258,7 @@ pub(super) fn options(settings: &FinetuneSettings) -> Result<Options> {
         Tokens::Bytes => Alphabet::Bytes,
     });
     Ok(Options {
-        patch: own.patch.unwrap_or(4),
+        patch: own.patch.unwrap_or(if own.random_features.is_some() { 1 } else { 4 }),
         grey: own.grey,
         resize: own.resize,
         variation: Variation { flip: own.flip, crop: own.crop.unwrap_or(0), seed: settings.training.seed },

@@ -8,6 +8,7 @@ use fnet_encoder::{Head, Model, Padding, Pool, Pooling, Workspace};
 use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
+use crate::data::signals::random_features::{self, Featured, RandomFeatures};
 use crate::data::signals::words::WordFile;
 use crate::data::signals::{self, Asked, Format, Only, Place, Purpose, READING_KEY, Reading, Shape, Source};
 use crate::data::tokenizer::Tokenizer;
@@ -112,6 +113,23 @@ impl Signals {
         }
     }
 
+    /// As [`open`](Self::open), as random features if these are asked for.
+    fn open_featured(
+        &self,
+        settings: &FinetuneSettings,
+        words: Option<(&Tokenizer, usize)>,
+    ) -> Result<TrainAndDev> {
+        let (train, dev) = self.open(settings, words)?;
+        let Some(count) = settings.signals.random_features else { return Ok((train, dev)) };
+        let shape = train.shape();
+        let seed = settings.signals.trunk_seed.unwrap_or(1);
+        let features = random_features::check_head(shape.head)
+            .and_then(|()| RandomFeatures::of(&train.reading(), shape.width, count, seed))
+            .map_err(|of| refused("random_features", format!("cannot be made of {of}")))?;
+        let featured = |source| Box::new(Featured::new(source, features.clone())) as Box<dyn Source>;
+        Ok((featured(train), dev.map(featured)))
+    }
+
     /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
     fn open(&self, settings: &FinetuneSettings, words: Option<(&Tokenizer, usize)>) -> Result<TrainAndDev> {
         Ok(match self {
@@ -184,7 +202,7 @@ pub(super) fn prepare(
         _ => None,
     };
     let (train, dev) =
-        signals.open(settings, words.as_ref().map(|(tokenizer, longest)| (tokenizer, *longest)))?;
+        signals.open_featured(settings, words.as_ref().map(|(tokenizer, longest)| (tokenizer, *longest)))?;
     let mut shape = train.shape();
     if let Some(dev) = &dev {
         shape.longest = shape.longest.max(dev.shape().longest);
@@ -267,6 +285,7 @@ fn model(
     let is_linear = settings.training.recipe == Recipe::Ridge;
     let pooling = || match &settings.pooling {
         Some(pooling) => Ok(pooling.clone()),
+        None if settings.signals.random_features.is_some() => Pooling::new(vec![Pool::Input]),
         None => Pooling::new(vec![Pool::Mean, Pool::Max]),
     };
     if resume {

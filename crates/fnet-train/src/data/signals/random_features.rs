@@ -1,0 +1,329 @@
+//! A wide random layer in front of a readout: random filters over every place of an image or series, rectified and pooled.
+//!
+//! A window of an image, or of some steps of a series, is multiplied by fixed random filters (McDonnell and Vladusich 2015, a
+//! shallow convolution without training). What is above a threshold, in either direction, is averaged over each of a few
+//! regions. Windows of images have mean 0 and deviation 1, so that neither light nor contrast counts.
+
+use std::sync::OnceLock;
+
+use fnet_encoder::Head;
+use ndarray::{Array2, ArrayView2};
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use super::{Reading, Shape, Signal, Source};
+use crate::error::Result;
+use crate::random::generator;
+
+/// Side of a window of an image in pixels.
+const WINDOW: usize = 6;
+/// Steps of a window of a series.
+const STEPS: usize = 9;
+/// Regions of an image on each side, and of a series.
+const REGIONS: usize = 3;
+/// A product of a window and a filter, which has deviation 1, counts as far as it is above this.
+const THRESHOLD: f32 = 0.5;
+/// Deviation of a window that is as good as none, in units of the training images' values.
+const FLAT: f32 = 0.05;
+
+/// Which random features examples become.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RandomFeatures {
+    /// Number of filters.
+    pub filters: usize,
+    /// From which the filters follow.
+    pub seed: u64,
+    /// Rows and columns of an image's pixels; of series, one row and no number of columns.
+    pub rows: usize,
+    /// See `rows`.
+    pub columns: Option<usize>,
+    /// Values at each place.
+    pub channels: usize,
+}
+
+impl RandomFeatures {
+    /// At least so many features of what is read so.
+    ///
+    /// # Errors
+    /// What they cannot be made of.
+    pub fn of(
+        reading: &Reading,
+        channels: usize,
+        count: usize,
+        seed: u64,
+    ) -> std::result::Result<Self, &'static str> {
+        let [rows, columns] = match reading {
+            Reading::Image { patch, .. } if *patch != 1 => return Err("patches: pixels are read"),
+            Reading::Image { rows, columns, .. } => [*rows, *columns],
+            Reading::RandomFeatures { .. } => return Err("features"),
+            _ if channels == 0 => return Err("tokens"),
+            _ => [1, 0],
+        };
+        let columns = Some(columns).filter(|columns| *columns > 0);
+        let mut own = Self { filters: 1, seed, rows, columns, channels };
+        own.filters = count.div_ceil(own.width()).max(1);
+        Ok(own)
+    }
+
+    /// Number of features.
+    pub fn width(&self) -> usize {
+        2 * self.filters * self.regions().iter().product::<usize>()
+    }
+
+    fn regions(&self) -> [usize; 2] {
+        if self.columns.is_some() { [REGIONS, REGIONS] } else { [1, REGIONS] }
+    }
+
+    /// Refuses what no training can have written, for examples of `width` values at each place.
+    pub(super) fn check(&self, of: &Reading, width: usize) -> std::result::Result<(), String> {
+        let channels_fit = match of {
+            Reading::Image { rows, columns, channels, patch: 1, .. } => {
+                (self.rows, self.columns, self.channels) == (*rows, Some(*columns), *channels)
+            }
+            Reading::Image { .. } | Reading::RandomFeatures { .. } | Reading::Words { .. } => false,
+            _ => (self.rows, self.columns) == (1, None) && self.channels > 0,
+        };
+        if !channels_fit || self.filters == 0 || self.filters > 1 << 20 || self.width() != width {
+            return Err(format!("{} random filters in vectors of {width}", self.filters));
+        }
+        of.check(self.channels)
+    }
+
+    /// Rows and columns of a window of an example of so many places.
+    fn window(&self) -> [usize; 2] {
+        match self.columns {
+            Some(columns) => [WINDOW.min(self.rows), WINDOW.min(columns)],
+            None => [1, STEPS],
+        }
+    }
+
+    /// `[values of a window, filters]`: of images each filter has sum 0.
+    fn filters(&self) -> Array2<f32> {
+        let [rows, columns] = self.window();
+        let size = rows * columns * self.channels;
+        let mut filters = Array2::zeros((size, self.filters));
+        for (i, mut filter) in filters.columns_mut().into_iter().enumerate() {
+            let mut random = generator(self.seed, "filter", i as u64);
+            filter.iter_mut().for_each(|value: &mut f32| *value = StandardNormal.sample(&mut random));
+            if self.columns.is_some() {
+                let mean = filter.sum() / size as f32;
+                filter.mapv_inplace(|value| value - mean);
+            }
+            let length = filter.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+            filter.mapv_inplace(|value| value / length);
+        }
+        filters
+    }
+}
+
+/// Examples as random features: a sequence of one wide vector each.
+pub(crate) struct Featured {
+    source: Box<dyn Source>,
+    features: RandomFeatures,
+    filters: OnceLock<Array2<f32>>,
+}
+
+impl Featured {
+    pub fn new(source: Box<dyn Source>, features: RandomFeatures) -> Self {
+        Self { source, features, filters: OnceLock::new() }
+    }
+
+    /// The windows of an example, `[places, values of a window]`, with the rows and columns of places.
+    fn windows(&self, signal: &Signal) -> (Array2<f32>, [usize; 2]) {
+        let (own, channels) = (&self.features, self.features.channels);
+        let there = signal.vectors.len() / channels;
+        let [rows, columns] = [own.rows, own.columns.unwrap_or(there)];
+        let [high, wide] = own.window();
+        // A short series is followed by zeros.
+        let places = [rows - high + 1, columns.max(wide) - wide + 1];
+        let run = wide * channels;
+        let mut windows = Array2::zeros((places[0] * places[1], high * run));
+        for (i, mut window) in windows.rows_mut().into_iter().enumerate() {
+            let [top, left] = [i / places[1], i % places[1]];
+            for row in 0..high {
+                let first = ((top + row) * columns + left) * channels;
+                let values = &signal.vectors[first.min(signal.vectors.len())..];
+                let values = &values[..run.min(values.len())];
+                window.iter_mut().skip(row * run).zip(values).for_each(|(own, value)| *own = *value);
+            }
+        }
+        (windows, places)
+    }
+
+    /// Replaces an example's vectors by one vector of features.
+    fn apply(&self, signal: &mut Signal) {
+        let own = &self.features;
+        let (windows, places) = self.windows(signal);
+        let mut products = windows.dot(self.filters.get_or_init(|| own.filters()));
+        let size = windows.ncols() as f32;
+        for (window, mut products) in windows.rows().into_iter().zip(products.rows_mut()) {
+            let scale = match own.columns {
+                Some(_) => {
+                    let mean = window.sum() / size;
+                    let variance = window.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / size;
+                    1.0 / (variance + FLAT * FLAT).sqrt()
+                }
+                None => 1.0,
+            };
+            // Filters have length 1, so what is left has deviation 1.
+            products.mapv_inplace(|product| product * scale);
+        }
+        signal.vectors.clear();
+        signal.tokens.clear();
+        let [down, across] = own.regions();
+        for i in 0..down {
+            for j in 0..across {
+                let rows = i * places[0] / down..((i + 1) * places[0]).div_ceil(down);
+                let columns = j * places[1] / across..((j + 1) * places[1]).div_ceil(across);
+                pooled(products.view(), places[1], rows, columns, &mut signal.vectors);
+            }
+        }
+    }
+}
+
+/// Appends the mean of each product above the threshold, and of each below its negative, over a region.
+fn pooled(
+    products: ArrayView2<f32>,
+    wide: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    into: &mut Vec<f32>,
+) {
+    let (first, filters) = (into.len(), products.ncols());
+    into.resize(first + 2 * filters, 0.0);
+    let (up, down) = into[first..].split_at_mut(filters);
+    let share = 1.0 / (rows.len() * columns.len()).max(1) as f32;
+    for row in rows {
+        for column in columns.clone() {
+            let place = products.row(row * wide + column);
+            for ((up, down), product) in up.iter_mut().zip(&mut *down).zip(place) {
+                *up += (product - THRESHOLD).max(0.0);
+                *down += (-product - THRESHOLD).max(0.0);
+            }
+        }
+    }
+    up.iter_mut().chain(down).for_each(|value| *value *= share);
+}
+
+impl Source for Featured {
+    fn shape(&self) -> Shape {
+        Shape { width: self.features.width(), longest: 1, ..self.source.shape() }
+    }
+
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.source.is_fixed()
+    }
+
+    fn read(&self, pass: u64, index: usize, into: &mut Signal) -> Result<()> {
+        self.source.read(pass, index, into)?;
+        self.apply(into);
+        Ok(())
+    }
+
+    fn read_plain(&self, index: usize, into: &mut Signal) -> Result<()> {
+        self.source.read_plain(index, into)
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::RandomFeatures { of: Box::new(self.source.reading()), features: self.features.clone() }
+    }
+
+    fn fingerprint(&self) -> Result<u64> {
+        let own = self.features.filters as u64 ^ self.features.seed.rotate_left(32);
+        Ok(self.source.fingerprint()? ^ own)
+    }
+}
+
+/// Refuses positions with answers of their own, which one vector cannot have.
+pub(crate) fn check_head(head: Head) -> std::result::Result<(), &'static str> {
+    if matches!(head, Head::Tokens { .. }) { Err("positions with answers of their own") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::signals::{Asked, Scale, Target};
+
+    struct One(Signal, Reading);
+
+    impl Source for One {
+        fn shape(&self) -> Shape {
+            Shape { width: 1, longest: 99, head: Head::Regression, classes: Vec::new() }
+        }
+        fn len(&self) -> usize {
+            1
+        }
+        fn read(&self, _: u64, _: usize, into: &mut Signal) -> Result<()> {
+            into.clone_from(&self.0);
+            Ok(())
+        }
+        fn reading(&self) -> Reading {
+            self.1.clone()
+        }
+    }
+
+    fn features(vectors: Vec<f32>, reading: Reading, count: usize) -> Vec<f32> {
+        let features = RandomFeatures::of(&reading, 1, count, 7).unwrap();
+        let signal = Signal { vectors, target: Target::Number(1.0), ..Signal::default() };
+        let source = Featured::new(Box::new(One(signal, reading)), features);
+        let mut signal = Signal::default();
+        source.read(0, 0, &mut signal).unwrap();
+        assert_eq!(signal.vectors.len(), source.shape().width);
+        signal.vectors
+    }
+
+    fn scale() -> Scale {
+        Scale { mean: vec![0.0], deviation: vec![1.0] }
+    }
+
+    fn image(rows: usize, columns: usize) -> Reading {
+        Reading::Image { rows, columns, channels: 1, resized: false, patch: 1, scale: scale() }
+    }
+
+    #[test]
+    fn light_and_contrast_of_images_do_not_count() {
+        let pixel = |i: usize| ((i * 7919) % 101) as f32 / 20.0;
+        let plain: Vec<f32> = (0..90).map(pixel).collect();
+        let other: Vec<f32> = plain.iter().map(|v| 3.0 * v - 8.0).collect();
+        let [a, b] = [plain, other].map(|vectors| features(vectors, image(9, 10), 100));
+        assert_eq!(a.len(), 108);
+        assert!(a.iter().any(|v| *v > 0.1) && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 0.02));
+        // A filter in the other direction: a negative sees what the image shows from below.
+        let negative = features((0..90).map(|i| -pixel(i)).collect(), image(9, 10), 100);
+        for region in 0..9 {
+            for i in 0..6 {
+                let (up, down) = (a[region * 12 + i], negative[region * 12 + 6 + i]);
+                assert!((up - down).abs() < 1e-5, "{region} {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_size_has_features() {
+        for (rows, columns) in [(1, 1), (1, 30), (2, 3), (6, 6), (7, 8)] {
+            let all = features((0..rows * columns).map(|i| i as f32).collect(), image(rows, columns), 1);
+            assert!(all.len() == 18 && all.iter().all(|v| v.is_finite()), "{rows} {columns}");
+        }
+        let series =
+            || Reading::Series { scale: scale(), table: None, asked: Asked::Class, ignored_label: None };
+        for steps in [0, 1, 5, 9, 10, 300] {
+            let all = features((0..steps).map(|i| (i as f32).sin()).collect(), series(), 20);
+            assert!(all.len() == 24 && all.iter().all(|v| v.is_finite()), "{steps}");
+        }
+        assert!(
+            RandomFeatures::of(
+                &Reading::Words {
+                    columns: crate::data::tasks::rows::Columns::named(&["a".into()], None, true).unwrap()
+                },
+                0,
+                5,
+                1
+            )
+            .is_err()
+        );
+    }
+}
