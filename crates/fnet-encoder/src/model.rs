@@ -8,6 +8,7 @@ use crate::gemm::{Precision, Products};
 use crate::heads::{Classifier, Head, MlmHead, Pooler, TokenClassifier};
 use crate::mixers::{self, Mixer};
 use crate::modules::{Builder, OnTrunk, Pass};
+use crate::ops::dropout::Dropout;
 use crate::parameters::{Gradients, Values};
 use crate::plans::SharedPlans;
 use crate::workspace::{HeadActivations, ReadoutActivations, Workspace};
@@ -223,7 +224,12 @@ impl Model {
             None => Values::of(&self.parameters),
             Some(trunk) => Values::on(&trunk.parameters, &self.parameters),
         };
-        Pass { values, products: self.products, batch, dropout, recompute }
+        // Mean and deviation are measured in training steps and used without dropout, which would move the pooled values by
+        // more than they differ from one example to another. So the layers go without it.
+        let rate = |own: Dropout| if self.config.classifier_standardized { 0.0 } else { own.rate };
+        let of_layers = dropout.map(|own| Dropout { rate: rate(own), ..own });
+        let products = self.products;
+        Pass { values, products, batch, dropout: of_layers, head_dropout: dropout, recompute }
     }
 
     /// Refuses a batch with ids out of range, an empty sequence, one that is too long, or one that is not padded

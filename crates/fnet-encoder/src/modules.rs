@@ -83,6 +83,8 @@ pub struct Pass<'a> {
     pub batch: &'a Batch,
     /// In a training step.
     pub dropout: Option<Dropout>,
+    /// That of what the classifier reads.
+    pub(crate) head_dropout: Option<Dropout>,
     /// Whether the feed-forward layer is recomputed in the backward pass instead of being kept.
     pub(crate) recompute: bool,
 }

@@ -49,7 +49,7 @@ impl Classifier {
     }
 
     fn dropout(&self, p: Pass) -> Option<Dropout> {
-        p.dropout.filter(|_| self.drops)
+        p.head_dropout.filter(|_| self.drops)
     }
 
     /// Fills `head.logits` with `[examples, outputs]`, from `rows`, and those of the bag where there is one.
