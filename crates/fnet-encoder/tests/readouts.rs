@@ -68,7 +68,11 @@ fn logits(model: &Model, batch: &Batch) -> Vec<f32> {
 }
 
 fn loss(model: &Model, batch: &Batch, gradients: &mut [f32], w: &mut Workspace) -> f64 {
-    let dropout = Dropout { rate: 0.1, key: 3 };
+    loss_with(0.1, model, batch, gradients, w)
+}
+
+fn loss_with(rate: f32, model: &Model, batch: &Batch, gradients: &mut [f32], w: &mut Workspace) -> f64 {
+    let dropout = Dropout { rate, key: 3 };
     let examples = batch.texts() / model.config().classifier_pairs.texts();
     let classes: Vec<u32> = (0..examples as u32).map(|i| i % 3).collect();
     let values: Vec<f32> = (0..examples).map(|i| i as f32 - 1.5).collect();
@@ -312,7 +316,7 @@ fn standardised_values_are_a_scaled_dense_layer() {
     // What is below learns the same, the dense layer by the chain rule, mean and deviation nothing.
     let gradients = [&standard, &scaled].map(|model| {
         let mut gradients = vec![0.0; model.parameters().len()];
-        loss(model, &batch, &mut gradients, &mut w);
+        loss_with(0.0, model, &batch, &mut gradients, &mut w);
         gradients
     });
     let of = |i: usize, name: &str| {
@@ -329,6 +333,17 @@ fn standardised_values_are_a_scaled_dense_layer() {
         .collect();
     assert!(close(&of(0, "fnet.pooler.dense.weight"), &expected));
     assert!(of(0, "fnet.pooler.mean").iter().chain(&of(0, "fnet.pooler.deviation")).all(|g| *g == 0.0));
+    // Dropout changes nothing below the head, for mean and deviation are used without it.
+    let dropout = Mode::Train(Dropout { rate: 0.5, key: 3 });
+    let pooled = |model: &Model, mode| {
+        let mut w = Workspace::new();
+        model.forward(&batch, mode, &mut w).unwrap().pooled().to_vec()
+    };
+    assert_eq!(pooled(&standard, dropout), pooled(&standard, Mode::Infer));
+    assert_ne!(pooled(&scaled, dropout), pooled(&scaled, Mode::Infer));
+    let mut gradients = vec![0.0; standard.parameters().len()];
+    let with = loss_with(0.5, &standard, &batch, &mut gradients, &mut w);
+    assert_ne!(with, loss_with(0.0, &standard, &batch, &mut gradients, &mut w), "the head has it");
     let place = tempfile::tempdir().unwrap();
     pretrained::save(&standard, place.path()).unwrap();
     assert_eq!(logits(&pretrained::open(place.path()).unwrap(), &batch), logits(&standard, &batch));
