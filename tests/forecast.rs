@@ -55,6 +55,9 @@ fn columns_are_forecast_and_carried_on() {
             ["one", "three", "again"].map(|out| std::fs::read(folder.join(out).join(file)).unwrap());
         assert!(one == three && one == again, "{file}");
     }
+    // Nothing of an earlier forecast stays beside another.
+    run(folder, "forecast --series sines.csv --units 20 --quiet --overwrite --out again");
+    assert!(!folder.join("again/future.csv").exists() && !folder.join("again/free-runs.csv").exists());
     // Several steps ahead, and a column that another drives.
     let far = json(&run(folder, &format!("{command} --columns a --horizon 5 --out far")));
     assert!(number(&far, "/nrmse/mean") < 0.05, "{far}");
@@ -132,6 +135,7 @@ fn what_cannot_be_forecast_is_refused() {
     std::fs::write(folder.join("gap.csv"), "a\n1\n2\nnan\n4\n").unwrap();
     std::fs::write(folder.join("words.csv"), "a\nx\n").unwrap();
     std::fs::write(folder.join("a.txt"), "1\n2\n").unwrap();
+    std::fs::write(folder.join("twice.csv"), "a,a\n1,2\n").unwrap();
     for (flags, says) in [
         ("--series sines.csv", "125 steps are too few: 25 are held out (--test), 100 are left out"),
         ("--series still.csv", "`a` is constant: there is nothing to forecast"),
@@ -154,6 +158,13 @@ fn what_cannot_be_forecast_is_refused() {
         ),
         ("--system henon --steps 200 --units 300 --penalty 0", "singular at penalty 0"),
         ("--system henon --units 1000000", "GB are free"),
+        ("--system henon --columns x", "--columns, --inputs: are of files"),
+        ("--system henon --tau 30", "--tau: is of mackey-glass"),
+        ("--system henon --feedback 0.5 --horizon 3", "--feedback: is of forecasts one step ahead"),
+        ("--system henon --method nvar --radius 0.5", "--radius: is of echo state networks"),
+        ("--system henon --method nvar --delays 10000 --stride 10000", "--washout 99990000: must be from 0"),
+        ("--series sines.csv --inputs a,b --columns a --washout 10", "--columns, --inputs a: drives itself"),
+        ("--series twice.csv --columns a", "has several columns `a`"),
         ("", "give --series, a file of series, or --system"),
     ] {
         fails(folder, &format!("forecast {flags} --quiet --out x"), says);

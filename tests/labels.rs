@@ -173,6 +173,17 @@ fn arrays_with_several_labels_or_labels_of_steps() {
     let results = json(&run(folder, &format!("{tune} --multi-label --out labels")));
     assert!(results["values"]["micro_f1"].as_f64().unwrap() > 0.9, "{results}");
     assert!(results["floor"]["micro_f1"].as_f64().unwrap() < 0.75, "{results}");
+    // A label that nothing has in training is one all the same.
+    let third: Vec<f32> = (0..count).flat_map(|i| [first(i, 0), 0.0, first(i, 1)]).collect();
+    npy(&folder.join("y.npy"), "(48, 3)", &third);
+    run(
+        folder,
+        &format!("{tune} --multi-label --overwrite --epochs 1 --out labels").replace("--epochs 60", ""),
+    );
+    run(folder, "predict --model labels --input X.npy --output p.csv --quiet");
+    assert!(
+        std::fs::read_to_string(folder.join("p.csv")).unwrap().starts_with("index,prediction,p_0,p_1,p_2\n")
+    );
     npy(&folder.join("y.npy"), "(48, 5)", &values.iter().map(|v| f32::from(*v > 0.0)).collect::<Vec<_>>());
     let results = json(&run(folder, &format!("{tune} --per-position --out signs")));
     assert!(results["values"]["accuracy"].as_f64().unwrap() > 0.95, "{results}");

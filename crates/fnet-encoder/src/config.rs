@@ -414,7 +414,11 @@ impl ModelConfig {
         if pools.contains(&crate::Pool::Input) && self.input_width.is_none() {
             return fail("classifier_pooling reads input vectors, and the model reads tokens alone".into());
         }
-        let read = pools.len() as u128 * self.hidden_size as u128 + self.input_width.unwrap_or(0) as u128;
+        let of_pool = |pool: &crate::Pool| match pool {
+            crate::Pool::Input => self.input_width.unwrap_or(0) as u128,
+            _ => self.hidden_size as u128,
+        };
+        let read: u128 = pools.iter().map(of_pool).sum();
         if 2 * read * read > MOST_VALUES as u128 {
             return fail(format!(
                 "classifier_pooling reads {read} values, more than this program will allocate"

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use crate::connections::{BLOCK, Connections};
+use crate::connections::Connections;
 use crate::real::{Real, fma};
 
 /// The instructions that are used.
@@ -92,23 +92,36 @@ fn avx512<T: Real>(units: Units<T>) {
 #[inline(always)]
 fn body<T: Real, const FUSED: bool>(units: Units<T>) {
     let Units { first_block, leak, bias, drives, state, next } = units;
+    let block = drives.first().map_or(1, |(connections, _)| connections.block());
     let stay = T::of(1.0) - leak;
-    let blocks = next.as_chunks_mut::<BLOCK>().0.iter_mut();
-    let own = bias.as_chunks::<BLOCK>().0.iter().zip(state.as_chunks::<BLOCK>().0);
-    for (i, (next, (bias, state))) in blocks.zip(own).enumerate() {
-        let block = first_block + i;
-        let mut sums = *bias;
+    let own = bias.chunks_exact(block).zip(state.chunks_exact(block));
+    for (i, (next, (bias, state))) in next.chunks_exact_mut(block).zip(own).enumerate() {
+        next.copy_from_slice(bias);
         for (connections, values) in drives {
-            let weights = connections.weights_of(block).as_chunks::<BLOCK>().0;
-            for (weights, shift) in weights.iter().zip(connections.shifts()) {
-                let values = &values[block * BLOCK + shift..][..BLOCK];
-                for k in 0..BLOCK {
-                    sums[k] = fma::<T, FUSED>(weights[k], values[k], sums[k]);
+            let values = &values[(first_block + i) * block..];
+            let weights = connections.weights_of(first_block + i);
+            let (fours, rest) = connections.shifts().as_chunks::<4>();
+            let (of_fours, of_rest) = weights.split_at(fours.len() * 4 * block);
+            // Four at once: each sum is loaded and stored once for four products.
+            for (weights, shifts) in of_fours.chunks_exact(4 * block).zip(fours) {
+                let (a, others) = weights.split_at(block);
+                let (b, others) = others.split_at(block);
+                let (c, d) = others.split_at(block);
+                let [u, v, w, x] = shifts.map(|shift| &values[shift..][..block]);
+                let pairs = a.iter().zip(u).zip(b.iter().zip(v)).zip(c.iter().zip(w).zip(d.iter().zip(x)));
+                for (sum, (((a, u), (b, v)), ((c, w), (d, x)))) in next.iter_mut().zip(pairs) {
+                    let two = fma::<T, FUSED>(*b, *v, fma::<T, FUSED>(*a, *u, *sum));
+                    *sum = fma::<T, FUSED>(*d, *x, fma::<T, FUSED>(*c, *w, two));
+                }
+            }
+            for (weights, shift) in of_rest.chunks_exact(block).zip(rest) {
+                for ((sum, weight), value) in next.iter_mut().zip(weights).zip(&values[*shift..][..block]) {
+                    *sum = fma::<T, FUSED>(*weight, *value, *sum);
                 }
             }
         }
-        for k in 0..BLOCK {
-            next[k] = fma::<T, FUSED>(stay, state[k], leak * sums[k].tanh::<FUSED>());
+        for (next, state) in next.iter_mut().zip(state) {
+            *next = fma::<T, FUSED>(stay, *state, leak * next.tanh::<FUSED>());
         }
     }
 }
@@ -125,7 +138,7 @@ mod tests {
         let values: Vec<T> = (0..sources).map(|j| T::of((j as f64).sin())).collect();
         let mut laid = vec![T::default(); connections.laid_out_len()];
         connections.lay_out(&values, &mut laid);
-        let padded = units.next_multiple_of(BLOCK);
+        let padded = connections.padded();
         let state: Vec<T> = (0..padded).map(|i| T::of((i as f64 * 0.7).cos())).collect();
         let bias = vec![T::of(0.125); padded];
         for level in Level::available() {

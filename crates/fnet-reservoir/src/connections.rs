@@ -10,8 +10,15 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::real::Real;
 
-/// Units that are computed together.
-pub(crate) const BLOCK: usize = 32;
+/// Units that are computed together, where there are so many: their sums stay in the fastest cache.
+const BLOCK: usize = 256;
+/// Numbers in a vector of the CPU, at least.
+const LANES: usize = 8;
+
+/// Units that are computed together, of so many.
+pub(crate) fn block_of(units: usize) -> usize {
+    units.next_multiple_of(LANES).min(BLOCK)
+}
 
 /// A matrix `[units, sources]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +26,7 @@ pub struct Connections<T> {
     units: usize,
     sources: usize,
     shifts: Vec<usize>,
-    /// `[blocks of units, shifts, BLOCK]`; 0 beyond the last unit.
+    /// `[blocks of units, shifts, units of a block]`; 0 beyond the last unit.
     weights: Vec<T>,
 }
 
@@ -61,7 +68,7 @@ impl<T: Real> Connections<T> {
     }
 
     fn without_weights([units, sources]: [usize; 2], shifts: Vec<usize>) -> Self {
-        let weights = vec![T::default(); units.next_multiple_of(BLOCK) * shifts.len()];
+        let weights = vec![T::default(); units.next_multiple_of(block_of(units)) * shifts.len()];
         Self { units, sources, shifts, weights }
     }
 
@@ -91,6 +98,16 @@ impl<T: Real> Connections<T> {
         self.shifts.len()
     }
 
+    /// Units that are computed together.
+    pub(crate) fn block(&self) -> usize {
+        block_of(self.units)
+    }
+
+    /// Units with those that fill the last block.
+    pub(crate) fn padded(&self) -> usize {
+        self.units.next_multiple_of(self.block())
+    }
+
     pub(crate) fn scale(&mut self, factor: f64) {
         self.weights.iter_mut().for_each(|weight| *weight = T::of(weight.to_f64() * factor));
     }
@@ -100,17 +117,18 @@ impl<T: Real> Connections<T> {
     }
 
     pub(crate) fn weights_of(&self, block: usize) -> &[T] {
-        let size = self.shifts.len() * BLOCK;
+        let size = self.shifts.len() * self.block();
         &self.weights[block * size..][..size]
     }
 
     fn place(&self, unit: usize, shift: usize) -> usize {
-        (unit / BLOCK * self.shifts.len() + shift) * BLOCK + unit % BLOCK
+        let block = self.block();
+        (unit / block * self.shifts.len() + shift) * block + unit % block
     }
 
     /// Length of the sources' values as [`lay_out`](Self::lay_out) writes them.
     pub(crate) fn laid_out_len(&self) -> usize {
-        self.units.next_multiple_of(BLOCK) + self.sources
+        self.padded() + self.sources
     }
 
     /// Repeats the sources' values until every unit finds its own at `unit + shift`.
@@ -120,12 +138,18 @@ impl<T: Real> Connections<T> {
         }
     }
 
+    /// The weight of a unit's first connection.
+    pub(crate) fn first_weight(&self, unit: usize) -> f64 {
+        self.weights[self.place(unit, 0)].to_f64()
+    }
+
     /// `matrix · values`, in float64.
     pub(crate) fn times(&self, values: &[f64]) -> Vec<f64> {
         let mut product = vec![0.0; self.units];
-        for (block, product) in product.chunks_mut(BLOCK).enumerate() {
-            for (weights, shift) in self.weights_of(block).chunks_exact(BLOCK).zip(&self.shifts) {
-                let first = (block * BLOCK + shift) % self.sources;
+        let size = self.block();
+        for (block, product) in product.chunks_mut(size).enumerate() {
+            for (weights, shift) in self.weights_of(block).chunks_exact(size).zip(&self.shifts) {
+                let first = (block * size + shift) % self.sources;
                 for (k, (sum, weight)) in product.iter_mut().zip(weights).enumerate() {
                     let source = first + k;
                     let source = if source < self.sources { source } else { source % self.sources };

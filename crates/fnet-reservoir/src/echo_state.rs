@@ -78,7 +78,7 @@ impl<T: Real> EchoState<T> {
             let (width, mut own) = (if is_driven { reservoir.units } else { inputs }, reservoir.clone());
             if is_driven {
                 // As many connections as within: the states of a whole layer would drown its own.
-                own.input_connections = Some(reservoir.connections);
+                own.input_connectivity = reservoir.connections as f64 / reservoir.units as f64;
                 own.input_scale /= (reservoir.connections as f64).sqrt();
             }
             Reservoir::random(&own, width, outputs, layer as u64)

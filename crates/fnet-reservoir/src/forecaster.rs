@@ -10,6 +10,10 @@ use crate::ridge::{Penalty, Ridge, Sums};
 
 /// Steps whose features are in memory at once.
 const CHUNK: usize = 512;
+/// As many of wide features: adding to the sums costs as much as some of their products.
+const WIDE_CHUNK: usize = 2_048;
+/// Features from which on they are wide.
+const WIDE: usize = 2_048;
 
 /// A series to learn from: inputs `[steps, inputs]` and targets `[steps, outputs]`, what is known at a step and what should
 /// be said there.
@@ -99,20 +103,16 @@ impl<D: Dynamics> Forecaster<D> {
             }
         } else {
             for group in examples.chunks(4 * rayon::current_num_threads()) {
-                let states = |example: &Example| {
-                    let (mut source, mut chunks) =
-                        (Source::new(&dynamics, *example, fit.washout), Vec::new());
-                    loop {
-                        let mut chunk = Chunk::default();
-                        source.fill(&mut chunk);
-                        match chunk.targets.is_empty() {
-                            true => return chunks,
-                            false => chunks.push(chunk),
-                        }
-                    }
-                };
-                let all: Vec<Vec<Chunk<D::Value>>> = group.par_iter().map(states).collect();
-                all.iter().flatten().for_each(|chunk| sums.add(&chunk.features, &chunk.targets));
+                // A chunk of each at a time, so that no series is in memory as a whole.
+                let mut all: Vec<_> = group
+                    .iter()
+                    .map(|example| (Source::new(&dynamics, *example, fit.washout), Chunk::default()))
+                    .collect();
+                while !all.is_empty() {
+                    all.par_iter_mut().for_each(|(source, chunk)| source.fill(chunk));
+                    all.retain(|(_, chunk)| !chunk.targets.is_empty());
+                    all.iter().for_each(|(_, chunk)| sums.add(&chunk.features, &chunk.targets));
+                }
             }
         }
         if !sums.are_finite() {
@@ -137,7 +137,8 @@ impl<D: Dynamics> Forecaster<D> {
             let message = format!("a readout of {features} features for {}", dynamics.features());
             return Err(ReservoirError::Series(message));
         }
-        Ok(Self { dynamics, readout })
+        let weight = readout.weight.as_standard_layout().into_owned();
+        Ok(Self { dynamics, readout: Ridge { weight, ..readout } })
     }
 
     /// The readout.
@@ -256,11 +257,12 @@ impl<'d, 'e, D: Dynamics> Source<'d, 'e, D> {
         let Example { inputs, targets } = self.example;
         let (steps, width) = (inputs.nrows(), self.dynamics.features());
         chunk.targets.clear();
-        chunk.features.resize(CHUNK * width, D::Value::default());
+        let most = if width < WIDE { CHUNK } else { WIDE_CHUNK };
+        chunk.features.resize(most * width, D::Value::default());
         let mut input = vec![0.0; inputs.ncols()];
         let mut before = vec![0.0; self.dynamics.feedback()];
         let mut filled = 0;
-        while self.t < steps && filled < CHUNK {
+        while self.t < steps && filled < most {
             input.iter_mut().zip(inputs.row(self.t)).for_each(|(own, value)| *own = *value);
             if let Some(last) = self.t.checked_sub(1) {
                 before.iter_mut().zip(targets.row(last)).for_each(|(own, target)| *own = *target);

@@ -9,6 +9,7 @@ mod echo_state;
 mod error;
 mod forecaster;
 mod nvar;
+mod products;
 mod radius;
 mod real;
 mod reservoir;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::arch::{Drive, Level, Units, step};
-use crate::connections::{BLOCK, Connections};
+use crate::connections::Connections;
 use crate::error::{ReservoirError, Result};
 use crate::radius::spectral_radius;
 use crate::real::Real;
@@ -30,8 +30,8 @@ pub struct ReservoirSettings {
     pub leak: f64,
     /// Input weights are drawn evenly from `-input_scale` to `input_scale`.
     pub input_scale: f64,
-    /// Inputs that each unit sees; `None` for all.
-    pub input_connections: Option<usize>,
+    /// The part of all connections from inputs to units that there are, in (0, 1].
+    pub input_connectivity: f64,
     /// Biases are drawn evenly from `-bias` to `bias`.
     pub bias: f64,
     /// Weights of the previous output are drawn evenly from `-feedback` to `feedback`; 0 for no feedback.
@@ -48,7 +48,7 @@ impl Default for ReservoirSettings {
             radius: 0.9,
             leak: 1.0,
             input_scale: 1.0,
-            input_connections: None,
+            input_connectivity: 1.0,
             bias: 0.2,
             feedback: 0.0,
             seed: 1,
@@ -73,11 +73,10 @@ impl ReservoirSettings {
             let message = format!("must be from 1 to the number of units, {}", self.units);
             return Err(ReservoirError::setting("connections", self.connections, message));
         }
-        if self.input_connections == Some(0) {
-            return Err(ReservoirError::setting("input_connections", 0, "must be at least 1"));
-        }
-        if !(self.leak > 0.0 && self.leak <= 1.0) {
-            return Err(ReservoirError::setting("leak", self.leak, "must be above 0 and at most 1"));
+        for (field, value) in [("leak", self.leak), ("input_connectivity", self.input_connectivity)] {
+            if !(value > 0.0 && value <= 1.0) {
+                return Err(ReservoirError::setting(field, value, "must be above 0 and at most 1"));
+            }
         }
         let sizes = [
             ("radius", self.radius),
@@ -143,8 +142,13 @@ impl<T: Real> Reservoir<T> {
         }
         recurrent.scale(settings.radius / radius);
         let evenly = |scale: f64| move |r: &mut ChaCha8Rng| (2.0 * r.random::<f64>() - 1.0) * scale;
-        let seen = settings.input_connections.unwrap_or(inputs);
-        let input = Connections::random([units, inputs], seen, &mut random, evenly(settings.input_scale));
+        // So many inputs for each unit, of which some have a weight of 0 where the part is no whole number.
+        let wanted = settings.input_connectivity * inputs as f64;
+        let (seen, draw) = (wanted.ceil().max(1.0), evenly(settings.input_scale));
+        let input = Connections::random([units, inputs], seen as usize, &mut random, |r| {
+            let weight = draw(r);
+            if seen == wanted || r.random_bool((wanted / seen).min(1.0)) { weight } else { 0.0 }
+        });
         let feedback = (settings.feedback > 0.0 && outputs > 0)
             .then(|| Connections::random([units, outputs], outputs, &mut random, evenly(settings.feedback)));
         let draw = evenly(settings.bias);
@@ -189,7 +193,7 @@ impl<T: Real> Reservoir<T> {
         leak: f64,
     ) -> Self {
         let mut bias: Vec<T> = bias.iter().map(|b| T::of(*b)).collect();
-        bias.resize(recurrent.units().next_multiple_of(BLOCK), T::default());
+        bias.resize(recurrent.padded(), T::default());
         Self { recurrent, input, feedback, bias, leak: T::of(leak) }
     }
 
@@ -242,11 +246,12 @@ impl<T: Real> Reservoir<T> {
             drives.push((feedback, &own.feedback));
         }
         let each: usize = drives.iter().map(|(connections, _)| connections.each()).sum();
-        let blocks = self.bias.len() / BLOCK;
+        let block = self.recurrent.block();
+        let blocks = self.bias.len() / block;
         let threads = if units * each > MANY_PRODUCTS { rayon::current_num_threads().min(blocks) } else { 1 };
-        let part = blocks.div_ceil(threads) * BLOCK;
+        let part = blocks.div_ceil(threads) * block;
         let run = |(i, (next, (state, bias))): (usize, (&mut [T], (&[T], &[T])))| {
-            let first_block = i * part / BLOCK;
+            let first_block = i * part / block;
             step(level, Units { first_block, leak: self.leak, bias, drives: &drives, state, next });
         };
         if threads == 1 {
@@ -300,7 +305,7 @@ mod tests {
             (ReservoirSettings { leak: 0.0, ..good.clone() }, "leak 0: must be above 0"),
             (ReservoirSettings { radius: f64::NAN, ..good.clone() }, "radius NaN: must be from 0"),
             (ReservoirSettings { bias: -1.0, ..good.clone() }, "bias -1: must be from 0"),
-            (ReservoirSettings { input_connections: Some(0), ..good }, "input_connections 0"),
+            (ReservoirSettings { input_connectivity: 0.0, ..good }, "input_connectivity 0"),
         ] {
             let error = Reservoir::<f64>::random(&settings, 1, 0, 0).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

@@ -90,6 +90,9 @@ struct Flags {
     /// Size of input weights; 0.3 by default. Series have mean 0 and deviation 1
     #[arg(long)]
     input_scale: Option<f64>,
+    /// The part of all connections from the series to units that there are; 1, all, by default
+    #[arg(long)]
+    input_connectivity: Option<f64>,
     /// Size of biases; 0.2 by default
     #[arg(long)]
     bias: Option<f64>,

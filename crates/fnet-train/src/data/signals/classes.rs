@@ -35,10 +35,8 @@ pub(super) fn targets(
         _ => order,
     };
     if asked == Asked::Labels {
-        let known = known.map_or_else(
-            || label_sets::check(path, &label_sets::all(labels.iter().map(String::as_str))),
-            Ok,
-        )?;
+        let all = || label_sets::all(labels.iter().map(String::as_str));
+        let known = label_sets::check(path, &known.unwrap_or_else(all))?;
         let holds = |(i, label): (usize, &String)| {
             let holds = label_sets::targets(&known, label);
             holds.map(Target::Labels).map_err(|label| unknown(path, &place(i), "label", &label, &known))

@@ -4,10 +4,11 @@
 //! shallow convolution without training). What is above a threshold, in either direction, is averaged over each of a few
 //! regions. Windows of images have mean 0 and deviation 1, so that neither light nor contrast counts.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use fnet_encoder::Head;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,11 @@ const STEPS: usize = 9;
 const REGIONS: usize = 3;
 /// A product of a window and a filter, which has deviation 1, counts as far as it is above this.
 const THRESHOLD: f32 = 0.5;
+/// More places of an image, and values at a place, than filters are moved over.
+const MOST_PLACES: usize = 1 << 20;
+const MOST_CHANNELS: usize = 1 << 16;
+/// Values of products that are in memory at once.
+const MOST_PRODUCTS: usize = 1 << 22;
 /// Deviation of a window that is as good as none, in units of the training images' values.
 const FLAT: f32 = 0.05;
 
@@ -81,8 +87,15 @@ impl RandomFeatures {
                 (self.rows, self.columns, self.channels) == (*rows, Some(*columns), *channels)
             }
             Reading::Image { .. } | Reading::RandomFeatures { .. } | Reading::Words { .. } => false,
-            _ => (self.rows, self.columns) == (1, None) && self.channels > 0,
+            _ => {
+                let generated = of.generated(None).map(|source| source.shape().width);
+                let fits = generated.is_none_or(|width| width == self.channels);
+                (self.rows, self.columns) == (1, None) && fits && (1..=MOST_CHANNELS).contains(&self.channels)
+            }
         };
+        if self.rows.saturating_mul(self.columns.unwrap_or(0)) > MOST_PLACES {
+            return Err(format!("images of {} rows", self.rows));
+        }
         if !channels_fit || self.filters == 0 || self.filters > 1 << 20 || self.width() != width {
             return Err(format!("{} random filters in vectors of {width}", self.filters));
         }
@@ -154,55 +167,68 @@ impl Featured {
     fn apply(&self, signal: &mut Signal) {
         let own = &self.features;
         let (windows, places) = self.windows(signal);
-        let mut products = windows.dot(self.filters.get_or_init(|| own.filters()));
+        let filters = self.filters.get_or_init(|| own.filters());
         let size = windows.ncols() as f32;
-        for (window, mut products) in windows.rows().into_iter().zip(products.rows_mut()) {
-            let scale = match own.columns {
-                Some(_) => {
-                    let mean = window.sum() / size;
-                    let variance = window.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / size;
-                    1.0 / (variance + FLAT * FLAT).sqrt()
-                }
-                None => 1.0,
-            };
-            // Filters have length 1, so what is left has deviation 1.
-            products.mapv_inplace(|product| product * scale);
-        }
+        let scale = |window: ndarray::ArrayView1<f32>| {
+            let mean = window.sum() / size;
+            let variance = window.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / size;
+            1.0 / (variance + FLAT * FLAT).sqrt()
+        };
+        // Filters have length 1, so what is left has deviation 1.
+        let scales: Vec<f32> = match own.columns {
+            Some(_) => windows.rows().into_iter().map(scale).collect(),
+            None => vec![1.0; windows.nrows()],
+        };
         signal.vectors.clear();
         signal.tokens.clear();
+        signal.vectors.resize(own.width(), 0.0);
         let [down, across] = own.regions();
-        for i in 0..down {
-            for j in 0..across {
+        let at_once = (MOST_PRODUCTS / windows.nrows().max(1)).clamp(1, own.filters);
+        for first in (0..own.filters).step_by(at_once) {
+            let some = first..(first + at_once).min(own.filters);
+            let mut products = windows.dot(&filters.slice(s![.., some.clone()]));
+            for (mut products, scale) in products.rows_mut().into_iter().zip(&scales) {
+                products.mapv_inplace(|product| product * scale);
+            }
+            for region in 0..down * across {
+                let [i, j] = [region / across, region % across];
                 let rows = i * places[0] / down..((i + 1) * places[0]).div_ceil(down);
                 let columns = j * places[1] / across..((j + 1) * places[1]).div_ceil(across);
-                pooled(products.view(), places[1], rows, columns, &mut signal.vectors);
+                let own_part = &mut signal.vectors[2 * region * own.filters..][..2 * own.filters];
+                let (above, below) = own_part.split_at_mut(own.filters);
+                pool(
+                    products.view(),
+                    places[1],
+                    rows,
+                    columns,
+                    &mut above[some.clone()],
+                    &mut below[some.clone()],
+                );
             }
         }
     }
 }
 
-/// Appends the mean of each product above the threshold, and of each below its negative, over a region.
-fn pooled(
+/// The mean of each product above the threshold, and of each below its negative, over a region.
+fn pool(
     products: ArrayView2<f32>,
     wide: usize,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    into: &mut Vec<f32>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    above: &mut [f32],
+    below: &mut [f32],
 ) {
-    let (first, filters) = (into.len(), products.ncols());
-    into.resize(first + 2 * filters, 0.0);
-    let (up, down) = into[first..].split_at_mut(filters);
     let share = 1.0 / (rows.len() * columns.len()).max(1) as f32;
     for row in rows {
         for column in columns.clone() {
             let place = products.row(row * wide + column);
-            for ((up, down), product) in up.iter_mut().zip(&mut *down).zip(place) {
-                *up += (product - THRESHOLD).max(0.0);
-                *down += (-product - THRESHOLD).max(0.0);
+            for ((above, below), product) in above.iter_mut().zip(&mut *below).zip(place) {
+                *above += (product - THRESHOLD).max(0.0);
+                *below += (-product - THRESHOLD).max(0.0);
             }
         }
     }
-    up.iter_mut().chain(down).for_each(|value| *value *= share);
+    above.iter_mut().chain(below).for_each(|value| *value *= share);
 }
 
 impl Source for Featured {
@@ -300,6 +326,21 @@ mod tests {
                 assert!((up - down).abs() < 1e-5, "{region} {i}");
             }
         }
+    }
+
+    #[test]
+    fn what_no_training_has_written_is_refused() {
+        let good = RandomFeatures { filters: 1, seed: 1, rows: 9, columns: Some(9), channels: 1 };
+        assert!(good.check(&image(9, 9), 18).is_ok());
+        assert!(good.check(&image(9, 8), 18).is_err() && good.check(&image(9, 9), 17).is_err());
+        let nested = Reading::RandomFeatures { of: Box::new(image(9, 9)), features: good.clone() };
+        assert!(good.check(&nested, 18).is_err());
+        let huge = RandomFeatures { rows: 16_384, columns: Some(16_384), ..good.clone() };
+        assert!(huge.check(&image(16_384, 16_384), 18).is_err());
+        let task = Reading::Mnist1d(crate::data::signals::mnist1d::Mnist1d { length: 40 });
+        let wide = RandomFeatures { rows: 1, columns: None, channels: 1 << 40, ..good.clone() };
+        assert!(wide.check(&task, 6).is_err());
+        assert!(RandomFeatures { channels: 1, ..wide }.check(&task, 6).is_ok());
     }
 
     #[test]

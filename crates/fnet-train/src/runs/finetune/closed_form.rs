@@ -54,7 +54,8 @@ pub(super) fn fit(
         return Err(Error::usage("the trunk's outputs for the training data are not finite"));
     }
     let penalty = settings.penalty.map_or(Penalty::CrossValidation, Penalty::Standardized);
-    let Some(ridge) = rows.sums.solve(penalty) else {
+    let count = rows.sums.rows();
+    let Some(ridge) = rows.sums.into_solution(penalty) else {
         let at = match settings.penalty {
             Some(penalty) => format!("penalty {penalty}; give a larger one"),
             None => "any penalty".to_string(),
@@ -78,7 +79,7 @@ pub(super) fn fit(
     let mut results = report::results(&state, &model);
     results["penalty"] = json!(ridge.penalty);
     results["degrees_of_freedom"] = json!(ridge.freedom);
-    results["rows"] = json!(rows.sums.rows());
+    results["rows"] = json!(count);
     Ok((folder, results))
 }
 

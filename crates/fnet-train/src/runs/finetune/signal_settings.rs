@@ -247,6 +247,9 @@ pub(super) fn options(settings: &FinetuneSettings) -> Result<Options> {
         (true, true) if own.series.is_none() && !settings.train.as_deref().is_some_and(is_array) => {
             return Err(refused("per_position, regression", "words and symbols have classes, not numbers"));
         }
+        (true, true) if own.ignored_label.is_some() => {
+            return Err(refused("ignored_label", "is a class; numbers are all known"));
+        }
         (true, true) => Asked::Numbers(unscaled),
         (true, false) => Asked::Positions,
         (false, true) => Asked::Number(unscaled),

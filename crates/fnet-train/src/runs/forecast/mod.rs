@@ -196,6 +196,13 @@ fn cut(series: &AllSeries, settings: &ForecastSettings, horizon: usize) -> Resul
             return Err(Error::usage(format!("{} {free}: {message}", setting("free"))));
         }
     }
+    let varies = |one: &series::One, from: usize| {
+        one.targets.slice(s![from.., ..]).columns().into_iter().any(|c| c.iter().any(|v| *v != c[0]))
+    };
+    if !series.all.iter().zip(&places).any(|(one, from)| varies(one, *from)) {
+        let message = format!("what is held out is constant: give more steps of it ({})", setting("test"));
+        return Err(Error::file(Path::new(&series.name), message));
+    }
     let known = |of: fn(&series::One) -> &ndarray::Array2<f64>| {
         let views = series.all.iter().zip(&places).map(move |(one, from)| of(one).slice(s![..*from, ..]));
         Units::of(views.map(|view| view.reborrow()).collect::<Vec<_>>().into_iter())

@@ -55,7 +55,7 @@ pub(super) fn run(own: &Use, cuts: &[Cut], seed: u64) -> Result<Said> {
 pub(super) fn features(settings: &ForecastSettings, inputs: usize) -> Result<usize> {
     match settings.method {
         Method::Nvar => Ok(Nvar::new(&settings.nvar(), inputs).map_err(named)?.features()),
-        Method::EchoState => Ok(settings.units.saturating_mul(settings.layers) + inputs),
+        Method::EchoState => Ok(settings.units.saturating_mul(settings.layers).saturating_add(inputs)),
     }
 }
 

@@ -28,6 +28,14 @@ pub fn is_forecast(folder: &Path) -> bool {
 /// # Errors
 /// If the folder cannot be written.
 pub fn write(forecast: &Forecast, folder: &Path) -> Result<()> {
+    for name in ["free-runs.csv", "future.csv", "search.csv"] {
+        match std::fs::remove_file(folder.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(&folder.join(name))(e));
+            }
+            _ => {} // an earlier forecast's
+        }
+    }
     let put =
         |name: &str, text: String| write_whole(&folder.join(name), text.as_bytes()).map_err(Error::from);
     let lines = &forecast.lines;

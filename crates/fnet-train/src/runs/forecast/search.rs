@@ -50,6 +50,7 @@ fn draw(base: &ForecastSettings, trial: usize) -> (ForecastSettings, Vec<(&'stat
             own.delays = random.random_range(1..=8);
             own.stride = random.random_range(1..=4);
             own.order = random.random_range(1..=3);
+            own.washout = own.washout.max((own.delays - 1) * own.stride);
             let numbers = [("delays", own.delays), ("stride", own.stride), ("order", own.order)];
             tried.extend(numbers.map(|(name, value)| (name, value as f64)));
         }
@@ -82,9 +83,12 @@ pub(super) fn search(
     let (done, mut best) = (AtomicUsize::new(0), f64::INFINITY);
     let trial = |i: usize| {
         let (own, tried) = draw(settings, i);
+        let width = network::features(&own, cuts[0].inputs.ncols());
+        let at_once = rayon::current_num_threads().min(settings.search);
+        let fits = width.is_ok_and(|features| super::memory::check(features, at_once).is_ok());
         let own_use = Use { settings: &own, horizon, free, ahead: 0 };
-        let said = network::run(&own_use, &cuts, settings.seed);
-        let nrmse = said.ok().map(|said| {
+        let said = fits.then(|| network::run(&own_use, &cuts, settings.seed).ok()).flatten();
+        let nrmse = said.map(|said| {
             let scores = scores(&cuts, &said);
             scores.free.map_or(scores.nrmse, |free| free[1])
         });

@@ -208,6 +208,11 @@ impl Table {
                 Error::line(path, 1, format!("has no column `{name}`; its columns are {known}"))
             })
         };
+        for name in names {
+            if self.header.iter().filter(|own| *own == name).count() > 1 {
+                return Err(Error::line(path, 1, format!("has several columns `{name}`")));
+            }
+        }
         let places = names.iter().map(place).collect::<Result<Vec<_>>>()?;
         let mut all = Array2::zeros((self.rows.len(), names.len()));
         for ((mut values, row), line) in all.rows_mut().into_iter().zip(&self.rows).zip(&self.lines) {

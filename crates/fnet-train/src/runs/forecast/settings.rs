@@ -81,6 +81,8 @@ pub struct ForecastSettings {
     pub leak: f64,
     /// Size of input weights, for series of mean 0 and deviation 1.
     pub input_scale: f64,
+    /// The part of all connections from the series to units that there are.
+    pub input_connectivity: f64,
     /// Size of biases.
     pub bias: f64,
     /// Size of feedback weights.
@@ -134,6 +136,7 @@ impl Default for ForecastSettings {
             radius: 0.9,
             leak: 0.7,
             input_scale: 0.3,
+            input_connectivity: 1.0,
             bias,
             feedback,
             layers: 1,
@@ -154,7 +157,7 @@ impl Default for ForecastSettings {
 }
 
 impl crate::settings::Settings for ForecastSettings {
-    const RIVALS: &[&[&[&str]]] = &[&[&["series"], &["system", "steps", "tau"]]];
+    const RIVALS: &[&[&[&str]]] = &[&[&["series", "columns", "inputs"], &["system", "steps", "tau"]]];
 
     fn defaults(_: &toml::Table) -> Self {
         Self::default()
@@ -189,6 +192,24 @@ impl ForecastSettings {
         if self.online.is_some() && self.feedback > 0.0 {
             return Err(refused("online, feedback", "choose one"));
         }
+        if self.feedback > 0.0 && horizon != 1 {
+            return Err(refused(
+                "feedback",
+                "is of forecasts one step ahead: what was said is known by the next",
+            ));
+        }
+        if self.system.is_some() && !(self.columns.is_empty() && self.inputs.is_empty()) {
+            return Err(refused("columns, inputs", "are of files"));
+        }
+        if let Some(both) = self.columns.iter().find(|column| self.inputs.contains(column)) {
+            return Err(refused(
+                &format!("columns, inputs {both}"),
+                "drives itself: it would be known when it is forecast",
+            ));
+        }
+        if self.tau != Self::default().tau && self.system != Some(System::MackeyGlass) {
+            return Err(refused("tau", "is of mackey-glass"));
+        }
         if self.series.is_some() && !self.inputs.is_empty() && self.columns.is_empty() {
             return Err(refused("columns", format!("name what is forecast from {}", setting("inputs"))));
         }
@@ -208,8 +229,33 @@ impl ForecastSettings {
         if self.online.is_some_and(|forgetting| !(forgetting > 0.0 && forgetting <= 1.0)) {
             return Err(refused("online", "must be above 0 and at most 1"));
         }
-        if self.method == Method::Nvar && (self.search > 0 && self.delays * self.order > 1_000) {
-            return Err(refused("order", "is too large to search from"));
+        if self.method == Method::Nvar {
+            let own = Self::default();
+            let of_networks = [
+                ("units", self.units != own.units),
+                ("connections", self.connections != own.connections),
+                ("radius", self.radius != own.radius),
+                ("leak", self.leak != own.leak),
+                ("input_scale", self.input_scale != own.input_scale),
+                ("input_connectivity", self.input_connectivity != own.input_connectivity),
+                ("bias", self.bias != own.bias),
+                ("feedback", self.feedback != own.feedback),
+                ("layers", self.layers != own.layers),
+                ("squares", self.squares),
+                ("seeds", self.seeds > 1),
+            ];
+            if let Some((field, _)) = of_networks.into_iter().find(|(_, is_given)| *is_given) {
+                return Err(refused(
+                    field,
+                    "is of echo state networks; an autoregression has nothing random",
+                ));
+            }
+            for (field, value) in [("delays", self.delays), ("stride", self.stride), ("order", self.order)] {
+                in_range(field, value as f64, 1.0, 10_000.0)?;
+            }
+            // Before them all, it reads zeros.
+            self.washout = self.washout.max((self.delays - 1) * self.stride);
+            in_range("washout", self.washout as f64, 0.0, 1e6)?;
         }
         self.connections = self.connections.min(self.units.max(1));
         Ok(())
@@ -230,7 +276,7 @@ impl ForecastSettings {
                 radius: self.radius,
                 leak: self.leak,
                 input_scale: self.input_scale,
-                input_connections: None,
+                input_connectivity: self.input_connectivity,
                 bias: self.bias,
                 feedback: self.feedback,
                 seed,

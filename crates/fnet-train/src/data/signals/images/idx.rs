@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
             labels.iter().map(ToString::to_string).collect()
         }
         Err(error) if needs_labels => return Err(error),
-        _ => vec![String::new(); count],
+        _ => Vec::new(), // one for each image that is read
     };
     let (mut values, mut image, mut seen) = (Spool::default(), Vec::new(), 0);
     let size = (rows * columns) as u64;
@@ -47,6 +47,8 @@ pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
         values.push(path, &image)?;
     }
     check_size(path, open, seen, expected)?;
+    let mut labels: Vec<String> = labels;
+    labels.resize(count, String::new());
     // Classes that the file does not show are counted, too.
     let classes = labels.iter().filter_map(|label: &String| label.parse::<u32>().ok()).max().unwrap_or(0);
     let order = Some((0..=classes).map(|class| class.to_string()).collect());

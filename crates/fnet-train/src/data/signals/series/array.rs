@@ -40,9 +40,9 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
         return Err(Error::file(path, message));
     }
     let asked = purpose.asked();
-    let labels = match purpose.needs_labels() {
+    let (labels, order) = match purpose.needs_labels() {
         true => read_labels(path, [count, steps], &asked)?,
-        false => vec![String::new(); count],
+        false => (vec![String::new(); count], None),
     };
     let series =
         values.chunks_exact(steps * channels).map(|s| s.iter().map(|v| *v as f32).collect()).collect();
@@ -51,7 +51,7 @@ pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Read> {
         false => format!("series {i}"),
     };
     let places = (0..labels.len()).map(place).collect();
-    Ok(Read { series, labels, channels, places, ..Read::default() })
+    Ok(Read { series, labels, channels, places, order, ..Read::default() })
 }
 
 /// The series of a file, and the number of channels.
@@ -77,8 +77,12 @@ pub(super) fn read_numbers(path: &Path) -> Result<(usize, Vec<Array2<f64>>)> {
     Ok((channels, (0..count).map(one).collect()))
 }
 
-/// A label of each series, or of each step, or for each series 1 or 0 for each of several labels.
-fn read_labels(path: &Path, [count, steps]: [usize; 2], asked: &Asked) -> Result<Vec<String>> {
+/// A label of each series, or of each step, or for each series 1 or 0 for each of several labels, which are then known.
+fn read_labels(
+    path: &Path,
+    [count, steps]: [usize; 2],
+    asked: &Asked,
+) -> Result<(Vec<String>, Option<Vec<String>>)> {
     let names = labels_of(path);
     let Some(file) = names.iter().find(|name| name.exists()) else {
         let names: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
@@ -98,7 +102,7 @@ fn read_labels(path: &Path, [count, steps]: [usize; 2], asked: &Asked) -> Result
         return Err(Error::file(file, message));
     }
     if *asked != Asked::Labels {
-        return Ok(values.iter().map(ToString::to_string).collect());
+        return Ok((values.iter().map(ToString::to_string).collect(), None));
     }
     let held = |row: &[f64]| {
         let held = row.iter().enumerate().filter(|(_, value)| **value > 0.5).map(|(i, _)| i.to_string());
@@ -107,7 +111,8 @@ fn read_labels(path: &Path, [count, steps]: [usize; 2], asked: &Asked) -> Result
     if let Some(value) = values.iter().find(|value| **value != 0.0 && **value != 1.0) {
         return Err(Error::file(file, format!("has {value} among labels that are 1 or 0")));
     }
-    Ok(values.chunks_exact(shape[1]).map(held).collect())
+    let all = (0..shape[1]).map(|label| label.to_string()).collect();
+    Ok((values.chunks_exact(shape[1]).map(held).collect(), Some(all)))
 }
 
 /// Where labels may be.
