@@ -117,6 +117,9 @@ pub struct ReservoirState<T> {
     feedback: Vec<T>,
 }
 
+/// A part of the units: its number, the next states, the states and the biases.
+type Part<'a, T> = (usize, (&'a mut [T], (&'a [T], &'a [T])));
+
 /// Products of a step that are worth a second thread.
 const MANY_PRODUCTS: usize = 250_000;
 
@@ -250,7 +253,7 @@ impl<T: Real> Reservoir<T> {
         let blocks = self.bias.len() / block;
         let threads = if units * each > MANY_PRODUCTS { rayon::current_num_threads().min(blocks) } else { 1 };
         let part = blocks.div_ceil(threads) * block;
-        let run = |(i, (next, (state, bias))): (usize, (&mut [T], (&[T], &[T])))| {
+        let run = |(i, (next, (state, bias))): Part<T>| {
             let first_block = i * part / block;
             step(level, Units { first_block, leak: self.leak, bias, drives: &drives, state, next });
         };

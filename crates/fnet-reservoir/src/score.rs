@@ -27,7 +27,7 @@ pub fn r2(truth: ArrayView2<f64>, said: ArrayView2<f64>) -> f64 {
 pub fn valid_steps(truth: ArrayView2<f64>, said: ArrayView2<f64>, deviation: f64, most: f64) -> usize {
     let is_off = |t: &usize| {
         let off = mean_square(truth.slice(ndarray::s![*t..=*t, ..]), said.slice(ndarray::s![*t..=*t, ..]));
-        !(off.sqrt() <= most * deviation)
+        off.is_nan() || off.sqrt() > most * deviation
     };
     (0..truth.nrows()).find(is_off).unwrap_or(truth.nrows())
 }

@@ -20,7 +20,7 @@ fn settings(units: usize, radius: f64, leak: f64, layers: usize, seed: u64) -> E
         seed,
         ..ReservoirSettings::default()
     };
-    let arrangement = if seed % 2 == 0 { Arrangement::Row } else { Arrangement::Parallel };
+    let arrangement = if seed.is_multiple_of(2) { Arrangement::Row } else { Arrangement::Parallel };
     EchoStateSettings { reservoir, layers, arrangement, ..EchoStateSettings::default() }
 }
 
