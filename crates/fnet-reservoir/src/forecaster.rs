@@ -12,6 +12,8 @@ use crate::ridge::{Penalty, Ridge, Sums};
 const CHUNK: usize = 512;
 /// As many of wide features: adding to the sums costs as much as some of their products.
 const WIDE_CHUNK: usize = 2_048;
+/// Series that are followed side by side: the same at any number of threads, for it is the order of the sums.
+const SIDE_BY_SIDE: usize = 16;
 /// Features from which on they are wide.
 const WIDE: usize = 2_048;
 
@@ -102,7 +104,7 @@ impl<D: Dynamics> Forecaster<D> {
                 std::mem::swap(&mut chunk, &mut next);
             }
         } else {
-            for group in examples.chunks(4 * rayon::current_num_threads()) {
+            for group in examples.chunks(SIDE_BY_SIDE) {
                 // A chunk of each at a time, so that no series is in memory as a whole.
                 let mut all: Vec<_> = group
                     .iter()
