@@ -67,11 +67,11 @@ impl Sums {
         }
         let origin = &self.origin;
         let origin = origin.as_slice().unwrap_or_default();
-        let mut own = Array2::zeros((rows, inputs));
-        for (mut own, x) in own.rows_mut().into_iter().zip(x.chunks_exact(inputs)) {
-            own.iter_mut().zip(x).zip(origin).for_each(|((own, x), origin)| *own = x.to_f64() - origin);
+        let rows_of_x = x.chunks_exact(inputs);
+        let mut x = Array2::zeros((rows, inputs));
+        for (mut own, values) in x.rows_mut().into_iter().zip(rows_of_x) {
+            own.iter_mut().zip(values).zip(origin).for_each(|((own, x), origin)| *own = x.to_f64() - origin);
         }
-        let x = own;
         let y = Array2::from_shape_fn((rows, outputs), |(i, j)| y[i * outputs + j].to_f64());
         self.count += rows as f64;
         self.x += &x.sum_axis(Axis(0));

@@ -327,6 +327,15 @@ pub fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// A field of a CSV file, in quotes where it needs them (RFC 4180).
+pub fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,8 +33,13 @@ pub fn results(state: &State, model: &Model) -> Value {
 
 /// The most memory that this process has held so far, in bytes; `None` where the system does not say.
 pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    bytes_of("/proc/self/status", "VmHWM:")
+}
+
+/// Bytes that a line of a file of the system names; `None` where there is no such file or line.
+pub(crate) fn bytes_of(file: &str, name: &str) -> Option<u64> {
+    let all = std::fs::read_to_string(file).ok()?;
+    let line = all.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

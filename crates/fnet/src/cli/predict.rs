@@ -9,7 +9,7 @@ use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::LongOnes;
 use fnet_train::data::tasks::label_sets;
 use fnet_train::data::tasks::rows::{self, Columns};
-use fnet_train::data::text::is_standard_stream;
+use fnet_train::data::text::{is_standard_stream, quoted};
 use fnet_train::progress::Progress;
 use fnet_train::signal_predictor::{Prediction, SignalPredictor};
 use fnet_train::together::{self, Task, Trunks};
@@ -333,13 +333,5 @@ impl Writer {
     fn finish(self) -> Result<usize> {
         self.out.finish()?;
         Ok(self.rows)
-    }
-}
-
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_string()
     }
 }

@@ -1,13 +1,14 @@
 //! Whether a readout fits into memory, before it is begun.
 
 use crate::error::{Error, Result};
+use crate::runs::report::bytes_of;
 use crate::settings::setting;
 
 /// Refuses more features than there is memory for: their products are held twice.
 pub(super) fn check(features: usize, networks: usize) -> Result<()> {
     let need =
         (features as u64).saturating_mul(features as u64).saturating_mul(17).saturating_mul(networks as u64);
-    match available() {
+    match bytes_of("/proc/meminfo", "MemAvailable:") {
         Some(free) if need > free => {
             let gigabytes = |bytes: u64| bytes as f64 / 1e9;
             let message = format!(
@@ -19,11 +20,4 @@ pub(super) fn check(features: usize, networks: usize) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Bytes that a program can still have; `None` where the system does not say.
-fn available() -> Option<u64> {
-    let all = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = all.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -8,7 +8,7 @@ use fnet_reservoir::{
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::series::Cut;
-use super::{ForecastSettings, Method, StatePrecision, memory};
+use super::{ForecastSettings, Method, StatePrecision};
 use crate::error::{Error, Result};
 use crate::settings::setting;
 
@@ -77,7 +77,6 @@ impl Use<'_> {
 
     fn run<D: Dynamics + Clone>(&self, dynamics: D, cuts: &[Cut]) -> Result<Said> {
         let features = dynamics.features();
-        memory::check(features, 1)?;
         let began = Instant::now();
         if let Some(forgetting) = self.settings.online {
             let held_out =
@@ -102,11 +101,8 @@ impl Use<'_> {
         let mut free = Vec::new();
         if let Some(steps) = self.free {
             for (i, cut) in cuts.iter().enumerate() {
-                free.extend(
-                    free_runs(next.as_ref().unwrap_or(&forecaster), cut, steps)?.map_or(Vec::new(), |runs| {
-                        runs.into_iter().map(|(start, said)| (i, start, said)).collect()
-                    }),
-                );
+                let runs = free_runs(next.as_ref().unwrap_or(&forecaster), cut, steps)?;
+                free.extend(runs.into_iter().map(|(start, said)| (i, start, said)));
             }
         }
         let mut future = Vec::new();
@@ -163,18 +159,14 @@ impl Use<'_> {
     }
 }
 
-/// Free runs of so many steps, one after another over the held-out part, each from what is known before it; `None` if that
-/// part is shorter.
-#[allow(clippy::type_complexity)] // the start and what is said from there
+/// Free runs of so many steps, one after another over the held-out part, each from what is known before it: where each
+/// begins, and what is said from there.
 fn free_runs<D: Dynamics>(
     forecaster: &Forecaster<D>,
     cut: &Cut,
     steps: usize,
-) -> Result<Option<Vec<(usize, Array2<f64>)>>> {
+) -> Result<Vec<(usize, Array2<f64>)>> {
     let end = cut.targets.nrows();
-    if cut.from + steps > end {
-        return Ok(None);
-    }
     let (mut running, mut runs) = (forecaster.start(), Vec::new());
     let part = |from: usize, to: usize| fnet_reservoir::Example {
         inputs: cut.inputs.slice(s![from..to, ..]),
@@ -193,7 +185,7 @@ fn free_runs<D: Dynamics>(
         runs.push((start, ndarray::concatenate![Axis(0), first, rest]));
         start += steps;
     }
-    Ok(Some(runs))
+    Ok(runs)
 }
 
 /// The steps after the end of a series.

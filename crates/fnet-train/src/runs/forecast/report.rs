@@ -6,6 +6,7 @@ use fnet_encoder::whole_file::write_whole;
 use ndarray::Array2;
 
 use super::{Forecast, Spread};
+use crate::data::text::quoted;
 use crate::error::{Error, Result};
 use crate::folder::{REPORT_FILE, RESULTS_FILE};
 use crate::runs::plot::{Axis, Series, svg};
@@ -82,14 +83,6 @@ pub fn write(forecast: &Forecast, folder: &Path) -> Result<()> {
     put(REPORT_FILE, page(forecast))?;
     let settings = toml::to_string(&forecast.settings).map_err(|e| Error::usage(e.to_string()))?;
     put(SETTINGS_FILE, settings)
-}
-
-fn quoted(name: &str) -> String {
-    if name.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.into()
-    }
 }
 
 fn joined<'a>(values: impl Iterator<Item = &'a f64>) -> String {

@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
         return Err(Error::file(path, "holds no images"));
     }
     let labels_path = labels_of(path);
-    let labels = match labels_path {
+    let mut labels: Vec<String> = match labels_path {
         Ok(labels_path) if needs_labels || labels_path.exists() => {
             let (own, labels) = read_labels(&labels_path)?;
             if own != count {
@@ -47,10 +47,9 @@ pub(super) fn read(path: &Path, needs_labels: bool) -> Result<Pixels> {
         values.push(path, &image)?;
     }
     check_size(path, open, seen, expected)?;
-    let mut labels: Vec<String> = labels;
     labels.resize(count, String::new());
     // Classes that the file does not show are counted, too.
-    let classes = labels.iter().filter_map(|label: &String| label.parse::<u32>().ok()).max().unwrap_or(0);
+    let classes = labels.iter().filter_map(|label| label.parse::<u32>().ok()).max().unwrap_or(0);
     let order = Some((0..=classes).map(|class| class.to_string()).collect());
     Ok(Pixels { rows, columns, channels: 1, values, labels, order, names: Vec::new() })
 }
