@@ -33,6 +33,11 @@ def words_of(config):
     return nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
 
 
+def width_of_read(config):
+    pools = pools_of(config)
+    return (len(pools) + ("layers" in pools) * config.num_hidden_layers) * config.hidden_size
+
+
 def pools_of(config):
     return [pool.strip() for pool in getattr(config, "classifier_pooling", "first").split("+")]
 
@@ -152,7 +157,7 @@ class Pooler(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.pools, self.is_tower, hidden = pools_of(config), pairs_of(config) != "together", config.hidden_size
-        read = len(self.pools) * hidden
+        read, self.hidden = width_of_read(config), hidden
         if getattr(config, "classifier_standardized", False):
             self.register_buffer("mean", torch.zeros(read))
             self.register_buffer("deviation", torch.ones(read))
@@ -163,7 +168,11 @@ class Pooler(nn.Module):
             self.query = nn.Parameter(torch.zeros(1, hidden))
 
     def read(self, pool, x, words, own):
-        """[texts, hidden] of the last layer's output and the word embeddings, both [texts, tokens, hidden]."""
+        """[texts, hidden] of the last layer's output and the word embeddings, both [texts, tokens, hidden]; of all layers
+        if they are read, after the other."""
+        if pool == "layers":
+            return mean(x, own)
+        x = x[..., -self.hidden :]
         texts, places = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
         if pool == "first":
             return x[texts, own.int().argmax(1)]
@@ -208,7 +217,7 @@ class Relation(nn.Linear):
     """The output for whole examples from their texts' vectors, which are compared where there are two."""
 
     def __init__(self, config, outputs, predicts_number=False):
-        read, self.way = len(pools_of(config)) * config.hidden_size, pairs_of(config)
+        read, self.way = width_of_read(config), pairs_of(config)
         if predicts_number and self.way != "together":
             self.way = "cosine"
         one = read if getattr(config, "classifier_linear", False) else config.hidden_size
@@ -291,18 +300,20 @@ class MixingModel(Mixing):
         })
         mixers = getattr(config, "mixers", None) or config.num_hidden_layers * ["fourier" if is_fnet else "attention"]
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(config, mixer) for mixer in mixers)})
-        self.pooler = Pooler(config)
+        self.pooler, self.reads_layers = Pooler(config), "layers" in pools_of(config)
         self.pad = -1 if config.pad_token_id is None else config.pad_token_id
         self.post_init()
 
     def mix(self, ids, segments):
-        """The last layer's output [sequences, length, hidden] for [sequences, length], sequences of one length."""
+        """The last layer's output [sequences, length, hidden] for [sequences, length], sequences of one length; before it
+        the embeddings' and the other layers' outputs if they are read."""
         e = self.embeddings
         x = e.word_embeddings(ids) + e.position_embeddings.weight[: ids.shape[1]] + e.token_type_embeddings(segments)
         x = F.dropout(e.projection(e.LayerNorm(x)), self.config.hidden_dropout_prob, self.training)
+        outputs = [x]
         for layer in self.encoder.layer:
-            x = layer(x)
-        return x
+            outputs.append(layer(outputs[-1]))
+        return torch.cat(outputs, -1) if self.reads_layers else outputs[-1]
 
     def mask(self, ids, attention_mask):
         if attention_mask is not None:
@@ -324,7 +335,9 @@ class MixingModel(Mixing):
         if getattr(self.config, "padding", "own") == "fixed":
             mask = mask.any(-1, keepdim=True).expand(ids.shape)
         lengths = mask.sum(-1)
-        x = torch.zeros(*ids.shape, self.config.hidden_size, dtype=self.dtype, device=ids.device)
+        hidden = self.config.hidden_size
+        width = hidden * (1 + self.reads_layers * self.config.num_hidden_layers)
+        x = torch.zeros(*ids.shape, width, dtype=self.dtype, device=ids.device)
         for length in filter(None, lengths.unique().tolist()):
             here = mask & (lengths == length)[:, None]
             x[here] = self.mix(ids[here].view(-1, length), segments[here].view(-1, length)).flatten(0, 1)
@@ -332,7 +345,7 @@ class MixingModel(Mixing):
         pooled = self.pooler(x.view(*ids.shape, -1), self.embeddings.word_embeddings(ids), own)
         if len(pooled) > len(input_ids):
             pooled = pooled.unflatten(0, (-1, 2))
-        x = x.view(*input_ids.shape, -1)
+        x = x[..., -hidden:].view(*input_ids.shape, -1)
         return modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=pooled)
 
 

@@ -343,6 +343,7 @@ MIXERS = ["fourier,reservoir", "linear,mlp", "hartley,attention", "fourier-seq,f
 READOUTS = [  # task, its folder, flags, whether long texts are read in windows
     ("sst2", "sentiment", ["--pooling", "mean+max+embeddings"], True),
     ("sst2", "sentiment", ["--pooling", "query", "--bag", "false"], True),
+    ("sst2", "sentiment", ["--pooling", "layers+max"], True),
     ("sst2", "sentiment", ["--pooling", "last+first", "--bag", "false"], False),
     ("sst2", "sentiment", ["--pooling", "mean", "--pad-to", 48], True),
     ("stsb", "similarity", [], True),

@@ -416,6 +416,7 @@ impl ModelConfig {
         }
         let of_pool = |pool: &crate::Pool| match pool {
             crate::Pool::Input => self.input_width.unwrap_or(0) as u128,
+            crate::Pool::Layers => (self.num_hidden_layers as u128 + 1) * self.hidden_size as u128,
             _ => self.hidden_size as u128,
         };
         let read: u128 = pools.iter().map(of_pool).sum();

@@ -328,8 +328,10 @@ impl Model {
             self.embeddings.forward(pass, w);
             let (last, others) = self.ends();
             for (i, layer) in others.iter().enumerate() {
+                self.pooler.readout.keep(pass, i, &w.hidden, &mut w.classifier.readout);
                 layer.forward(pass, w, self.slot(pass, i))?;
             }
+            self.pooler.readout.keep(pass, others.len(), &w.hidden, &mut w.classifier.readout);
             last.forward_mixing(pass, w, self.slot(pass, others.len()))?;
         }
         Ok(Forward { model: self, pass, w })
@@ -412,11 +414,13 @@ impl Model {
             return Ok(());
         }
         last.backward_rows(pass, gradients, w, others.len(), places)?;
+        self.pooler.readout.keep_backward(pass, others.len(), &w.classifier.readout, &mut w.d_hidden);
         for (i, layer) in others.iter().enumerate().rev() {
             if !learns(layer.tensors.end) {
                 return Ok(());
             }
             layer.backward(pass, gradients, w, i)?;
+            self.pooler.readout.keep_backward(pass, i, &w.classifier.readout, &mut w.d_hidden);
         }
         if self.layers.first().is_some_and(|layer| learns(layer.tensors.start)) {
             self.embeddings.backward(pass, gradients, w);

@@ -24,12 +24,22 @@ pub enum Pool {
     Embeddings,
     /// Mean of the vectors that are read, before they are projected; `input_width` values.
     Input,
+    /// Means of the embeddings' output and of every layer's, one after another.
+    Layers,
 }
 
 impl Pool {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::First, Self::Last, Self::Mean, Self::Max, Self::Query, Self::Embeddings, Self::Input];
+    pub const ALL: [Self; 8] = [
+        Self::First,
+        Self::Last,
+        Self::Mean,
+        Self::Max,
+        Self::Query,
+        Self::Embeddings,
+        Self::Input,
+        Self::Layers,
+    ];
 
     /// Its name in `config.json` and on the command line.
     pub fn name(self) -> &'static str {
@@ -41,12 +51,13 @@ impl Pool {
             Self::Query => "query",
             Self::Embeddings => "embeddings",
             Self::Input => "input",
+            Self::Layers => "layers",
         }
     }
 
     /// Whether it reads the last layer's output at every token.
     pub(crate) fn reads_all(self) -> bool {
-        matches!(self, Self::Mean | Self::Max | Self::Query)
+        matches!(self, Self::Mean | Self::Max | Self::Query | Self::Layers)
     }
 }
 

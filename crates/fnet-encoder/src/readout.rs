@@ -17,6 +17,7 @@ pub(crate) struct Readout {
     query: Option<Tensor>,
     words: Tensor,
     hidden: usize,
+    layers: usize,
     /// Width of the vectors that are read; 0 where there are none.
     inputs: usize,
     pad: Option<u32>,
@@ -30,13 +31,14 @@ impl Readout {
         let query = pools.contains(&Pool::Query);
         let query = query.then(|| b.table(&format!("{}.pooler.query", b.config.prefix()), 1, hidden));
         let (inputs, pad) = (b.config.input_width.unwrap_or(0), b.config.pad_token_id);
-        Self { pools, query, words, hidden, inputs, pad, is_bag: false }
+        let layers = b.config.num_hidden_layers;
+        Self { pools, query, words, hidden, layers, inputs, pad, is_bag: false }
     }
 
     /// The sum of word vectors from a separate table, divided by the root of their number.
     pub fn of_words(config: &ModelConfig, words: Tensor) -> Self {
         let (pools, hidden, pad) = (vec![Pool::Embeddings], config.hidden_size, config.pad_token_id);
-        Self { pools, query: None, words, hidden, inputs: 0, pad, is_bag: true }
+        Self { pools, query: None, words, hidden, layers: 0, inputs: 0, pad, is_bag: true }
     }
 
     /// Whether a learnt query reads the rows.
@@ -50,7 +52,11 @@ impl Readout {
     }
 
     fn width_of(&self, pool: Pool) -> usize {
-        if pool == Pool::Input { self.inputs } else { self.hidden }
+        match pool {
+            Pool::Input => self.inputs,
+            Pool::Layers => (self.layers + 1) * self.hidden,
+            _ => self.hidden,
+        }
     }
 
     /// Each pool with its range of the values of a text.
@@ -90,10 +96,44 @@ impl Readout {
         }
     }
 
+    /// Keeps the means of a layer's input, `[tokens, hidden]`, if they are read.
+    pub fn keep(&self, p: Pass, layer: usize, input: &[f32], kept: &mut ReadoutActivations) {
+        if !self.pools.contains(&Pool::Layers) {
+            return;
+        }
+        let (hidden, width) = (self.hidden, self.layers * self.hidden);
+        set_len(&mut kept.below, p.batch.texts() * width);
+        let texts: Vec<_> = p.batch.text_ranges().zip(kept.below.chunks_exact_mut(width)).collect();
+        texts.into_par_iter().for_each(|(text, means)| {
+            let y = &mut means[layer * hidden..][..hidden];
+            y.fill(0.0);
+            let own = self.own(p, text);
+            let share = self.share(own.clone().count());
+            own.for_each(|t| ops::add(y, &input[t * hidden..][..hidden]));
+            y.iter_mut().for_each(|y| *y *= share);
+        });
+    }
+
+    /// Adds to `d`, the gradient of a layer's input, what comes from its means.
+    pub fn keep_backward(&self, p: Pass, layer: usize, kept: &ReadoutActivations, d: &mut [f32]) {
+        let Some((_, part)) = self.parts().find(|(pool, _)| *pool == Pool::Layers) else { return };
+        let (hidden, width) = (self.hidden, self.width());
+        for (text, d_read) in p.batch.text_ranges().zip(kept.d_read.chunks_exact(width)) {
+            let dy = &d_read[part.start + layer * hidden..][..hidden];
+            let own = self.own(p, text);
+            let share = self.share(own.clone().count());
+            for t in own {
+                let dx = &mut d[t * hidden..][..hidden];
+                dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += share * dy);
+            }
+        }
+    }
+
     /// Fills `kept.read` with `[texts, width]` from the `rows` at the places.
     pub fn forward(&self, p: Pass, rows: &[f32], kept: &mut ReadoutActivations) {
         let (hidden, width) = (self.hidden, self.width());
-        let ReadoutActivations { ends, read, attention, .. } = kept;
+        let ReadoutActivations { ends, below, read, attention, .. } = kept;
+        let below = &*below;
         set_len(read, p.batch.texts() * width);
         set_len(attention, rows.len() / hidden);
         let mut attention = attention.as_mut_slice();
@@ -104,7 +144,7 @@ impl Readout {
                 (text, rows, read, own)
             })
             .collect();
-        texts.into_par_iter().for_each(|(text, range, read, attention)| {
+        texts.into_par_iter().enumerate().for_each(|(i, (text, range, read, attention))| {
             let x = &rows[range.start * hidden..range.end * hidden];
             for (pool, part) in self.parts() {
                 let y = &mut read[part];
@@ -116,6 +156,11 @@ impl Readout {
                     Pool::Query => pooling::query(x, self.query_of(p), attention, y),
                     Pool::Embeddings => self.sum_of_words(p, text.clone(), y),
                     Pool::Input => mean_of_vectors(p.batch, &text, y),
+                    Pool::Layers => {
+                        let (inputs, last) = y.split_at_mut(self.layers * hidden);
+                        inputs.copy_from_slice(&below[i * inputs.len()..][..inputs.len()]);
+                        pooling::mean(x, last);
+                    }
                 }
             }
         });
@@ -158,6 +203,7 @@ impl Readout {
                     Pool::Mean => pooling::mean_backward(dy, dx),
                     Pool::Max => pooling::max_backward(x, dy, dx),
                     Pool::Query => pooling::query_backward(x, self.query_of(p), a, y, dy, dx, dq),
+                    Pool::Layers => pooling::mean_backward(&dy[self.layers * hidden..], dx),
                     Pool::Embeddings | Pool::Input => {}
                 }
             }

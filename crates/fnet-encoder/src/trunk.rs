@@ -158,20 +158,30 @@ impl Trunk {
         w.together = std::mem::replace(&mut w.hidden, hidden);
         let pass = Pass { products, ..self.model.pass(&all, Mode::Infer) };
         let (last, others) = self.model.ends();
+        let mut heads = Vec::from_iter(together.iter().map(|_| HeadActivations::default()));
+        let keep = |layer: usize, hidden: &[f32], heads: &mut [HeadActivations]| {
+            let mut rest = hidden;
+            for (member, head) in together.iter().zip(heads) {
+                let own;
+                (own, rest) = rest.split_at(member.batch.tokens().len() * member.model.config().hidden_size);
+                member.model.pooler.readout.keep(member.pass(), layer, own, &mut head.readout);
+            }
+        };
         for (i, layer) in others.iter().enumerate() {
+            keep(i, &w.hidden, &mut heads);
             let parts: Vec<Part> = together.iter().map(|m| m.part(i, m.batch.tokens().len())).collect();
             layer.forward_parts(pass, w, 0, &parts)?;
         }
+        keep(others.len(), &w.hidden, &mut heads);
         last.forward_mixing(pass, w, 0)?;
         // The rest of the last layer runs for the rows that heads read.
-        let (mut places, mut parts, mut heads, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for member in &together {
-            let (mut own, mut head) = (Vec::new(), HeadActivations::default());
+        let (mut places, mut parts, mut start) = (Vec::new(), Vec::new(), 0);
+        for (member, head) in together.iter().zip(&mut heads) {
+            let mut own = Vec::new();
             member.model.places_of_texts(member.pass(), &mut head.readout, &mut own);
             parts.push(member.part(others.len(), own.len()));
             places.extend(own.iter().map(|place| place + start));
             start += member.batch.tokens().len() as u32;
-            heads.push(head);
         }
         last.forward_rows_parts(pass, w, 0, &places, &parts);
         let mut rest = w.rows.as_slice();

@@ -131,6 +131,8 @@ pub(crate) struct ReadoutActivations {
     pub given: bool,
     /// Where each text's rows end among those that are read.
     pub ends: Vec<usize>,
+    /// Means of each layer's input, `[texts, layers, hidden]`, where they are read.
+    pub below: Vec<f32>,
     /// `[texts, width]`
     pub read: Vec<f32>,
     pub d_read: Vec<f32>,

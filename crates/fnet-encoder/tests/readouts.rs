@@ -7,8 +7,17 @@ use fnet_encoder::{
 
 const HIDDEN: usize = 12;
 const PAD: u32 = 3;
-const POOLINGS: [&str; 8] =
-    ["first", "last", "mean", "max", "query", "embeddings", "mean+max+embeddings", "first+last"];
+const POOLINGS: [&str; 9] = [
+    "first",
+    "last",
+    "mean",
+    "max",
+    "query",
+    "embeddings",
+    "mean+max+embeddings",
+    "first+last",
+    "layers+max",
+];
 const CLASSES: Head = Head::Classification { labels: 3 };
 
 fn config(pooling: &str, pairs: Pairs, bag: bool) -> ModelConfig {
@@ -184,6 +193,32 @@ fn what_is_read_is_what_the_names_say() {
         let mean = tokens.iter().map(|id| words[*id as usize * HIDDEN + j]).sum::<f32>() / 9.0;
         assert!(close(read[2 * HIDDEN + j], mean));
     }
+}
+
+#[test]
+fn layers_are_read_one_after_another() {
+    let (mut padded, own) = (sequence(4, 9), 9 * HIDDEN);
+    padded.resize(14, PAD);
+    let (read, hidden, model) = pooled("layers", &[&padded]);
+    let mean = |rows: &[f32], j: usize| rows.iter().skip(j).step_by(HIDDEN).sum::<f32>() / 9.0;
+    let close = |block: usize, rows: &[f32]| {
+        (0..HIDDEN).all(|j| (read[block * HIDDEN + j] - mean(&rows[..own], j)).abs() < 1e-5)
+    };
+    assert!(read.len() == 3 * HIDDEN && close(2, &hidden));
+    // The output of the first layer is the last one of a model that ends there.
+    let shorter = ModelConfig { num_hidden_layers: 1, ..model.config().clone() };
+    let mut shorter = Model::new(shorter, Head::Encoder, 1).unwrap();
+    let names = shorter.parameters().table().iter().map(|t| t.name.clone());
+    let names: Vec<String> = names.filter(|name| !name.contains(".pooler.")).collect();
+    for name in names {
+        let values = model.parameters().get(&name).unwrap();
+        shorter.parameters_mut().get_mut(&name).unwrap().copy_from_slice(values);
+    }
+    let mut batch = Batch::new();
+    batch.push(&padded, &[0; 14]);
+    let mut w = Workspace::new();
+    let first = shorter.forward(&batch, Mode::Infer, &mut w).unwrap().hidden().to_vec();
+    assert!(close(1, &first) && !close(0, &first));
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn several_adapters_in_one_pass_answer_as_alone() {
             (pooled(&config, &[Pool::Mean, Pool::Max]), Head::Regression, batch(&[7, 5], true)),
             (config.clone(), Head::Tokens { labels: 2 }, batch(&[3, 11], true)),
             (pooled(&config, &[Pool::Embeddings]), Head::Classification { labels: 2 }, batch(&[2, 9], false)),
+            (pooled(&config, &[Pool::Layers, Pool::First]), Head::Regression, batch(&[3, 8], false)),
             (pooled(&config, &[Pool::Query]), Head::Classification { labels: 20 }, batch(&[6], false)),
         ];
         for precision in [Precision::F32, Precision::Bf16] {

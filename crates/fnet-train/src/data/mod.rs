@@ -1,6 +1,7 @@
 //! The input: text, rows and tokenizers, and signals that are no text.
 
 pub mod corpus;
+pub(crate) mod held_out;
 pub mod sample;
 pub mod signals;
 pub mod tasks;

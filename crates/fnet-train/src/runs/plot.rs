@@ -19,8 +19,19 @@ pub struct Series {
     pub name: String,
     /// In the order of the line.
     pub points: Vec<(f64, f64)>,
-    /// Whether points have marks.
-    pub marked: bool,
+    /// How they are drawn.
+    pub style: Style,
+}
+
+/// How the points of a series are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Joined by a line.
+    Line,
+    /// Joined, with a mark at each.
+    Marked,
+    /// A mark at each.
+    Points,
 }
 
 /// Colours that people with any colour vision can tell apart (Okabe and Ito 2008), dark enough for lines on white.
@@ -96,15 +107,19 @@ fn draw(area: &Area, title: &str, axes: [Axis; 2], series: &[Series]) -> Drawn {
         let style = colour.stroke_width(2);
         let (dash, gap) = [(1, 0), (8, 5), (2, 4)][i % 3];
         let points = line.points.clone().into_iter();
-        let drawn = if gap == 0 {
+        let drawn = if line.style == Style::Points {
+            chart.draw_series(LineSeries::new(std::iter::empty(), style))?
+        } else if gap == 0 {
             chart.draw_series(LineSeries::new(points, style))?
         } else {
             chart.draw_series(DashedLineSeries::new(points, dash, gap, style))?
         };
         if !line.name.is_empty() {
-            let marked = line.marked;
+            let (marked, joined) = (line.style != Style::Line, line.style != Style::Points);
             drawn.label(line.name.as_str()).legend(move |(x, y)| {
-                let ends = if gap == 0 {
+                let ends = if !joined {
+                    [(0, 0); 3]
+                } else if gap == 0 {
                     [(0, 26), (0, 0), (0, 0)]
                 } else {
                     [(0, dash), (9, 9 + dash), (18, 18 + dash)]
@@ -114,8 +129,9 @@ fn draw(area: &Area, title: &str, axes: [Axis; 2], series: &[Series]) -> Drawn {
                 EmptyElement::at((x, y)) + a + b + c + PathElement::new(shape, colour.stroke_width(1))
             });
         }
-        if line.marked {
-            let step = line.points.len().div_ceil(12).max(1);
+        if line.style != Style::Line {
+            let few = if line.style == Style::Points { usize::MAX } else { 12 };
+            let step = line.points.len().div_ceil(few).max(1);
             let shown = line.points.iter().step_by(step);
             chart.draw_series(
                 shown.map(|p| EmptyElement::at(*p) + PathElement::new(shape(i, 0), colour.stroke_width(1))),
@@ -170,7 +186,7 @@ mod tests {
     use super::*;
 
     fn series(name: &str, points: &[(f64, f64)]) -> Series {
-        Series { name: name.into(), points: points.to_vec(), marked: true }
+        Series { name: name.into(), points: points.to_vec(), style: Style::Marked }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::folder::state::State;
 pub use crate::folder::{REPORT_FILE, RESULTS_FILE};
 use crate::folder::{RunFolder, SETTINGS_FILE};
 use crate::progress::duration;
-use crate::runs::plot::{self, Axis, Series};
+use crate::runs::plot::{self, Axis, Series, Style};
 
 /// What a finished run came to, as it stands in `results.json`.
 pub fn results(state: &State, model: &Model) -> Value {
@@ -175,7 +175,7 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 /// A plot over steps.
 fn plot(name: &str, points: Vec<(f64, f64)>) -> String {
     let [x, y] = ["optimiser steps", name].map(|label| Axis { label, log: false });
-    plot::svg(name, x, y, &[Series { name: String::new(), points, marked: false }])
+    plot::svg(name, x, y, &[Series { name: String::new(), points, style: Style::Line }])
 }
 
 #[cfg(test)]

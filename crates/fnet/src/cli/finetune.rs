@@ -57,6 +57,10 @@ struct Flags {
     /// Your held-out rows, by which the best epoch is chosen
     #[arg(long, value_name = "FILE")]
     dev: Option<PathBuf>,
+    /// Judge by this part of the training examples, such as 0.2, which are then not learnt from. It is the same part in
+    /// every run, so that runs can be compared
+    #[arg(long, value_name = "PART", conflicts_with = "dev")]
+    held_out: Option<f64>,
     /// One or two text columns, with a comma; a name with a comma stands in quotes
     #[arg(long, value_name = "COLUMN")]
     text: Vec<String>,

@@ -16,11 +16,13 @@ mod opened_columns;
 mod output;
 mod predict;
 mod pretrain;
+mod processes;
 mod product_flags;
 mod quickstart;
 mod run_flags;
 mod signal_flags;
 mod tokenizer;
+mod universal;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,7 @@ enum Command {
     Finetune(finetune::Args),
     Forecast(forecast::Args),
     Compare(compare::Args),
+    Universal(universal::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     FillMask(fill_mask::Args),
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Finetune(args) => finetune::run(args),
         Command::Forecast(args) => forecast::run(&args),
         Command::Compare(args) => compare::run(args),
+        Command::Universal(args) => universal::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::FillMask(args) => fill_mask::run(&args),

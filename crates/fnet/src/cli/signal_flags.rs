@@ -14,6 +14,12 @@ pub struct SignalFlags {
     /// Mixer of the random trunk, as in fnet pretrain; fourier by default
     #[arg(long, requires = "preset")]
     mixer: Option<String>,
+    /// Layers of the random trunk, instead of its preset's
+    #[arg(long, requires = "preset")]
+    layers: Option<usize>,
+    /// Hidden size of the random trunk, instead of its preset's
+    #[arg(long, requires = "preset")]
+    hidden_size: Option<usize>,
     /// Seed of the random trunk, from which its frozen weights follow; trained ones follow from --seed
     #[arg(long, value_name = "SEED", requires = "preset")]
     trunk_seed: Option<u64>,

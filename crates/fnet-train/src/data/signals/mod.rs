@@ -17,6 +17,7 @@ pub mod images;
 pub mod listops;
 pub mod mnist1d;
 mod options;
+pub(crate) mod part;
 pub mod pathfinder;
 pub mod random_features;
 mod reading;

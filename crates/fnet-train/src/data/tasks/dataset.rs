@@ -10,6 +10,7 @@ use super::encoding::{Encoding, Example, LongOnes};
 use super::label_sets::{self, LabelCounts};
 use super::metrics::Metric;
 use super::rows::{self, Columns, Row, quoted_names};
+use crate::data::held_out::split;
 use crate::error::{Error, Result};
 use crate::predictor::softmax;
 use crate::progress::Progress;
@@ -127,6 +128,17 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Takes a share of the examples away.
+    pub(crate) fn hold_out(&mut self, share: f64) -> Self {
+        let [learnt, held_out] = split(self.examples.len(), share);
+        let mut part = |indices: &[usize]| -> Vec<Example> {
+            indices.iter().map(|index| std::mem::take(&mut self.examples[*index])).collect()
+        };
+        let examples = part(&held_out);
+        self.examples = part(&learnt);
+        Self { examples, ..Self::default() }
+    }
+
     /// Reads a labelled file.
     ///
     /// # Errors

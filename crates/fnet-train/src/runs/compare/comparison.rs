@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::progress::duration;
 use crate::runs::mean::mean;
-use crate::runs::plot::{self, Axis, Series};
+use crate::runs::pareto::front;
+use crate::runs::plot::{self, Axis, Series, Style};
 use crate::runs::report::{escape, grouped, html_page};
 use crate::speed::Speed;
 
@@ -155,7 +156,7 @@ impl Comparison {
             .iter()
             .map(|e| {
                 let points = e.curve.iter().map(|p| (of(p), p.loss)).collect();
-                Series { name: e.name.clone(), points, marked: true }
+                Series { name: e.name.clone(), points, style: Style::Marked }
             })
             .collect();
         let [x, y] = [label, "validation loss (nats)"].map(|label| Axis { label, log: false });
@@ -171,12 +172,14 @@ impl Comparison {
         let places: Vec<(String, (f64, f64))> =
             self.entries.iter().filter_map(|e| Some((e.name.clone(), (cost(e)?, quality(e)?)))).collect();
         let points: Vec<(f64, f64)> = places.iter().map(|p| p.1).collect();
-        let mut series: Vec<Series> =
-            places.into_iter().map(|(name, p)| Series { name, points: vec![p], marked: true }).collect();
+        let mut series: Vec<Series> = places
+            .into_iter()
+            .map(|(name, p)| Series { name, points: vec![p], style: Style::Marked })
+            .collect();
         if series.is_empty() {
             return String::new();
         }
-        series.push(Series { name: "Pareto front".into(), points: pareto_front(&points), marked: false });
+        series.push(Series { name: "Pareto front".into(), points: front(&points), style: Style::Line });
         let y = if tasks.is_empty() { "masked accuracy" } else { "average of the tasks" };
         let [x, y] = [label, y].map(|label| Axis { label, log: false });
         plot::svg(title, x, y, &series)
@@ -224,7 +227,9 @@ pub fn speed_plots(speeds: &[Speed]) -> [String; 3] {
             let point = (speed.seq_len as f64, of(speed));
             match lines.iter_mut().find(|line| line.name == speed.name) {
                 Some(line) => line.points.push(point),
-                None => lines.push(Series { name: speed.name.clone(), points: vec![point], marked: true }),
+                None => {
+                    lines.push(Series { name: speed.name.clone(), points: vec![point], style: Style::Marked })
+                }
             }
         }
         lines
@@ -238,30 +243,10 @@ pub fn speed_plots(speeds: &[Speed]) -> [String; 3] {
     ]
 }
 
-/// Of points `(cost, quality)`, those that no other beats in both, from cheap to dear.
-pub fn pareto_front(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mut sorted = points.to_vec();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
-    let mut best = f64::NEG_INFINITY;
-    sorted.retain(|p| {
-        let better = p.1 > best;
-        best = best.max(p.1);
-        better
-    });
-    sorted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn the_front_is_what_no_other_beats() {
-        let points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.4), (2.5, 0.7), (4.0, 0.8), (1.0, 0.3)];
-        assert_eq!(pareto_front(&points), [(1.0, 0.5), (2.5, 0.7), (3.0, 0.9)]);
-        assert_eq!(pareto_front(&[]), []);
-    }
 
     #[test]
     fn tables_and_pages_hold_every_entry() {

@@ -6,13 +6,14 @@ use std::path::Path;
 use fnet_encoder::whole_file::write_whole;
 use serde_json::Value;
 
+use super::CompareSettings;
 use super::comparison::{Entry, Point};
 use super::settings::split_task;
-use super::{CompareSettings, Outcome, Runner};
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::runs::finetune::FinetuneSettings;
 use crate::runs::pretrain::PretrainSettings;
+use crate::runs::runner::{Outcome, Runner};
 use crate::train::recipe::Recipe;
 
 /// Steps of an entry's pretraining, or why its speed could not be measured; `None` where the settings say.

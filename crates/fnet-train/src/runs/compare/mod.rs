@@ -4,47 +4,25 @@ use std::path::Path;
 
 use fnet_encoder::ModelConfig;
 use fnet_encoder::whole_file::write_whole;
-use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::folder::claim::Claim;
 use crate::progress::Progress;
-use crate::runs::finetune::FinetuneSettings;
-use crate::runs::pretrain::{PretrainSettings, USUAL_VOCABULARY};
-use crate::settings::from_table;
+use crate::runs::pretrain::USUAL_VOCABULARY;
+use crate::runs::runner::{Runner, begin, interrupted};
 use crate::speed::{LENGTHS, Speed};
 use crate::train::stop::Stop;
 pub use comparison::{Comparison, Entry, Point, speed_plots};
 use entries::Entries;
-pub use in_process::InProcess;
 pub use settings::CompareSettings;
 
 mod comparison;
 mod entries;
-mod in_process;
 mod settings;
 mod verdict;
 
 /// The settings of a comparison, in its folder.
 pub const SETTINGS_FILE: &str = "compare.toml";
-
-/// What does the runs that a comparison is made of: [`InProcess`], or processes whose memory is measured one by one.
-pub trait Runner {
-    /// Pretrains into a folder, from its checkpoint if it has one. The inner error is a failure of this run alone.
-    ///
-    /// # Errors
-    /// What ends the whole comparison, such as a signal.
-    fn pretrain(&mut self, settings: &PretrainSettings, place: &Path, what: &str) -> Result<Outcome>;
-
-    /// Fine-tunes into a folder, likewise.
-    ///
-    /// # Errors
-    /// As [`pretrain`](Self::pretrain).
-    fn finetune(&mut self, settings: &FinetuneSettings, place: &Path, what: &str) -> Result<Outcome>;
-}
-
-/// The results of a run, or why it failed.
-pub type Outcome = std::result::Result<Value, String>;
 
 /// Runs what is not done yet of a comparison in a folder, and writes its `results.json`, `results.csv` and
 /// `report.html` after every entry.
@@ -61,15 +39,7 @@ pub fn run(
     let (out, mut settings) = (folder.path(), settings.clone());
     settings.resolve()?;
     let known = out.join(SETTINGS_FILE);
-    let text = toml::to_string(&settings).map_err(|e| Error::file(&known, e.to_string()))?;
-    match std::fs::read_to_string(&known) {
-        Ok(earlier) if earlier != text && resolved(&earlier).as_ref() != Some(&settings) => {
-            let message = "was begun with other settings; give those, or choose another folder";
-            return Err(Error::file(&known, message));
-        }
-        Ok(_) => {}
-        Err(_) => write_whole(&known, text.as_bytes())?,
-    }
+    let text = begin(&known, &settings, CompareSettings::resolve)?;
     stop.arm();
     let mut entries = Entries { out, settings: &settings, runner };
     let mut comparison = Comparison::default();
@@ -81,13 +51,6 @@ pub fn run(
     comparison.speed = speeds(out, &settings, stop)?;
     comparison.write(out, &text)?;
     Ok(comparison)
-}
-
-/// The settings of a comparison that was begun before, maybe by an earlier version.
-fn resolved(text: &str) -> Option<CompareSettings> {
-    let mut settings: CompareSettings = from_table(toml::from_str(text).ok()?).ok()?;
-    settings.resolve().ok()?;
-    Some(settings)
 }
 
 /// Speed and memory of each mixer at each length, kept in a file as they are found.
@@ -117,10 +80,4 @@ fn speeds(out: &Path, settings: &CompareSettings, stop: &Stop) -> Result<Vec<Spe
         write_whole(&path, text.as_bytes())?;
     }
     Ok(found)
-}
-
-/// A comparison that was asked to stop after so many runs.
-pub fn interrupted(out: &Path, runs: usize) -> Error {
-    let resume = format!("the same command, or call, into {}", out.display());
-    Error::Interrupted { step: runs as u64, resume }
 }

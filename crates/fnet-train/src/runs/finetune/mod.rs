@@ -18,6 +18,7 @@ use crate::train::recipe::Recipe;
 use crate::train::signals::{SignalObjective, floor};
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
+pub(crate) use settings::Examples;
 pub use settings::{ClassWeights, FinetuneSettings};
 pub use several::{NamedTask, SeveralSettings, run_several};
 pub use signal_settings::{SignalSettings, Tokens};
@@ -90,7 +91,7 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
         Recipe::Ridge => closed_form::fit(folder, &settings, start, &mut learning, running)?,
         _ => train(folder, &mut settings, start, learning.objective(), running)?,
     };
-    learning.compare(&mut results)?;
+    learning.compare(&settings, &mut results)?;
     finish(&folder, &settings, results)
 }
 
@@ -137,8 +138,10 @@ impl Learning {
     }
 
     /// Adds to the results what something simpler gets.
-    fn compare(&self, results: &mut Value) -> Result<()> {
+    fn compare(&self, settings: &FinetuneSettings, results: &mut Value) -> Result<()> {
         match self {
+            // A bag of words is learnt from whole files.
+            Self::Text { .. } if settings.held_out.is_some() => {}
             Self::Text { files, .. } => {
                 let bag = bag_of_words::scores(files)?;
                 if !bag.is_empty() {

@@ -55,10 +55,15 @@ pub(super) fn prepare(
         long: settings.long.unwrap_or(Long::usual(config)),
     };
     let read = |path: &Path, columns: &Columns| read_rows(path, columns, &files.labels, &encoding, quiet);
-    let train = read(&files.train, &files.train_columns)?;
+    let mut train = read(&files.train, &files.train_columns)?;
     check_classes(&files, &train)?;
-    let dev = files.dev.iter().map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)));
-    let dev = dev.collect::<Result<_>>()?;
+    let dev = match settings.held_out {
+        Some(share) => vec![(String::new(), train.hold_out(share))],
+        None => {
+            let dev = files.dev.iter().map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)));
+            dev.collect::<Result<_>>()?
+        }
+    };
     if !resume {
         whitening::start(&mut model, &train.examples, &mut Workspace::new())?;
         bag_start::centre(&mut model, &train.examples);

@@ -40,6 +40,9 @@ pub struct FinetuneSettings {
     pub train: Option<PathBuf>,
     /// Held-out rows, by which the best epoch is chosen.
     pub dev: Option<PathBuf>,
+    /// Instead of held-out rows: this part of the training examples, which are then not learnt from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f64>,
     /// One or two text columns.
     pub text: Vec<String>,
     /// Label column.
@@ -98,6 +101,17 @@ pub enum ClassWeights {
     Balanced,
 }
 
+/// What the examples of a fine-tuning are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Examples {
+    /// Texts or pairs of them.
+    Text,
+    /// Words with a label each.
+    Words,
+    /// Vectors.
+    Signals,
+}
+
 impl Default for FinetuneSettings {
     fn default() -> Self {
         Self {
@@ -108,6 +122,7 @@ impl Default for FinetuneSettings {
             data: None,
             train: None,
             dev: None,
+            held_out: None,
             text: Vec::new(),
             label: None,
             no_header: false,
@@ -135,10 +150,11 @@ impl Default for FinetuneSettings {
 impl settings::Settings for FinetuneSettings {
     const RIVALS: &[&[&[&str]]] = &[
         &[&["batch_size"], &["batch_tokens"]],
+        &[&["dev"], &["held_out"]],
         &[&["steps"], &["epochs"], &["minutes"]],
         &[&["max_length"], &["pad_to"]],
         &[&["recipe"], &["parts"]],
-        &[&["model"], &["preset", "mixer", "trunk_seed"]],
+        &[&["model"], &["preset", "mixer", "layers", "hidden_size", "trunk_seed"]],
         &[&["task", "data"], &["train", "dev", "text", "label", "regression", "multi_label", "no_header"]],
     ];
 
@@ -162,6 +178,7 @@ impl FinetuneSettings {
         if self.multi_label && (self.regression || self.task.is_some()) {
             return Err(refused("multi_label", "is for rows whose labels are names"));
         }
+        in_range("held_out", self.held_out, 1e-6, 0.999)?;
         self.check_closed_form()?;
         if self.adapter && self.training.recipe == Recipe::RandomFrozen {
             return Err(refused("adapter, recipe random-frozen", "what is frozen is not the trunk's"));
@@ -213,7 +230,7 @@ impl FinetuneSettings {
             return Err(refused("swap_rate", "the rows have one text, only pairs change places"));
         }
         self.resolve_readout(is_pair, is_number)?;
-        let has_dev = self.dev.is_some() || task.is_some();
+        let has_dev = self.dev.is_some() || self.held_out.is_some() || task.is_some();
         if self.training.evaluations > 0 && !has_dev {
             let message = format!("there is nothing to evaluate on; give {}", setting("dev"));
             return Err(refused("evaluations", message));
@@ -268,6 +285,15 @@ impl FinetuneSettings {
             Some((field, _)) => Err(refused(field, "does not apply to recipe ridge, which takes one pass")),
             None => Ok(()),
         }
+    }
+
+    /// What the examples are.
+    pub(crate) fn examples(&self) -> Result<Examples> {
+        Ok(match Signals::named(self)? {
+            None => Examples::Text,
+            Some(Signals::Words { .. }) => Examples::Words,
+            Some(_) => Examples::Signals,
+        })
     }
 
     /// Held-out signals, if there are any in a file.
@@ -338,6 +364,7 @@ impl FinetuneSettings {
         }
         in_range("max_length", self.max_length.map(|n| n as f64), if is_words { 4.0 } else { 1.0 }, 1e6)?;
         let has_dev = match signals {
+            _ if self.held_out.is_some() => true,
             Signals::Files { dev, .. } | Signals::Words { dev, .. } => dev.is_some(),
             _ => true,
         };

@@ -120,7 +120,7 @@ pub fn run_several(
         {
             let mut results = report::results(&state, &ready.start.model);
             results["parameters"] = json!(job.of_values);
-            ready.learning.compare(&mut results)?;
+            ready.learning.compare(&job.settings, &mut results)?;
             job.done = Some(finish(&job.folder, &job.settings, results)?);
         }
     }

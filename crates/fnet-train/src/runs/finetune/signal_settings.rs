@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fnet_encoder::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use super::settings::FinetuneSettings;
@@ -24,6 +25,12 @@ pub struct SignalSettings {
     pub preset: Option<String>,
     /// Mixer of the random trunk; `fourier` by default.
     pub mixer: Option<String>,
+    /// Layers of the random trunk, instead of its preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Hidden size of the random trunk, instead of its preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
     /// Seed of the random trunk, from which its weights follow; 1 by default.
     pub trunk_seed: Option<u64>,
     /// Side of an image's patches in pixels; 4 by default, in pathfinder 1.
@@ -163,6 +170,8 @@ impl SignalSettings {
         if self.series_id.is_some() && self.series != Some(Layout::Long) {
             return Err(refused("series_id", format!("is for {} long", setting("series"))));
         }
+        in_range("layers", self.layers.map(|n| n as f64), 1.0, 1_000.0)?;
+        in_range("hidden_size", self.hidden_size.map(|n| n as f64), 1.0, 65_536.0)?;
         in_range("random_features", self.random_features.map(|n| n as f64), 1.0, 30_000.0)?;
         if self.random_features.is_some() && self.per_position {
             return Err(refused("random_features, per_position", "one vector has one answer"));
@@ -180,9 +189,21 @@ impl SignalSettings {
         let given = [
             ("preset", self.preset.is_some()),
             ("mixer", self.mixer.is_some()),
+            ("layers", self.layers.is_some()),
+            ("hidden_size", self.hidden_size.is_some()),
             ("trunk_seed", self.trunk_seed.is_some()),
         ];
         given.into_iter().find(|given| given.1).map(|given| given.0)
+    }
+
+    /// Gives a preset's shape the layers and the hidden size that are asked for, and its feed-forward
+    /// layers stay as many times as wide.
+    pub(super) fn resize_trunk(&self, config: &mut ModelConfig) {
+        config.num_hidden_layers = self.layers.unwrap_or(config.num_hidden_layers);
+        if let Some(hidden) = self.hidden_size {
+            config.intermediate_size = hidden * config.intermediate_size / config.hidden_size;
+            config.hidden_size = hidden;
+        }
     }
 
     /// The generated task of a name, if it is one.

@@ -8,6 +8,8 @@ use fnet_encoder::{Head, Model, Padding, Pool, Pooling, Workspace};
 use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
+use crate::data::held_out;
+use crate::data::signals::part::Part;
 use crate::data::signals::random_features::{self, Featured, RandomFeatures};
 use crate::data::signals::words::WordFile;
 use crate::data::signals::{self, Asked, Format, Only, Place, Purpose, READING_KEY, Reading, Shape, Source};
@@ -132,6 +134,30 @@ impl Signals {
 
     /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
     fn open(&self, settings: &FinetuneSettings, words: Option<(&Tokenizer, usize)>) -> Result<TrainAndDev> {
+        let Some(share) = settings.held_out else { return self.open_both(settings, words) };
+        // Opened again to be judged by, it is not varied as training examples are.
+        let judged = match self {
+            Self::Generated(_) => self.clone(),
+            Self::Files { train, format, .. } => {
+                Self::Files { train: train.clone(), dev: Some(train.clone()), format: *format }
+            }
+            Self::Words { train, .. } => Self::Words { train: train.clone(), dev: Some(train.clone()) },
+        };
+        let (train, dev) = judged.open_both(settings, words)?;
+        let [learnt, held_out] = held_out::split(train.len(), share);
+        let source = match self {
+            Self::Generated(reading) => reading.generated(Some(settings.training.seed)),
+            _ => dev,
+        };
+        let part = |source, indices| Box::new(Part { source, indices }) as Box<dyn Source>;
+        Ok((part(train, learnt), source.map(|source| part(source, held_out))))
+    }
+
+    fn open_both(
+        &self,
+        settings: &FinetuneSettings,
+        words: Option<(&Tokenizer, usize)>,
+    ) -> Result<TrainAndDev> {
         Ok(match self {
             Self::Generated(reading) => {
                 let Some(train) = reading.generated(Some(settings.training.seed)) else {
@@ -299,6 +325,7 @@ fn model(
     }
     if let Some(preset) = &settings.signals.preset {
         let mut config = preset_named(preset)?;
+        settings.signals.resize_trunk(&mut config);
         config.vocab_size = 1;
         (config.pad_token_id, config.bos_token_id, config.eos_token_id) = (None, None, None);
         config.type_vocab_size = 1;

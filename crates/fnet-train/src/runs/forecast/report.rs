@@ -9,7 +9,7 @@ use super::{Forecast, Spread};
 use crate::data::text::quoted;
 use crate::error::{Error, Result};
 use crate::folder::{REPORT_FILE, RESULTS_FILE};
-use crate::runs::plot::{Axis, Series, svg};
+use crate::runs::plot::{Axis, Series, Style, svg};
 use crate::runs::report::{escape, grouped, html_page};
 
 /// The settings of a forecast.
@@ -150,7 +150,7 @@ fn page(forecast: &Forecast) -> String {
             .enumerate()
             .map(|(t, v)| ((from + t) as f64, *v))
             .collect(),
-        marked: false,
+        style: Style::Line,
     };
     let plot = |title: &str, series: &[Series]| {
         let axis = |label| Axis { label, log: false };

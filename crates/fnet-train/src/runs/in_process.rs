@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Outcome, Runner};
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::runs::finetune::{self, FinetuneSettings};
 use crate::runs::pretrain::{self, PretrainSettings};
+use crate::runs::runner::{Outcome, Runner};
 use crate::runs::running::Running;
 use crate::train::stop::Stop;
 

@@ -10,11 +10,9 @@ use fnet_train::train::stop::Stop;
 use fnet_train::{Error, Result, data::sample};
 use serde::Serialize;
 
-use super::common::{say, set_threads};
+use super::common::{aligned, say, set_threads};
+use super::processes::Processes;
 use super::product_flags::ProductFlags;
-use processes::Processes;
-
-mod processes;
 
 /// Pretrain and fine-tune with each of several mixers, and report what each costs and reaches
 ///
@@ -155,6 +153,16 @@ fn settings(args: &Args, claim: &Claim) -> Result<CompareSettings> {
 
 /// The sample as corpus and tasks.
 fn quick_data(out: &Path, settings: &mut CompareSettings, goes_on: bool) -> Result<()> {
+    let data = sample_in(out, goes_on)?;
+    settings.corpus = vec![data.join("corpus/train.txt")];
+    settings.valid = vec![data.join("corpus/valid.txt")];
+    let tasks = sample::TASKS.iter().filter(|(name, _)| ["sentiment", "similarity"].contains(name));
+    settings.task = tasks.map(|(name, glue)| format!("{glue}={}", data.join(name).display())).collect();
+    Ok(())
+}
+
+/// The folder of the sample, written if what is run there is new.
+pub fn sample_in(out: &Path, goes_on: bool) -> Result<PathBuf> {
     let data = out.join("data");
     if !goes_on {
         let other = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -165,22 +173,5 @@ fn quick_data(out: &Path, settings: &mut CompareSettings, goes_on: bool) -> Resu
         }
         sample::write(&data, sample::SEED)?;
     }
-    settings.corpus = vec![data.join("corpus/train.txt")];
-    settings.valid = vec![data.join("corpus/valid.txt")];
-    let tasks = sample::TASKS.iter().filter(|(name, _)| ["sentiment", "similarity"].contains(name));
-    settings.task = tasks.map(|(name, glue)| format!("{glue}={}", data.join(name).display())).collect();
-    Ok(())
-}
-
-/// The table with aligned columns.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns)
-        .map(|c| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-        cells.join("  ").trim_end().to_string() + "\n"
-    };
-    rows.iter().map(line).collect()
+    Ok(data)
 }

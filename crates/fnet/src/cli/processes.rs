@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use fnet_encoder::whole_file::write_whole;
 use fnet_train::folder::{RunFolder, SETTINGS_FILE};
-use fnet_train::runs::compare::{Outcome, Runner, interrupted};
 use fnet_train::runs::finetune::FinetuneSettings;
 use fnet_train::runs::pretrain::PretrainSettings;
+use fnet_train::runs::runner::{Outcome, Runner, interrupted};
 use fnet_train::train::stop::Stop;
 use fnet_train::{Error, Result};
 use serde::Serialize;
