@@ -153,6 +153,11 @@ impl SignalPredictor {
         self.positions = positions;
     }
 
+    /// How the model reads signals.
+    pub(crate) fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
     /// Names of the classes; empty where there are none.
     pub fn classes(&self) -> &[String] {
         &self.classes

@@ -30,6 +30,8 @@ pub(crate) mod state;
 pub const SETTINGS_FILE: &str = "training.toml";
 /// One JSON object a step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+/// What recipe `ridge` learnt from.
+pub(crate) const SUMS_FILE: &str = "sums.safetensors";
 /// The results of a finished run, for programs.
 pub const RESULTS_FILE: &str = "results.json";
 /// The page about the run.
@@ -37,7 +39,7 @@ pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
 pub(crate) const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
-const RUN_FILES: [&str; 10] = [
+const RUN_FILES: [&str; 11] = [
     ADAPTER_FILE,
     ADAPTER_INFO_FILE,
     SETTINGS_FILE,
@@ -48,6 +50,7 @@ const RUN_FILES: [&str; 10] = [
     RESULTS_FILE,
     REPORT_FILE,
     MODELING_FILE,
+    SUMS_FILE,
 ];
 
 /// The files that a new run or model begins with, in the order in which they are put in place: the settings come last,

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use fnet_encoder::{Pairs, Pooling};
 use fnet_train::data::tasks::encoding::Long;
+use fnet_train::folder::SETTINGS_FILE;
 use fnet_train::runs::finetune::{self, ClassWeights, FinetuneSettings, NamedTask, SeveralSettings};
 use fnet_train::{Error, Result};
 use serde::Serialize;
@@ -120,6 +121,14 @@ struct Flags {
     /// Penalty of --recipe ridge on its weights; by default that of the least cross-validation error
     #[arg(long)]
     penalty: Option<f64>,
+    /// Keep what --recipe ridge learnt from beside the model, so that more rows can be added with --add
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keep_sums: bool,
+    /// Learn from the rows of --train or --data and from all that this run of --recipe ridge --keep-sums learnt from,
+    /// with its settings, without reading those again
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "resume"])]
+    add: Option<PathBuf>,
     /// Train with this many seeds, from --seed up, and keep the best in --out
     #[arg(long)]
     seeds: Option<u64>,
@@ -137,6 +146,14 @@ pub fn run(args: Args) -> Result<()> {
     flags.text = column_names(&flags.text)?;
     if !tasks.is_empty() || run.resumes(SeveralSettings::are_in) {
         return run_several(&tasks, share_norms, &flags, &run);
+    }
+    if let Some(earlier) = &flags.add {
+        let earlier = earlier.join(SETTINGS_FILE);
+        let mut settings: FinetuneSettings = run.settings_over(Some(&earlier), &flags)?;
+        settings.resolve()?;
+        let (folder, settings, running) = run.start_with("finetune", settings)?;
+        let results = finetune::run(&folder, &settings, &running)?;
+        return run.finish(&folder, &results);
     }
     let (folder, settings, running) =
         run.start::<FinetuneSettings>("finetune", &flags, FinetuneSettings::resolve)?;

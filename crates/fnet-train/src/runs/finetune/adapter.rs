@@ -3,7 +3,7 @@
 use fnet_encoder::Model;
 use fnet_encoder::pretrained::adapter_tensors;
 
-use super::FinetuneSettings;
+use super::{FinetuneSettings, goes_on_from};
 use crate::base_model::{BaseModel, TrunkPlace};
 use crate::error::Result;
 use crate::folder::RunFolder;
@@ -24,9 +24,9 @@ pub(super) fn folder(
     if !settings.adapter {
         return Ok(folder.clone());
     }
-    if resume {
-        let trunk = BaseModel::at(folder.path()).trunk()?;
-        let own = adapter_tensors(folder.path())?.into_iter().collect();
+    if let Some(from) = goes_on_from(folder, settings, resume) {
+        let trunk = BaseModel::at(from).trunk()?;
+        let own = adapter_tensors(from)?.into_iter().collect();
         return Ok(trunk.map_or_else(|| folder.clone(), |trunk| folder.of_adapter(trunk, own)));
     }
     let own = own_tensors(settings, model, fresh)?;

@@ -8,10 +8,10 @@ use fnet_reservoir::ridge::{Ridge, Sums};
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
 
-use super::{FinetuneSettings, Learning, Start, adapter};
+use super::{FinetuneSettings, Learning, Start, adapter, sums};
 use crate::error::{Error, Result};
-use crate::folder::RunFolder;
 use crate::folder::state::State;
+use crate::folder::{RunFolder, SUMS_FILE};
 use crate::progress::Progress;
 use crate::runs::report;
 use crate::runs::running::Running;
@@ -32,12 +32,17 @@ pub(super) fn fit(
     let Start { mut model, tokenizer, longest, fresh, resume, .. } = start;
     let folder = adapter::folder(folder, settings, &model, fresh, resume)?;
     let data = learning.objective().data();
+    // Whatever is wrong with earlier sums is found before anything is written.
+    let mut rows = Rows::new(&model, Progress::new("ridge", running.quiet));
+    if let Some(earlier) = &settings.add {
+        let kept = &rows.kept;
+        (rows.sums, rows.kept) = sums::read(&earlier.join(SUMS_FILE), kept.inputs, kept.outputs)?;
+    }
     if !resume {
         folder.begin(settings, tokenizer.as_ref(), longest, &model, data)?;
     }
     running.stop.arm();
     let (started, mut w) = (Instant::now(), Workspace::new());
-    let mut rows = Rows::new(&model, Progress::new("ridge", running.quiet));
     learning.each_row(&model, &mut w, |done, x, y| {
         if running.stop.is_set() {
             let resume = running.how_to_resume(folder.path());
@@ -47,6 +52,9 @@ pub(super) fn fit(
         Ok(())
     })?;
     rows.flush();
+    if settings.keep_sums {
+        sums::write(&folder.file(SUMS_FILE), &rows.sums, &rows.kept)?;
+    }
     if rows.sums.rows() < 2.0 {
         return Err(Error::usage("the training data have fewer than two targets: there is nothing to learn"));
     }
@@ -133,13 +141,13 @@ impl Rows {
 
 /// Rows from the whole of the data: whenever there are too many, every other one is left out.
 #[derive(Default)]
-struct Kept {
-    inputs: usize,
-    outputs: usize,
-    x: Vec<f32>,
-    y: Vec<f32>,
-    seen: usize,
-    apart: usize,
+pub(super) struct Kept {
+    pub inputs: usize,
+    pub outputs: usize,
+    pub x: Vec<f32>,
+    pub y: Vec<f32>,
+    pub seen: usize,
+    pub apart: usize,
 }
 
 impl Kept {

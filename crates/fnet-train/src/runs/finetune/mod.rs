@@ -1,5 +1,7 @@
 //! Fine-tuning on a task or on labelled rows, into a folder.
 
+use std::path::Path;
+
 use fnet_encoder::pretrained::ADAPTER_FILE;
 use fnet_encoder::{Model, Workspace};
 use serde_json::{Value, json};
@@ -26,6 +28,7 @@ pub use signals::SIGNAL_TASKS;
 use signals::Signals;
 
 mod adapter;
+mod added;
 mod closed_form;
 mod prepare;
 mod seeds;
@@ -33,6 +36,7 @@ mod settings;
 mod several;
 mod signal_settings;
 mod signals;
+mod sums;
 
 /// Fine-tunes into a folder; returns the results, as in its `results.json`.
 ///
@@ -59,7 +63,8 @@ mod signals;
 pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -> Result<Value> {
     let mut settings = settings.clone();
     settings.resolve()?;
-    if let Some(model) = settings.model.as_deref().filter(|_| !running.resume) {
+    let read = [settings.model.as_deref(), settings.add.as_deref()];
+    for model in read.into_iter().flatten().filter(|_| !running.resume) {
         check_is_not_model(folder.path(), model)?;
         for seed in settings.training.seed..settings.training.seed + settings.seeds {
             check_is_not_model(&folder.file(&format!("seed-{seed}")), model)?;
@@ -71,10 +76,15 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
     }
 }
 
+/// The folder whose model goes on as it is: that of a run that is resumed, or that rows are added to.
+fn goes_on_from<'a>(folder: &'a RunFolder, settings: &'a FinetuneSettings, resume: bool) -> Option<&'a Path> {
+    if resume { Some(folder.path()) } else { settings.add.as_deref() }
+}
+
 /// What a run starts from: one that goes on has its own copy of everything but the data.
 fn base(folder: &RunFolder, settings: &FinetuneSettings, resume: bool) -> Result<BaseModel> {
-    if resume {
-        return Ok(BaseModel::at(folder.path()));
+    if let Some(folder) = goes_on_from(folder, settings, resume) {
+        return Ok(BaseModel::at(folder));
     }
     BaseModel::named(settings.model.as_deref())?.standing_alone()
 }
@@ -141,7 +151,7 @@ impl Learning {
     fn compare(&self, settings: &FinetuneSettings, results: &mut Value) -> Result<()> {
         match self {
             // A bag of words is learnt from whole files.
-            Self::Text { .. } if settings.held_out.is_some() => {}
+            Self::Text { .. } if settings.held_out.is_some() || settings.add.is_some() => {}
             Self::Text { files, .. } => {
                 let bag = bag_of_words::scores(files)?;
                 if !bag.is_empty() {

@@ -33,6 +33,7 @@ pub(super) fn prepare(
     resume: bool,
     quiet: bool,
 ) -> Result<Prepared> {
+    let goes_on = super::goes_on_from(folder, settings, resume).is_some();
     let base = super::base(folder, settings, resume)?;
     let files = settings.task_files(quiet)?;
     let rows = std::iter::once(&files.train).chain(files.dev.iter().map(|dev| &dev.1));
@@ -41,7 +42,7 @@ pub(super) fn prepare(
         eprintln!("starting from {base}, the model that ships with fnet");
     }
     let tokenizer = base.tokenizer()?;
-    let (mut model, fresh) = open_model(&base, settings, &files, resume, quiet)?;
+    let (mut model, fresh) = open_model(&base, settings, &files, goes_on, quiet)?;
     check_vocabulary(&base.name(), &tokenizer, &model)?;
     files.train_columns.check_segments(model.config())?;
     settings.training.prepare(&mut model, quiet)?;
@@ -56,7 +57,9 @@ pub(super) fn prepare(
     };
     let read = |path: &Path, columns: &Columns| read_rows(path, columns, &files.labels, &encoding, quiet);
     let mut train = read(&files.train, &files.train_columns)?;
-    check_classes(&files, &train)?;
+    if settings.add.is_none() {
+        check_classes(&files, &train)?;
+    }
     let dev = match settings.held_out {
         Some(share) => vec![(String::new(), train.hold_out(share))],
         None => {
@@ -64,7 +67,7 @@ pub(super) fn prepare(
             dev.collect::<Result<_>>()?
         }
     };
-    if !resume {
+    if !goes_on {
         whitening::start(&mut model, &train.examples, &mut Workspace::new())?;
         bag_start::centre(&mut model, &train.examples);
     }
@@ -79,16 +82,16 @@ fn open_model(
     base: &BaseModel,
     settings: &FinetuneSettings,
     files: &TaskFiles,
-    resume: bool,
+    goes_on: bool,
     quiet: bool,
 ) -> Result<(Model, Vec<String>)> {
-    if resume && settings.adapter {
+    if goes_on && settings.adapter {
         return Ok((base.open()?.0, Vec::new()));
     }
     let (head, seed) = (files.labels.head(), settings.training.seed);
     let bag = settings.bag.map_or_else(|| usual_bag(files, settings.training.recipe), Ok)?;
     let (mut model, report) = pretrained::open_with(base.source(), head, seed, |config| {
-        if resume {
+        if goes_on {
             return; // its own readout
         }
         if let Some(pooling) = &settings.pooling {

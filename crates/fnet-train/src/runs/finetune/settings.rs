@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::{Pairs, Pool, Pooling};
 use serde::{Deserialize, Serialize};
 
+use super::added;
 use super::signal_settings::SignalSettings;
 use super::signals::Signals;
 use crate::base_model::BaseModel;
@@ -79,6 +80,12 @@ pub struct FinetuneSettings {
     pub batch_tokens: Option<usize>,
     /// Penalty of recipe `ridge`; by default that of the least cross-validation error.
     pub penalty: Option<f64>,
+    /// Recipe `ridge` keeps what it learnt from, so that more rows can be added.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_sums: bool,
+    /// A run of recipe `ridge` that kept its sums: its rows are learnt from, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<PathBuf>,
     /// Runs with this many seeds, from `seed` up; the best is kept.
     pub seeds: u64,
     /// Of what is no plain text.
@@ -140,6 +147,8 @@ impl Default for FinetuneSettings {
             swap_rate: None,
             batch_tokens: None,
             penalty: None,
+            keep_sums: false,
+            add: None,
             seeds: 1,
             signals: SignalSettings::default(),
             training: TrainingSettings::default(),
@@ -180,6 +189,7 @@ impl FinetuneSettings {
         }
         in_range("held_out", self.held_out, 1e-6, 0.999)?;
         self.check_closed_form()?;
+        self.check_added()?;
         if self.adapter && self.training.recipe == Recipe::RandomFrozen {
             return Err(refused("adapter, recipe random-frozen", "what is frozen is not the trunk's"));
         }
@@ -423,7 +433,9 @@ impl FinetuneSettings {
         if columns.label.is_none() {
             return Err(refused("label", "name the column with the label"));
         }
-        let labels = if self.regression {
+        let labels = if let Some(folder) = &self.add {
+            added::labels(folder)?
+        } else if self.regression {
             Labels::Number
         } else if self.multi_label {
             Labels::Several(label_sets::find(&train, &columns)?)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fnet_encoder::pretrained;
 use fnet_encoder::{Head, Model, Padding, Pool, Pooling, Workspace};
 
+use super::added::Known;
 use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
@@ -121,8 +122,11 @@ impl Signals {
         settings: &FinetuneSettings,
         words: Option<(&Tokenizer, usize)>,
     ) -> Result<TrainAndDev> {
-        let (train, dev) = self.open(settings, words)?;
-        let Some(count) = settings.signals.random_features else { return Ok((train, dev)) };
+        let known = Known::of(settings)?;
+        let (train, dev) = self.open(settings, words, known.as_ref())?;
+        // Where rows are added, they are read as features already.
+        let count = settings.signals.random_features.filter(|_| known.is_none());
+        let Some(count) = count else { return Ok((train, dev)) };
         let shape = train.shape();
         let seed = settings.signals.trunk_seed.unwrap_or(1);
         let features = random_features::check_head(shape.head)
@@ -133,8 +137,13 @@ impl Signals {
     }
 
     /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
-    fn open(&self, settings: &FinetuneSettings, words: Option<(&Tokenizer, usize)>) -> Result<TrainAndDev> {
-        let Some(share) = settings.held_out else { return self.open_both(settings, words) };
+    fn open(
+        &self,
+        settings: &FinetuneSettings,
+        words: Option<(&Tokenizer, usize)>,
+        known: Option<&Known>,
+    ) -> Result<TrainAndDev> {
+        let Some(share) = settings.held_out else { return self.open_both(settings, words, known) };
         // Opened again to be judged by, it is not varied as training examples are.
         let judged = match self {
             Self::Generated(_) => self.clone(),
@@ -143,7 +152,7 @@ impl Signals {
             }
             Self::Words { train, .. } => Self::Words { train: train.clone(), dev: Some(train.clone()) },
         };
-        let (train, dev) = judged.open_both(settings, words)?;
+        let (train, dev) = judged.open_both(settings, words, known)?;
         let [learnt, held_out] = held_out::split(train.len(), share);
         let source = match self {
             Self::Generated(reading) => reading.generated(Some(settings.training.seed)),
@@ -157,8 +166,15 @@ impl Signals {
         &self,
         settings: &FinetuneSettings,
         words: Option<(&Tokenizer, usize)>,
+        known: Option<&Known>,
     ) -> Result<TrainAndDev> {
+        let options = options(settings)?;
+        let learn =
+            known.map_or(Purpose::Learn(&options), |known| Purpose::Judge(&known.reading, &known.classes));
         Ok(match self {
+            Self::Generated(_) if known.is_some() => {
+                return Err(refused("add", "generated examples are all learnt from already"));
+            }
             Self::Generated(reading) => {
                 let Some(train) = reading.generated(Some(settings.training.seed)) else {
                     return Err(Error::usage("examples of files are not generated"));
@@ -166,15 +182,13 @@ impl Signals {
                 (train, reading.generated(None))
             }
             Self::Files { train, dev, .. } => {
-                let options = options(settings)?;
-                let train = signals::open(train, Purpose::Learn(&options))?;
+                let train = signals::open(train, learn)?;
                 let (reading, classes) = (train.reading(), train.shape().classes);
                 let open = |dev: &Place| signals::open(dev, Purpose::Judge(&reading, &classes));
                 let dev = dev.as_ref().map(open).transpose()?;
                 (train, dev)
             }
             Self::Words { train, dev } => {
-                let options = options(settings)?;
                 let (Some((tokenizer, longest)), Some(columns)) = (words, &options.columns) else {
                     return Err(refused("text, label", "name the columns of the words and of their labels"));
                 };
@@ -188,7 +202,7 @@ impl Signals {
                     }
                     Ok(Box::new(file))
                 };
-                let train = open(train, Purpose::Learn(&options))?;
+                let train = open(train, learn)?;
                 let (reading, classes) = (train.reading(), train.shape().classes);
                 let judge = |dev: &Place| open(dev, Purpose::Judge(&reading, &classes));
                 let dev = dev.as_ref().map(judge).transpose()?;
@@ -234,8 +248,10 @@ pub(super) fn prepare(
         shape.longest = shape.longest.max(dev.shape().longest);
     }
     let asked = train.reading().asked();
+    let is_new = settings.add.is_none();
     if let (Asked::Class, Head::Classification { labels: 1 }) | (Asked::Positions, Head::Tokens { labels: 1 }) =
         (&asked, shape.head)
+        && is_new
         && !matches!(signals, Signals::Generated(_))
     {
         let file = signals.files().next().unwrap_or(Path::new(""));
@@ -264,10 +280,11 @@ pub(super) fn prepare(
         }
     })?;
     settings.training.prepare(&mut model, quiet)?;
-    if !resume && settings.signals.preset.is_some() {
+    let goes_on = super::goes_on_from(folder, settings, resume).is_some();
+    if !goes_on && settings.signals.preset.is_some() {
         restart_trained(&mut model, settings.training.seed)?;
     }
-    if !resume {
+    if !goes_on {
         standardize::start(&mut model, &*train, &mut Workspace::new())?;
     }
     if !quiet {
@@ -314,12 +331,11 @@ fn model(
         None if settings.signals.random_features.is_some() => Pooling::new(vec![Pool::Input]),
         None => Pooling::new(vec![Pool::Mean, Pool::Max]),
     };
-    if resume {
-        let base = BaseModel::at(folder.path());
+    if let Some(from) = super::goes_on_from(folder, settings, resume) {
         let model = if settings.adapter {
-            base.open()?
+            BaseModel::at(from).open()?
         } else {
-            pretrained::open_as(folder.path(), shape.head, seed)?
+            pretrained::open_as(from, shape.head, seed)?
         };
         return Ok((model.0, Vec::new()));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::{Level, Pairs, Pool, Pooling, Precision};
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -173,7 +174,10 @@ impl UniversalSettings {
         in_range("steps", self.steps.map(|n| n as f64), 1.0, 1e15)?;
         in_range("epochs", self.epochs, 1e-6, 1e9)?;
         in_range("minutes", self.minutes, 1e-6, 1e9)?;
-        preset_named(&self.preset)?;
+        let layers = preset_named(&self.preset)?.num_hidden_layers;
+        for mixer in &self.mixers {
+            MixerKind::layers(mixer, layers).map_err(|e| refused(&format!("mixers {mixer}"), e))?;
+        }
         self.corpus = existing_files(&self.corpus)?;
         self.valid = existing_files(&self.valid)?;
         let of_pretraining = [
