@@ -342,6 +342,14 @@ fn random_features_in_front_of_a_readout() {
         let results = json(&run(folder, &format!("{RANDOM} {flags} --overwrite --out other")));
         assert!(results["values"][name].as_f64().unwrap() > 0.3, "{flags}: {results}");
     }
+    // How a series moves, by a model of its own.
+    let space = "--recipe ridge --model-space 6 --train train.csv --dev train.csv --series wide --label slope --regression";
+    let results = json(&run(folder, &format!("{RANDOM} {space} --threads 1 --out space")));
+    assert!(results["values"]["pearson"].as_f64().unwrap() > 0.8, "{results}");
+    run(folder, &format!("{RANDOM} {space} --threads 3 --out space-3"));
+    assert!(weights("space") == weights("space-3"), "threads change the bytes");
+    let judged = json(&run(folder, "evaluate --model space --file train.csv --json"));
+    assert_eq!(judged["pearson"], results["values"]["pearson"]);
     // The mean of the vectors that are read is a floor without any trunk.
     let results = json(&run(folder, &format!("{RANDOM} --recipe ridge --pooling input {files} --out floor")));
     assert!(results["values"]["accuracy"].as_f64().unwrap() > 0.5, "{results}");
@@ -350,6 +358,12 @@ fn random_features_in_front_of_a_readout() {
         ("--task bit-xor".into(), "cannot be made of positions with answers of their own"),
     ] {
         fails(folder, &format!("{RANDOM} --recipe ridge --random-features 50 {flags} --out x"), says);
+    }
+    for (flags, says) in [
+        ("--model-space 5 --task bit-xor", "cannot be made of positions with answers of their own"),
+        ("--model-space 151 --task mnist-1d", "--model-space 151: must be from 1 to 150"),
+    ] {
+        fails(folder, &format!("{RANDOM} --recipe ridge {flags} --out x"), says);
     }
     let none = format!("{RANDOM} --recipe ridge --random-features 0 {files} --out x");
     fails(folder, &none, "--random-features 0: must be from 1 to 30000");

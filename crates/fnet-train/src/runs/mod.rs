@@ -6,6 +6,7 @@ pub mod finetune;
 pub mod forecast;
 pub mod in_process;
 pub mod mean;
+mod memory;
 pub mod pareto;
 pub mod plot;
 pub mod pretrain;

@@ -118,6 +118,11 @@ struct Flags {
     /// Batches of examples of similar length, up to this many tokens, instead of --batch-size
     #[arg(long, conflicts_with = "batch_size")]
     batch_tokens: Option<usize>,
+    /// Let the output layer read what is pooled, without a layer between, as --recipe ridge does; for single texts and
+    /// signals
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    linear_head: bool,
     /// Penalty of --recipe ridge on its weights; by default that of the least cross-validation error
     #[arg(long)]
     penalty: Option<f64>,

@@ -44,6 +44,10 @@ pub struct SignalFlags {
     /// instead of a trunk's output: a strong and cheap baseline, with --recipe ridge
     #[arg(long, value_name = "FEATURES")]
     random_features: Option<usize>,
+    /// Let the head read how each series moves: the model of its own reservoir states, in so many dimensions (40 is usual);
+    /// with --recipe ridge, learnt in seconds. --trunk-seed is the seed of the reservoir
+    #[arg(long, value_name = "DIMENSIONS", conflicts_with = "random_features")]
+    model_space: Option<usize>,
     /// The rows are series: one a row (wide, a step a column) or a step a row (long, a channel a column)
     #[arg(long, value_enum, value_name = "LAYOUT")]
     series: Option<Layout>,

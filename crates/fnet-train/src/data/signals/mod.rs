@@ -11,11 +11,13 @@ use crate::random::Fingerprint;
 pub mod bits;
 mod classes;
 mod entries;
+pub(crate) mod featured;
 mod format;
 mod generated;
 pub mod images;
 pub mod listops;
 pub mod mnist1d;
+pub mod model_space;
 mod options;
 pub(crate) mod part;
 pub mod pathfinder;
@@ -29,9 +31,11 @@ mod spool;
 pub mod symbols;
 pub mod words;
 
+use featured::Featured;
 pub use format::Format;
+use model_space::Space;
 pub use options::{Layout, Options, Variation};
-use random_features::Featured;
+use random_features::Filters;
 pub use reading::{Asked, READING_KEY, Reading};
 pub use scale::Scale;
 
@@ -234,12 +238,23 @@ impl<'a> Purpose<'a> {
 /// # Errors
 /// If it is broken, other than the model reads, or has a class that the model does not know.
 pub fn open(place: &Place, purpose: Purpose) -> Result<Box<dyn Source>> {
-    if let Some(Reading::RandomFeatures { of, features }) = purpose.reading() {
+    // What features are made of is read first.
+    if let Some(Reading::RandomFeatures { of, .. } | Reading::ModelSpace { of, .. }) = purpose.reading() {
         let inner = match purpose {
             Purpose::Judge(_, classes) => Purpose::Judge(of, classes),
             _ => Purpose::Predict(of),
         };
-        return Ok(Box::new(Featured::new(open(place, inner)?, features.clone())));
+        let source = open(place, inner)?;
+        return Ok(match purpose.reading() {
+            Some(Reading::RandomFeatures { features, .. }) => {
+                Box::new(Featured { source, features: Filters::new(features.clone()) })
+            }
+            Some(Reading::ModelSpace { space, .. }) => {
+                let features = Space::new(space.clone()).map_err(|e| Error::file(&place.path, e))?;
+                Box::new(Featured { source, features })
+            }
+            _ => source,
+        });
     }
     let Some(format) = Format::of(&place.path, purpose)? else {
         let known = "series (.ts, .npy), images (IDX, .bin, a folder or .zip of PNG and JPEG), sounds (a folder or .zip of WAV)";

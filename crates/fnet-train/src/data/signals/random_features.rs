@@ -7,13 +7,12 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use fnet_encoder::Head;
 use ndarray::{Array2, ArrayView2, s};
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::{Reading, Shape, Signal, Source};
-use crate::error::Result;
+use super::featured::Features;
+use super::{Reading, Signal};
 use crate::random::generator;
 
 /// Side of a window of an image in pixels.
@@ -61,7 +60,7 @@ impl RandomFeatures {
         let [rows, columns] = match reading {
             Reading::Image { patch, .. } if *patch != 1 => return Err("patches: pixels are read"),
             Reading::Image { rows, columns, .. } => [*rows, *columns],
-            Reading::RandomFeatures { .. } => return Err("features"),
+            Reading::RandomFeatures { .. } | Reading::ModelSpace { .. } => return Err("features"),
             _ if channels == 0 => return Err("tokens"),
             _ => [1, 0],
         };
@@ -86,7 +85,10 @@ impl RandomFeatures {
             Reading::Image { rows, columns, channels, patch: 1, .. } => {
                 (self.rows, self.columns, self.channels) == (*rows, Some(*columns), *channels)
             }
-            Reading::Image { .. } | Reading::RandomFeatures { .. } | Reading::Words { .. } => false,
+            Reading::Image { .. }
+            | Reading::RandomFeatures { .. }
+            | Reading::ModelSpace { .. }
+            | Reading::Words { .. } => false,
             _ => {
                 let generated = of.generated(None).map(|source| source.shape().width);
                 let fits = generated.is_none_or(|width| width == self.channels);
@@ -129,16 +131,15 @@ impl RandomFeatures {
     }
 }
 
-/// Examples as random features: a sequence of one wide vector each.
-pub(crate) struct Featured {
-    source: Box<dyn Source>,
+/// Makes random features of examples.
+pub(crate) struct Filters {
     features: RandomFeatures,
     filters: OnceLock<Array2<f32>>,
 }
 
-impl Featured {
-    pub fn new(source: Box<dyn Source>, features: RandomFeatures) -> Self {
-        Self { source, features, filters: OnceLock::new() }
+impl Filters {
+    pub fn new(features: RandomFeatures) -> Self {
+        Self { features, filters: OnceLock::new() }
     }
 
     /// The windows of an example, `[places, values of a window]`, with the rows and columns of places.
@@ -162,8 +163,13 @@ impl Featured {
         }
         (windows, places)
     }
+}
 
-    /// Replaces an example's vectors by one vector of features.
+impl Features for Filters {
+    fn width(&self) -> usize {
+        self.features.width()
+    }
+
     fn apply(&self, signal: &mut Signal) {
         let own = &self.features;
         let (windows, places) = self.windows(signal);
@@ -207,6 +213,10 @@ impl Featured {
             }
         }
     }
+
+    fn reading(&self, of: Reading) -> Reading {
+        Reading::RandomFeatures { of: Box::new(of), features: self.features.clone() }
+    }
 }
 
 /// The mean of each product above the threshold, and of each below its negative, over a region.
@@ -231,48 +241,14 @@ fn pool(
     above.iter_mut().chain(below).for_each(|value| *value *= share);
 }
 
-impl Source for Featured {
-    fn shape(&self) -> Shape {
-        Shape { width: self.features.width(), longest: 1, ..self.source.shape() }
-    }
-
-    fn len(&self) -> usize {
-        self.source.len()
-    }
-
-    fn is_fixed(&self) -> bool {
-        self.source.is_fixed()
-    }
-
-    fn read(&self, pass: u64, index: usize, into: &mut Signal) -> Result<()> {
-        self.source.read(pass, index, into)?;
-        self.apply(into);
-        Ok(())
-    }
-
-    fn read_plain(&self, index: usize, into: &mut Signal) -> Result<()> {
-        self.source.read_plain(index, into)
-    }
-
-    fn reading(&self) -> Reading {
-        Reading::RandomFeatures { of: Box::new(self.source.reading()), features: self.features.clone() }
-    }
-
-    fn fingerprint(&self) -> Result<u64> {
-        let own = self.features.filters as u64 ^ self.features.seed.rotate_left(32);
-        Ok(self.source.fingerprint()? ^ own)
-    }
-}
-
-/// Refuses positions with answers of their own, which one vector cannot have.
-pub(crate) fn check_head(head: Head) -> std::result::Result<(), &'static str> {
-    if matches!(head, Head::Tokens { .. }) { Err("positions with answers of their own") } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::signals::{Asked, Scale, Target};
+    use fnet_encoder::Head;
+
+    use crate::data::signals::featured::Featured;
+    use crate::data::signals::{Asked, Scale, Shape, Source, Target};
+    use crate::error::Result;
 
     struct One(Signal, Reading);
 
@@ -295,7 +271,7 @@ mod tests {
     fn features(vectors: Vec<f32>, reading: Reading, count: usize) -> Vec<f32> {
         let features = RandomFeatures::of(&reading, 1, count, 7).unwrap();
         let signal = Signal { vectors, target: Target::Number(1.0), ..Signal::default() };
-        let source = Featured::new(Box::new(One(signal, reading)), features);
+        let source = Featured { source: Box::new(One(signal, reading)), features: Filters::new(features) };
         let mut signal = Signal::default();
         source.read(0, 0, &mut signal).unwrap();
         assert_eq!(signal.vectors.len(), source.shape().width);

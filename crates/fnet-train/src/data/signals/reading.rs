@@ -4,12 +4,14 @@ use fnet_encoder::Head;
 use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
+use super::featured::Featured;
 use super::generated::Generated;
 use super::images::MOST_PIXELS;
 use super::listops::ListOps;
 use super::mnist1d::Mnist1d;
+use super::model_space::{Space, StoredSpace};
 use super::pathfinder::Pathfinder;
-use super::random_features::{Featured, RandomFeatures};
+use super::random_features::{Filters, RandomFeatures};
 use super::series::Table;
 use super::symbols::Alphabet;
 use super::{Scale, Source, sounds};
@@ -132,6 +134,13 @@ pub enum Reading {
         /// Which features.
         features: RandomFeatures,
     },
+    /// Points of a reservoir's model space, of what is read otherwise.
+    ModelSpace {
+        /// How that is read.
+        of: Box<Reading>,
+        /// Which space.
+        space: StoredSpace,
+    },
     /// Generated strings of bits.
     Bits(Bits),
     /// Generated expressions of operators on lists.
@@ -183,6 +192,7 @@ impl Reading {
             Self::Words { .. } if width > 0 => Err(format!("words in vectors of {width}")),
             Self::Words { .. } => Ok(()),
             Self::RandomFeatures { of, features } => features.check(of, width),
+            Self::ModelSpace { of, space } => space.check(of, width),
             Self::Bits(task) => task.check(),
             Self::ListOps(task) => task.check(),
             Self::Pathfinder(task) => task.check(),
@@ -198,7 +208,12 @@ impl Reading {
             Self::Pathfinder(task) => Some(Box::new(Generated::new(*task, seed))),
             Self::Mnist1d(task) => Some(Box::new(Generated::new(*task, seed))),
             Self::RandomFeatures { of, features } => {
-                Some(Box::new(Featured::new(of.generated(seed)?, features.clone())))
+                let (source, features) = (of.generated(seed)?, Filters::new(features.clone()));
+                Some(Box::new(Featured { source, features }))
+            }
+            Self::ModelSpace { of, space } => {
+                let (source, features) = (of.generated(seed)?, Space::new(space.clone()).ok()?);
+                Some(Box::new(Featured { source, features }))
             }
             _ => None,
         }
@@ -209,7 +224,7 @@ impl Reading {
         match self {
             Self::Series { asked, .. } | Self::Symbols { asked, .. } => asked.clone(),
             Self::Words { .. } => Asked::Positions,
-            Self::RandomFeatures { of, .. } => of.asked(),
+            Self::RandomFeatures { of, .. } | Self::ModelSpace { of, .. } => of.asked(),
             _ => Asked::Class,
         }
     }

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::folder::state::State;
 use crate::folder::{RunFolder, SUMS_FILE};
 use crate::progress::Progress;
-use crate::runs::report;
 use crate::runs::running::Running;
+use crate::runs::{memory, report};
 
 /// Rows that are summed at once.
 const BLOCK: usize = 1_024;
@@ -33,7 +33,7 @@ pub(super) fn fit(
     let folder = adapter::folder(folder, settings, &model, fresh, resume)?;
     let data = learning.objective().data();
     // Whatever is wrong with earlier sums is found before anything is written.
-    let mut rows = Rows::new(&model, Progress::new("ridge", running.quiet));
+    let mut rows = Rows::new(&model, Progress::new("ridge", running.quiet))?;
     if let Some(earlier) = &settings.add {
         let kept = &rows.kept;
         (rows.sums, rows.kept) = sums::read(&earlier.join(SUMS_FILE), kept.inputs, kept.outputs)?;
@@ -103,11 +103,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(model: &Model, progress: Progress) -> Self {
+    fn new(model: &Model, progress: Progress) -> Result<Self> {
         let outputs = model.head().outputs();
         let inputs = model.parameters().get("classifier.weight").map_or(0, |weight| weight.len() / outputs);
+        memory::check("pooling", inputs, 1)?;
         let kept = Kept { inputs, outputs, ..Kept::default() };
-        Self {
+        Ok(Self {
             sums: Sums::new(inputs, outputs),
             x: Vec::new(),
             y: Vec::new(),
@@ -115,7 +116,7 @@ impl Rows {
             kept,
             tokens: 0,
             progress,
-        }
+        })
     }
 
     /// Adds the rows of a batch; `done` is the part of the data that has been seen, and the batch's tokens.

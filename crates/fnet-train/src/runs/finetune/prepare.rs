@@ -18,7 +18,6 @@ use crate::folder::RunFolder;
 use crate::predictor::{check_vocabulary, say_unused};
 use crate::settings::refused;
 use crate::train::finetune::{BatchSize, TaskObjective, Variation};
-use crate::train::recipe::Recipe;
 use crate::train::{bag_start, whitening};
 
 pub(super) struct Prepared {
@@ -89,7 +88,7 @@ fn open_model(
         return Ok((base.open()?.0, Vec::new()));
     }
     let (head, seed) = (files.labels.head(), settings.training.seed);
-    let bag = settings.bag.map_or_else(|| usual_bag(files, settings.training.recipe), Ok)?;
+    let bag = settings.bag.map_or_else(|| usual_bag(files, settings.has_linear_head()), Ok)?;
     let (mut model, report) = pretrained::open_with(base.source(), head, seed, |config| {
         if goes_on {
             return; // its own readout
@@ -99,7 +98,7 @@ fn open_model(
         }
         config.classifier_pairs = settings.pairs.unwrap_or_default();
         config.classifier_bag = bag;
-        config.classifier_linear = settings.training.recipe == Recipe::Ridge;
+        config.classifier_linear = settings.has_linear_head();
         config.classifier_matching = settings.matching.unwrap_or_default();
     })?;
     // The heads of pretraining are left behind as a matter of course.
@@ -131,8 +130,8 @@ fn open_model(
 const MANY_ROWS: usize = 20_000;
 
 /// Whether there is a second opinion where nobody says.
-fn usual_bag(files: &TaskFiles, recipe: Recipe) -> Result<bool> {
-    Ok(recipe != Recipe::Ridge && files.train_columns.text.len() == 1 && files.train_rows()? < MANY_ROWS)
+fn usual_bag(files: &TaskFiles, has_linear_head: bool) -> Result<bool> {
+    Ok(!has_linear_head && files.train_columns.text.len() == 1 && files.train_rows()? < MANY_ROWS)
 }
 
 /// The longest sequence in tokens, which a model that mixes padding in is told.

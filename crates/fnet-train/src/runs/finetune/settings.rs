@@ -78,6 +78,9 @@ pub struct FinetuneSettings {
     pub swap_rate: Option<f64>,
     /// Instead of `batch_size`: examples of similar length together, up to this many tokens.
     pub batch_tokens: Option<usize>,
+    /// The head is the output layer alone, on what is pooled, as with recipe `ridge`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linear_head: bool,
     /// Penalty of recipe `ridge`; by default that of the least cross-validation error.
     pub penalty: Option<f64>,
     /// Recipe `ridge` keeps what it learnt from, so that more rows can be added.
@@ -146,6 +149,7 @@ impl Default for FinetuneSettings {
             hide_rate: None,
             swap_rate: None,
             batch_tokens: None,
+            linear_head: false,
             penalty: None,
             keep_sums: false,
             add: None,
@@ -297,6 +301,11 @@ impl FinetuneSettings {
         }
     }
 
+    /// Whether the output layer reads what is pooled.
+    pub(super) fn has_linear_head(&self) -> bool {
+        self.linear_head || self.training.recipe == Recipe::Ridge
+    }
+
     /// What the examples are.
     pub(crate) fn examples(&self) -> Result<Examples> {
         Ok(match Signals::named(self)? {
@@ -330,6 +339,7 @@ impl FinetuneSettings {
             || matches!(signals, Signals::Words { .. } | Signals::Generated(Reading::Bits(_)));
         let of_text = [
             ("pooling", self.pooling.is_some() && is_of_positions),
+            ("linear_head", self.linear_head && is_of_positions),
             ("text", !self.text.is_empty() && !has_columns),
             ("label", self.label.is_some() && !has_label),
             ("no_header", self.no_header && !has_columns),
@@ -402,6 +412,9 @@ impl FinetuneSettings {
         let together = format!("{} together", setting("pairs"));
         if !is_pair && pairs != Pairs::Together {
             return Err(refused("pairs", "the rows have one text, towers need two"));
+        }
+        if self.linear_head && pairs != Pairs::Together {
+            return Err(refused("linear_head", format!("towers have their own head; give {together}, too")));
         }
         if self.bag == Some(true) && pairs != Pairs::Together {
             let message = format!("towers have no second opinion; give {together}, too");

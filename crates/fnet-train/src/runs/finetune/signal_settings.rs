@@ -11,6 +11,7 @@ use crate::data::signals::bits::Bits;
 use crate::data::signals::images::MOST_PIXELS;
 use crate::data::signals::listops::ListOps;
 use crate::data::signals::mnist1d::Mnist1d;
+use crate::data::signals::model_space::MOST_DIMENSIONS;
 use crate::data::signals::pathfinder::Pathfinder;
 use crate::data::signals::symbols::Alphabet;
 use crate::data::signals::{Asked, Format, Layout, Options, Reading, Scale, Variation};
@@ -47,6 +48,9 @@ pub struct SignalSettings {
     pub crop: Option<usize>,
     /// The head reads so many random features, at least, instead of a trunk's output.
     pub random_features: Option<usize>,
+    /// The head reads how each series moves: the model of its own reservoir states, in so many dimensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_space: Option<usize>,
     /// How a table holds series.
     pub series: Option<Layout>,
     /// The column that names the series of a step.
@@ -112,6 +116,7 @@ impl SignalSettings {
             ("flip", self.flip, Of::Images),
             ("crop", self.crop.is_some(), Of::Images),
             ("random_features", self.random_features.is_some(), Of::Vectors),
+            ("model_space", self.model_space.is_some(), Of::Vectors),
             ("series", self.series.is_some(), Of::Tables),
             ("series_id", self.series_id.is_some(), Of::Tables),
             ("tokens", self.tokens.is_some(), Of::Symbols),
@@ -173,8 +178,13 @@ impl SignalSettings {
         in_range("layers", self.layers.map(|n| n as f64), 1.0, 1_000.0)?;
         in_range("hidden_size", self.hidden_size.map(|n| n as f64), 1.0, 65_536.0)?;
         in_range("random_features", self.random_features.map(|n| n as f64), 1.0, 30_000.0)?;
-        if self.random_features.is_some() && self.per_position {
-            return Err(refused("random_features, per_position", "one vector has one answer"));
+        in_range("model_space", self.model_space.map(|n| n as f64), 1.0, MOST_DIMENSIONS as f64)?;
+        if self.makes_features() && self.per_position {
+            let features = if self.model_space.is_some() { "model_space" } else { "random_features" };
+            return Err(refused(&format!("{features}, per_position"), "one vector has one answer"));
+        }
+        if self.random_features.is_some() && self.model_space.is_some() {
+            return Err(refused("random_features, model_space", "the head reads the one or the other"));
         }
         if let (Some(_), Some(patch)) = (self.random_features, self.patch.filter(|patch| *patch != 1)) {
             return Err(refused(&format!("random_features, patch {patch}"), "filters read pixels"));
@@ -182,6 +192,11 @@ impl SignalSettings {
         in_range("patch", self.patch.map(|n| n as f64), 1.0, 10_000.0)?;
         in_range("resize", self.resize.map(|n| n as f64), 1.0, MOST_PIXELS as f64)?;
         in_range("crop", self.crop.map(|n| n as f64), 0.0, MOST_PIXELS as f64)
+    }
+
+    /// Whether the head reads features that no trunk makes.
+    pub(super) fn makes_features(&self) -> bool {
+        self.random_features.is_some() || self.model_space.is_some()
     }
 
     /// The first setting of a random trunk.

@@ -10,8 +10,10 @@ use super::signal_settings::options;
 use super::{FinetuneSettings, Start};
 use crate::base_model::BaseModel;
 use crate::data::held_out;
+use crate::data::signals::featured::{Featured, Features, check_head};
+use crate::data::signals::model_space::{Space, StoredSpace};
 use crate::data::signals::part::Part;
-use crate::data::signals::random_features::{self, Featured, RandomFeatures};
+use crate::data::signals::random_features::{Filters, RandomFeatures};
 use crate::data::signals::words::WordFile;
 use crate::data::signals::{self, Asked, Format, Only, Place, Purpose, READING_KEY, Reading, Shape, Source};
 use crate::data::tokenizer::Tokenizer;
@@ -19,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::runs::training::preset_named;
 use crate::settings::{refused, setting};
-use crate::train::recipe::Recipe;
 use crate::train::signals::SignalObjective;
 use crate::train::standardize;
 
@@ -124,16 +125,25 @@ impl Signals {
     ) -> Result<TrainAndDev> {
         let known = Known::of(settings)?;
         let (train, dev) = self.open(settings, words, known.as_ref())?;
+        let own = &settings.signals;
+        let (shape, seed) = (train.shape(), own.trunk_seed.unwrap_or(1));
         // Where rows are added, they are read as features already.
-        let count = settings.signals.random_features.filter(|_| known.is_none());
-        let Some(count) = count else { return Ok((train, dev)) };
-        let shape = train.shape();
-        let seed = settings.signals.trunk_seed.unwrap_or(1);
-        let features = random_features::check_head(shape.head)
-            .and_then(|()| RandomFeatures::of(&train.reading(), shape.width, count, seed))
-            .map_err(|of| refused("random_features", format!("cannot be made of {of}")))?;
-        let featured = |source| Box::new(Featured::new(source, features.clone())) as Box<dyn Source>;
-        Ok((featured(train), dev.map(featured)))
+        Ok(match (own.random_features, own.model_space) {
+            _ if known.is_some() => (train, dev),
+            (Some(count), _) => {
+                let features = check_head(shape.head)
+                    .and_then(|()| RandomFeatures::of(&train.reading(), shape.width, count, seed))
+                    .map_err(|of| refused("random_features", format!("cannot be made of {of}")))?;
+                featured((train, dev), || Ok(Filters::new(features.clone())))?
+            }
+            (None, Some(dimensions)) => {
+                let refuse = |of: String| refused("model_space", format!("cannot be made of {of}"));
+                check_head(shape.head).map_err(|of| refuse(of.into()))?;
+                let space = StoredSpace::fit(&*train, dimensions, seed)?.map_err(refuse)?;
+                featured((train, dev), || Space::new(space.clone()).map_err(refuse))?
+            }
+            (None, None) => (train, dev),
+        })
     }
 
     /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
@@ -302,6 +312,15 @@ pub(super) fn prepare(
     Ok(Prepared { start, objective })
 }
 
+/// Both halves as features.
+fn featured<F: Features + 'static>(
+    (train, dev): TrainAndDev,
+    features: impl Fn() -> Result<F>,
+) -> Result<TrainAndDev> {
+    let of = |source| -> Result<Box<dyn Source>> { Ok(Box::new(Featured { source, features: features()? })) };
+    Ok((of(train)?, dev.map(of).transpose()?))
+}
+
 /// The tokenizer of the base, and the longest sequence that it is read in.
 fn words(folder: &RunFolder, settings: &FinetuneSettings, resume: bool) -> Result<(Tokenizer, usize)> {
     let base = super::base(folder, settings, resume)?;
@@ -325,10 +344,10 @@ fn model(
 ) -> Result<(Model, Vec<String>)> {
     let seed = settings.training.seed;
     let is_standardized = shape.head.reads_texts();
-    let is_linear = settings.training.recipe == Recipe::Ridge;
+    let is_linear = settings.has_linear_head();
     let pooling = || match &settings.pooling {
         Some(pooling) => Ok(pooling.clone()),
-        None if settings.signals.random_features.is_some() => Pooling::new(vec![Pool::Input]),
+        None if settings.signals.makes_features() => Pooling::new(vec![Pool::Input]),
         None => Pooling::new(vec![Pool::Mean, Pool::Max]),
     };
     if let Some(from) = super::goes_on_from(folder, settings, resume) {

@@ -1,6 +1,5 @@
 //! Forecasts of series by reservoirs.
 
-mod memory;
 mod network;
 mod report;
 mod search;
@@ -16,6 +15,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::runs::mean::mean;
+use crate::runs::memory;
 use crate::settings::setting;
 use network::{Scores, Use, scores};
 pub use report::{SETTINGS_FILE, is_forecast, write};
@@ -107,7 +107,7 @@ pub fn forecast(settings: &ForecastSettings, quiet: bool) -> Result<Forecast> {
     let horizon = settings.horizon.unwrap_or(1);
     let (cuts, target_units) = cut(&series, &settings, horizon)?;
     let features = network::features(&settings, cuts[0].inputs.ncols())?;
-    memory::check(features, 1)?;
+    memory::check("units", features, 1)?;
     let mut trials = Vec::new();
     if settings.search > 0 {
         (settings, trials) = search::search(&settings, &cuts, quiet)?;
@@ -117,7 +117,7 @@ pub fn forecast(settings: &ForecastSettings, quiet: bool) -> Result<Forecast> {
     let own = Use { settings: &settings, horizon, free: settings.free, ahead: settings.ahead };
     let seeds: Vec<u64> = (0..settings.seeds as u64).map(|i| settings.seed.wrapping_add(i)).collect();
     let one = |seed: &u64| network::run(&own, &cuts, *seed);
-    let at_once = memory::check(features, seeds.len().min(rayon::current_num_threads())).is_ok();
+    let at_once = memory::check("units", features, seeds.len().min(rayon::current_num_threads())).is_ok();
     let all: Vec<network::Said> = if at_once && features <= MOST_AT_ONCE {
         seeds.par_iter().map(one).collect::<Result<_>>()?
     } else {

@@ -77,7 +77,7 @@ pub(super) fn search(
         })
         .collect();
     let features = network::features(settings, cuts[0].inputs.ncols())?;
-    super::memory::check(features, rayon::current_num_threads().min(settings.search))?;
+    crate::runs::memory::check("units", features, rayon::current_num_threads().min(settings.search))?;
     let free = settings.free.filter(|steps| cuts.iter().all(|cut| cut.from + steps <= cut.targets.nrows()));
     let progress = Mutex::new(Progress::new("searching", quiet));
     let (done, mut best) = (AtomicUsize::new(0), f64::INFINITY);
@@ -85,7 +85,7 @@ pub(super) fn search(
         let (own, tried) = draw(settings, i);
         let width = network::features(&own, cuts[0].inputs.ncols());
         let at_once = rayon::current_num_threads().min(settings.search);
-        let fits = width.is_ok_and(|features| super::memory::check(features, at_once).is_ok());
+        let fits = width.is_ok_and(|features| crate::runs::memory::check("units", features, at_once).is_ok());
         let own_use = Use { settings: &own, horizon, free, ahead: 0 };
         let said = fits.then(|| network::run(&own_use, &cuts, settings.seed).ok()).flatten();
         let nrmse = said.map(|said| {

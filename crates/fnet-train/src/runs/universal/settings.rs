@@ -60,7 +60,7 @@ pub struct UniversalSettings {
 }
 
 /// What the table decides, so no task may.
-const DECIDED: [&str; 15] = [
+const DECIDED: [&str; 16] = [
     "model",
     "from_scratch",
     "adapter",
@@ -68,6 +68,7 @@ const DECIDED: [&str; 15] = [
     "mixer",
     "trunk_seed",
     "random_features",
+    "model_space",
     "recipe",
     "parts",
     "learning_rate",

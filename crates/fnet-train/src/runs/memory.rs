@@ -4,8 +4,9 @@ use crate::error::{Error, Result};
 use crate::runs::report::bytes_of;
 use crate::settings::setting;
 
-/// Refuses more features than there is memory for: their products are held twice.
-pub(super) fn check(features: usize, networks: usize) -> Result<()> {
+/// Refuses more features than there is memory for: their products are held twice. The message names the setting that makes
+/// them so many.
+pub(super) fn check(field: &str, features: usize, networks: usize) -> Result<()> {
     let need =
         (features as u64).saturating_mul(features as u64).saturating_mul(17).saturating_mul(networks as u64);
     match bytes_of("/proc/meminfo", "MemAvailable:") {
@@ -16,7 +17,7 @@ pub(super) fn check(features: usize, networks: usize) -> Result<()> {
                 gigabytes(need),
                 gigabytes(free)
             );
-            Err(Error::usage(format!("{}: {message}", setting("units"))))
+            Err(Error::usage(format!("{}: {message}", setting(field))))
         }
         _ => Ok(()),
     }
