@@ -61,6 +61,7 @@ fn added_rows_count_as_those_before() {
     for (flags, says) in [
         ("--add first0 --train more.csv --pooling max --out x", "alone may differ"),
         ("--add first0 --train more.csv --out first0 --overwrite", "choose another"),
+        ("--add first0 --out x", "name the new rows"),
         ("--add dev.csv --train more.csv --out x", "dev.csv"),
     ] {
         fails(folder, &format!("finetune --quiet {flags}"), says);

@@ -58,6 +58,8 @@ fn what_cannot_be_is_said_before_anything_runs() {
     std::fs::write(folder.join("rows.csv"), "text,label\na,b\n").unwrap();
     std::fs::write(folder.join("c.toml"), "train = \"rows.csv\"\ntext = [\"text\"]\nlabel = \"label\"\n")
         .unwrap();
+    std::fs::write(folder.join("d.toml"), "train = \"rows.csv\"\nseries = \"wide\"\nlabel = \"label\"\n")
+        .unwrap();
     for (flags, says) in [
         ("", "name one or more tasks"),
         ("--task bit-xor --task bit-xor", "given twice"),
@@ -65,7 +67,9 @@ fn what_cannot_be_is_said_before_anything_runs() {
         ("--task mnist=missing", "missing"),
         ("--tasks a.toml", "decided by the table"),
         ("--tasks b.toml", "unknown setting `tusk`"),
-        ("--tasks c.toml", "vocabulary"),
+        ("--tasks c.toml", "vocabulary of texts: comes from --corpus"),
+        ("--tasks d.toml", "task d: --evaluations: there is nothing to evaluate on"),
+        ("--task sst2", "vocabulary of texts"),
         ("--task bit-xor --mixers wrong", "wrong"),
         ("--task bit-xor --learning-rates 0", "learning-rates"),
         ("--task bit-xor --pretrain-steps 3", "--corpus"),

@@ -9,8 +9,6 @@ use crate::error::{ReservoirError, Result};
 use crate::ridge::{Penalty, Sums};
 use crate::{Reservoir, ReservoirSettings};
 
-/// Steps from which the dimensions are found.
-const MOST_STEPS: usize = 100_000;
 /// Rounds of subspace iteration: enough for the space that is spanned, whose axes may be any.
 const ROUNDS: usize = 60;
 /// Penalty of a series' own model, whose states have deviation 1.
@@ -51,14 +49,10 @@ impl ModelSpace {
     ) -> Result<Self> {
         check(settings, dimensions)?;
         let reservoir = Reservoir::random(settings, inputs, 0, 0)?;
-        let (mut sums, mut count) = (Moments::new(settings.units), 0);
+        let mut sums = Moments::new(settings.units);
         for one in series {
             let states = states_of(&reservoir, one).mapv(f64::from);
             sums.add(states.view());
-            count += states.nrows();
-            if count >= MOST_STEPS {
-                break;
-            }
         }
         let basis = principal(&sums.covariance(), dimensions, settings.seed);
         Ok(Self { reservoir, basis: basis.mapv(|v| v as f32) })

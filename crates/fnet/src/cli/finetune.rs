@@ -154,7 +154,11 @@ pub fn run(args: Args) -> Result<()> {
     }
     if let Some(earlier) = &flags.add {
         let earlier = earlier.join(SETTINGS_FILE);
+        if flags.train.is_none() && flags.data.is_none() {
+            return Err(Error::usage("--add: name the new rows by --train, or their folder by --data"));
+        }
         let mut settings: FinetuneSettings = run.settings_over(Some(&earlier), &flags)?;
+        settings.held_out = flags.held_out;
         settings.resolve()?;
         let (folder, settings, running) = run.start_with("finetune", settings)?;
         let results = finetune::run(&folder, &settings, &running)?;

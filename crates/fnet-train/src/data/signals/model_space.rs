@@ -15,8 +15,8 @@ const INPUT_SCALE: f64 = 0.3;
 pub(crate) const MOST_DIMENSIONS: usize = 150;
 /// More values at a step than a reservoir reads.
 const MOST_CHANNELS: usize = 1 << 16;
-/// Values of training examples by which the dimensions are found.
-const MOST_VALUES: usize = 1 << 24;
+/// Steps of training examples by which the dimensions are found.
+const MOST_STEPS: usize = 100_000;
 
 /// Which points examples become, as it is stored with a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,14 +57,15 @@ impl StoredSpace {
             _ if channels == 0 => return Ok(Err("tokens".into())),
             _ => {}
         }
-        let (mut series, mut values, mut signal) = (Vec::new(), 0, Signal::default());
-        for index in 0..source.len() {
+        if channels > MOST_CHANNELS {
+            return Ok(Err(format!("vectors of {channels} values, more than {MOST_CHANNELS}")));
+        }
+        // From the whole of the data, which may be sorted.
+        let apart = (source.len() * source.shape().longest).div_ceil(MOST_STEPS).max(1);
+        let (mut series, mut signal) = (Vec::new(), Signal::default());
+        for index in (0..source.len()).step_by(apart) {
             source.read(0, index, &mut signal)?;
-            values += signal.vectors.len();
             series.push(std::mem::take(&mut signal.vectors));
-            if values >= MOST_VALUES {
-                break;
-            }
         }
         let series = series.iter().map(Vec::as_slice);
         let space = ModelSpace::fit(&Self::settings(seed), channels, dimensions, series);
@@ -82,16 +83,19 @@ impl StoredSpace {
     pub(super) fn check(&self, of: &Reading, width: usize) -> std::result::Result<(), String> {
         let is_nested =
             matches!(of, Reading::RandomFeatures { .. } | Reading::ModelSpace { .. } | Reading::Words { .. });
-        let generated = of.generated(None).map(|source| source.shape().width);
-        let fits = generated.is_none_or(|width| width == self.channels)
-            && (1..=MOST_CHANNELS).contains(&self.channels)
+        let is_whole = (1..=MOST_CHANNELS).contains(&self.channels)
             && (1..=MOST_DIMENSIONS).contains(&self.dimensions)
             && self.basis.len() == UNITS * self.dimensions
             && self.basis.iter().all(|v| v.is_finite());
-        if is_nested || !fits || self.width() != width {
+        if is_nested || !is_whole || self.width() != width {
             return Err(format!("a model space of {} dimensions in vectors of {width}", self.dimensions));
         }
-        of.check(self.channels)
+        of.check(self.channels)?;
+        let generated = of.generated(None).map(|source| source.shape().width);
+        match generated.filter(|width| *width != self.channels) {
+            Some(width) => Err(format!("a model space of vectors of {}, not {width}", self.channels)),
+            None => Ok(()),
+        }
     }
 }
 

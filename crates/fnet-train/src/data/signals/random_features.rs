@@ -90,6 +90,7 @@ impl RandomFeatures {
             | Reading::ModelSpace { .. }
             | Reading::Words { .. } => false,
             _ => {
+                of.check(self.channels)?;
                 let generated = of.generated(None).map(|source| source.shape().width);
                 let fits = generated.is_none_or(|width| width == self.channels);
                 (self.rows, self.columns) == (1, None) && fits && (1..=MOST_CHANNELS).contains(&self.channels)

@@ -317,9 +317,12 @@ pub fn score_named(
 
 /// The score that chooses an epoch or a seed: the mean of the metrics for which higher is better.
 pub fn score_of(values: &[Score]) -> f64 {
-    let is_error =
-        |name: &str| name == "dev_loss" || Metric::ERRORS.iter().any(|error| name.starts_with(error.name()));
     let scores: Vec<f64> =
-        values.iter().filter(|(name, _)| !is_error(name)).map(|(_, value)| *value).collect();
+        values.iter().filter(|(name, _)| is_score(name)).map(|(_, value)| *value).collect();
     scores.iter().sum::<f64>() / scores.len().max(1) as f64
+}
+
+/// Whether more of a metric is better.
+pub(crate) fn is_score(name: &str) -> bool {
+    name != "dev_loss" && !Metric::ERRORS.iter().any(|error| name.starts_with(error.name()))
 }

@@ -55,7 +55,7 @@ impl FinetuneSettings {
         };
         if settled(&begun) != settled(self) {
             let message = format!(
-                "the settings are not those of its {SETTINGS_FILE}; train, data, dev and penalty alone may differ"
+                "the settings are not those of its {SETTINGS_FILE}; train, data, dev, held_out and penalty alone may differ"
             );
             return Err(Error::file(&folder, message));
         }

@@ -33,7 +33,9 @@ pub(super) fn fit(
     let folder = adapter::folder(folder, settings, &model, fresh, resume)?;
     let data = learning.objective().data();
     // Whatever is wrong with earlier sums is found before anything is written.
-    let mut rows = Rows::new(&model, Progress::new("ridge", running.quiet))?;
+    let mut rows = Rows::new(&model, Progress::new("ridge", running.quiet));
+    rows.scales = !learning.is_of_numbers();
+    memory::check(settings.signals.makes_wide(), rows.kept.inputs, 1)?;
     if let Some(earlier) = &settings.add {
         let kept = &rows.kept;
         (rows.sums, rows.kept) = sums::read(&earlier.join(SUMS_FILE), kept.inputs, kept.outputs)?;
@@ -97,18 +99,20 @@ struct Rows {
     x: Vec<f32>,
     y: Vec<f32>,
     outputs: usize,
+    /// Whether rows are kept, by which the outputs are scaled.
+    scales: bool,
     kept: Kept,
     tokens: u64,
     progress: Progress,
 }
 
 impl Rows {
-    fn new(model: &Model, progress: Progress) -> Result<Self> {
+    fn new(model: &Model, progress: Progress) -> Self {
         let outputs = model.head().outputs();
         let inputs = model.parameters().get("classifier.weight").map_or(0, |weight| weight.len() / outputs);
-        memory::check("pooling", inputs, 1)?;
         let kept = Kept { inputs, outputs, ..Kept::default() };
-        Ok(Self {
+        Self {
+            scales: true,
             sums: Sums::new(inputs, outputs),
             x: Vec::new(),
             y: Vec::new(),
@@ -116,7 +120,7 @@ impl Rows {
             kept,
             tokens: 0,
             progress,
-        })
+        }
     }
 
     /// Adds the rows of a batch; `done` is the part of the data that has been seen, and the batch's tokens.
@@ -124,7 +128,9 @@ impl Rows {
         self.x.extend_from_slice(x);
         self.y.extend_from_slice(y);
         self.tokens += done.1 as u64;
-        self.kept.add(x, y);
+        if self.scales {
+            self.kept.add(x, y);
+        }
         if self.y.len() >= BLOCK * self.outputs {
             self.flush();
         }

@@ -118,7 +118,9 @@ pub(crate) enum Examples {
     Text,
     /// Words with a label each.
     Words,
-    /// Vectors.
+    /// Vectors with an answer each.
+    Positions,
+    /// Vectors with one answer.
     Signals,
 }
 
@@ -311,6 +313,8 @@ impl FinetuneSettings {
         Ok(match Signals::named(self)? {
             None => Examples::Text,
             Some(Signals::Words { .. }) => Examples::Words,
+            Some(Signals::Generated(Reading::Bits(_))) => Examples::Positions,
+            Some(_) if self.signals.per_position => Examples::Positions,
             Some(_) => Examples::Signals,
         })
     }

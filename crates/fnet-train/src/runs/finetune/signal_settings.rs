@@ -194,6 +194,15 @@ impl SignalSettings {
         in_range("crop", self.crop.map(|n| n as f64), 0.0, MOST_PIXELS as f64)
     }
 
+    /// The setting that says how many values the head reads.
+    pub(super) fn makes_wide(&self) -> &'static str {
+        match (self.random_features, self.model_space) {
+            (Some(_), _) => "random_features",
+            (None, Some(_)) => "model_space",
+            (None, None) => "pooling",
+        }
+    }
+
     /// Whether the head reads features that no trunk makes.
     pub(super) fn makes_features(&self) -> bool {
         self.random_features.is_some() || self.model_space.is_some()

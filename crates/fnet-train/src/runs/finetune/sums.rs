@@ -24,8 +24,8 @@ pub(super) fn write(path: &Path, sums: &Sums, kept: &Kept) -> Result<()> {
         ("kept.inputs", Flat::new(Dtype::F32, x)),
         ("kept.targets", Flat::new(Dtype::F32, y)),
     ];
-    let numbers = [("seen", kept.seen), ("apart", kept.apart)];
-    let metadata = numbers.map(|(name, number)| (name.to_string(), number.to_string()));
+    // One key: several are written in any order.
+    let metadata = [("kept".to_string(), format!("{} {}", kept.seen, kept.apart))];
     let written = WholeFile::create(path).and_then(|file| {
         safetensors::serialize_to_file(tensors, Some(HashMap::from(metadata)), file.aside())
             .map_err(|e| io::Error::other(e.to_string()))?;
@@ -48,10 +48,9 @@ pub(super) fn read(path: &Path, inputs: usize, outputs: usize) -> Result<(Sums, 
     let broken = |e: &dyn std::fmt::Display| Error::file(path, format!("holds no whole sums: {e}"));
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-    let number = |name: &str| {
-        let text = metadata.metadata().as_ref().and_then(|all| all.get(name));
-        text.and_then(|text| text.parse().ok()).ok_or_else(|| broken(&format!("no {name}")))
-    };
+    let kept = metadata.metadata().as_ref().and_then(|all| all.get("kept")?.split_once(' '));
+    let kept = kept.and_then(|(seen, apart)| Some((seen.parse().ok()?, apart.parse().ok()?)));
+    let (seen, apart) = kept.ok_or_else(|| broken(&"nothing says which rows are kept"))?;
     let data = |name: &str, dtype: Dtype| {
         let tensor = tensors.tensor(name).map_err(|e| broken(&e))?;
         if tensor.dtype() == dtype {
@@ -71,7 +70,7 @@ pub(super) fn read(path: &Path, inputs: usize, outputs: usize) -> Result<(Sums, 
     if x.len() * outputs != y.len() * inputs || !y.len().is_multiple_of(outputs.max(1)) {
         return Err(broken(&"kept rows without targets"));
     }
-    Ok((sums, Kept { inputs, outputs, x, y, seen: number("seen")?, apart: number("apart")? }))
+    Ok((sums, Kept { inputs, outputs, x, y, seen, apart }))
 }
 
 /// A flat tensor.

@@ -41,7 +41,7 @@ impl Universal {
         let frozen = |cell: &&Cell| cell.recipe != Recipe::Full;
         let second = best(&mut self.of_task(task).filter(frozen)).filter(|second| second.0 != row);
         let second = second.map_or(String::new(), |(_, text)| format!("; of what is frozen, {text}"));
-        let floor = self.floor(task).map_or(String::new(), |floor| format!(" (without learning {floor:.3})"));
+        let floor = self.floor(task).map_or(String::new(), |floor| format!(" (floor {floor:.3})"));
         Some(format!("{task}{floor}: {first}{second}."))
     }
 
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(
             answers,
             [
-                "digits (without learning 0.100): fourier · full has 0.900 ± 0.000 in 10 s; of what is frozen, fourier, \
+                "digits (floor 0.100): fourier · full has 0.900 ± 0.000 in 10 s; of what is frozen, fourier, \
                  text · fpt has 0.700 ± 0.000 in 5 s.",
                 "fpt has on average -0.300 compared with training everything, from -0.300 on digits (fourier) to -0.300 on \
                  digits (fourier), in 0.50 of the time, 1.00 of the memory and 0.10 of the trained values.",

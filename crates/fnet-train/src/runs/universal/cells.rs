@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::settings::RunOf;
-use super::table::Cell;
+use super::table::{Cell, scored};
 use super::{Substrate, UniversalSettings};
 use crate::data::tasks::dataset::score_of;
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ impl<R: Runner> Cells<'_, R> {
         let mut cell = Cell::new(task, substrate.clone(), recipe);
         let trunk = match substrate.mixer().and_then(|mixer| pretrained.get(mixer)) {
             Some(Ok(trunk)) => trunk.clone(),
-            Some(Err(failure)) if matches!(substrate, Substrate::Pretrained(_)) => {
+            Some(Err(failure)) if self.settings.needs_pretrained(task, substrate)? => {
                 cell.failures.push(format!("pretraining: {failure}"));
                 return Ok(Some(cell));
             }
@@ -64,7 +64,7 @@ impl<R: Runner> Cells<'_, R> {
         if settings_of(first)?.is_none() {
             return Ok(None);
         }
-        let mut runs = Vec::new();
+        let (mut runs, mut failures) = (Vec::new(), Vec::new());
         let rates = if recipe == Recipe::Ridge { &[][..] } else { &self.settings.learning_rates };
         if rates.len() > 1 {
             for rate in rates {
@@ -78,16 +78,19 @@ impl<R: Runner> Cells<'_, R> {
         for (run, name) in runs {
             let Some(settings) = settings_of(run)? else { continue };
             match self.finetune(&settings, &home.join(&name), &format!("{what}, {name}"))? {
-                Ok(results) => {
-                    cell.tried.extend(run.learning_rate.map(|rate| (rate, score(&results))));
+                Ok(results) => cell.tried.extend(run.learning_rate.map(|rate| (rate, score(&results)))),
+                // A rate at which training diverges is an answer, unless all do.
+                Err(failure) => {
+                    cell.tried.extend(run.learning_rate.map(|rate| (rate, None)));
+                    failures.push(format!("{name}: {failure}"));
                 }
-                Err(failure) => cell.failures.push(format!("{name}: {failure}")),
             }
         }
-        let best = cell.tried.iter().filter(|tried| tried.1.is_finite());
+        let best = cell.tried.iter().filter_map(|(rate, score)| Some((*rate, (*score)?)));
         let best = best.max_by(|a, b| a.1.total_cmp(&b.1)).map(|tried| tried.0);
         cell.learning_rate = best.or(if rates.len() == 1 { rates.first().copied() } else { None });
         if !rates.is_empty() && cell.learning_rate.is_none() {
+            cell.failures = failures;
             return Ok(Some(cell));
         }
         for seed in 1..=self.settings.seeds {
@@ -97,9 +100,10 @@ impl<R: Runner> Cells<'_, R> {
             };
             let name = format!("seed-{seed}");
             match self.finetune(&settings, &home.join(&name), &format!("{what}, {name}"))? {
-                Ok(results) => cell.add(&results, score(&results)),
-                // What cannot be made of a task's examples is no failure of the table.
-                Err(_) if !substrate.has_trunk() => return Ok(None),
+                Ok(results) => match score(&results) {
+                    Some(score) => cell.add(&results, score),
+                    None => cell.failures.push(format!("{name}: there is nothing to judge by")),
+                },
                 Err(failure) => cell.failures.push(format!("{name}: {failure}")),
             }
         }
@@ -108,10 +112,10 @@ impl<R: Runner> Cells<'_, R> {
 
     /// Results of a fine-tuning: found, or made now. Of its model nothing is kept.
     fn finetune(&mut self, settings: &FinetuneSettings, place: &Path, what: &str) -> Result<Outcome> {
-        if let Some(results) = RunFolder::at(place).results() {
-            return Ok(Ok(results));
-        }
-        let outcome = self.runner.finetune(settings, place, what)?;
+        let outcome = match RunFolder::at(place).results() {
+            Some(results) => Ok(results),
+            None => self.runner.finetune(settings, place, what)?,
+        };
         if outcome.is_ok() {
             keep_results(place)?;
         }
@@ -134,10 +138,8 @@ fn keep_results(place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One number out of a run's metrics.
-fn score(results: &Value) -> f64 {
-    let values = results["values"].as_object().into_iter().flatten();
-    let values: Vec<(String, f64)> =
-        values.filter_map(|(name, v)| Some((name.clone(), v.as_f64()?))).collect();
-    score_of(&values)
+/// One number out of a run's metrics, if there are any.
+fn score(results: &Value) -> Option<f64> {
+    let scored = scored(&results["values"]);
+    Some(score_of(&scored)).filter(|score| score.is_finite() && !scored.is_empty())
 }

@@ -21,7 +21,7 @@ impl Universal {
             "recipe",
             "learning rate",
             "score",
-            "without learning",
+            "floor",
             "time",
             "trained",
             "of values",
@@ -118,7 +118,8 @@ impl Universal {
             html += "</tr>\n";
         }
         html + "</table>\n<p>Rows are a substrate and what is trained on it; “text” is a trunk pretrained on text. A cell \
-                is the darker, the nearer its score is to the task's best; white is what is reached without learning. The \
+                is the darker, the nearer its score is to the task's best; white is the floor: what is reached without learning, of texts what a \
+                bag of words reaches. The \
                 last column is the mean over tasks of how far a row is on that way, from 0 to 1.</p>\n"
     }
 

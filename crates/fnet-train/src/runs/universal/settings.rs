@@ -10,9 +10,9 @@ use toml::Table;
 
 use super::substrate::Substrate;
 use crate::error::{Error, Result};
-use crate::runs::finetune::{Examples, FinetuneSettings};
+use crate::runs::finetune::{ClassWeights, Examples, FinetuneSettings};
 use crate::runs::pretrain::PretrainSettings;
-use crate::runs::training::{preset_named, products};
+use crate::runs::training::{TrainingSettings, preset_named, products};
 use crate::settings::{self, absolute, existing_files, from_table, in_range, refused, setting, unknown};
 use crate::train::recipe::Recipe;
 
@@ -60,7 +60,7 @@ pub struct UniversalSettings {
 }
 
 /// What the table decides, so no task may.
-const DECIDED: [&str; 16] = [
+const DECIDED: [&str; 22] = [
     "model",
     "from_scratch",
     "adapter",
@@ -77,6 +77,12 @@ const DECIDED: [&str; 16] = [
     "seeds",
     "held_out",
     "products",
+    "precision",
+    "evaluations",
+    "layers",
+    "hidden_size",
+    "keep_sums",
+    "add",
 ];
 
 impl Default for UniversalSettings {
@@ -201,23 +207,42 @@ impl UniversalSettings {
         for mixer in self.mixers.iter().filter(|_| !self.corpus.is_empty()) {
             self.pretraining(mixer, Path::new("shards"))?;
         }
-        let run = RunOf { seed: 1, learning_rate: Some(self.learning_rates[0]), is_trial: true };
         for name in self.task.keys() {
-            for mixer in &self.mixers {
-                let trunk = Substrate::Random(mixer.clone());
-                let named = |e: Error| Error::usage(format!("task {name}: {e}"));
-                let settings = self.settings_of(name, &trunk, Recipe::Full, run, Path::new(""));
-                let Some(settings) = settings.map_err(named)? else { continue };
-                if settings.model.is_some() && self.corpus.is_empty() {
-                    let message = format!("is of text, whose vocabulary comes from {}", setting("corpus"));
-                    return Err(refused(&format!("task {name}"), message));
-                }
-                if settings.model.is_none() {
-                    settings.clone().resolve().map_err(named)?;
+            self.check_task(name).map_err(|e| Error::usage(format!("task {name}: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what cannot be, in any of a task's runs.
+    fn check_task(&self, name: &str) -> Result<()> {
+        let examples = self.own_settings(name)?.examples()?;
+        if self.corpus.is_empty() && matches!(examples, Examples::Text | Examples::Words) {
+            let message = format!("comes from {}", setting("corpus"));
+            return Err(refused("vocabulary of texts", message));
+        }
+        for substrate in self.substrates() {
+            for (recipe, is_trial) in
+                self.recipes_on(&substrate).into_iter().flat_map(|r| [(r, false), (r, true)])
+            {
+                let run = RunOf { seed: 1, learning_rate: self.learning_rates.first().copied(), is_trial };
+                if let Some(settings) = self.settings_of(name, &substrate, recipe, run, Path::new(""))? {
+                    // A trunk that is not yet pretrained is like the one that ships.
+                    FinetuneSettings { model: None, from_scratch: false, ..settings }.resolve()?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// A task's settings as they are given.
+    fn own_settings(&self, task: &str) -> Result<FinetuneSettings> {
+        from_table(self.task.get(task).cloned().unwrap_or_default())
+    }
+
+    /// Whether a task on a substrate reads what pretraining made, if only its vocabulary.
+    pub(super) fn needs_pretrained(&self, task: &str, substrate: &Substrate) -> Result<bool> {
+        let is_of_text = matches!(self.own_settings(task)?.examples()?, Examples::Text | Examples::Words);
+        Ok(is_of_text || matches!(substrate, Substrate::Pretrained(_)))
     }
 
     /// What is read from, in the order of the table.
@@ -269,7 +294,7 @@ impl UniversalSettings {
     ) -> Result<Option<FinetuneSettings>> {
         let table = self.task.get(task).cloned().unwrap_or_default();
         let has_budget = ["steps", "epochs", "minutes"].iter().any(|key| table.contains_key(*key));
-        let [says_pooling, says_dropout] = ["pooling", "dropout"].map(|key| table.contains_key(key));
+        let says_pooling = table.contains_key("pooling");
         let mut settings: FinetuneSettings = from_table(table)?;
         let examples = settings.examples()?;
         let is_text = examples == Examples::Text;
@@ -278,12 +303,13 @@ impl UniversalSettings {
         training.seed = run.seed;
         (training.precision, training.products) = (self.precision.unwrap_or_default(), self.products);
         if recipe == Recipe::Ridge {
-            (training.steps, training.epochs, training.minutes) = (None, None, None);
-            training.batch_size = FinetuneSettings::default().training.batch_size;
+            // What says how steps are taken means nothing to it.
+            let TrainingSettings { seed, precision, products, .. } = *training;
+            *training = TrainingSettings { recipe, seed, precision, products, ..TrainingSettings::default() };
             (settings.signals.flip, settings.signals.crop) = (false, None);
-            if says_dropout {
-                training.dropout = FinetuneSettings::default().training.dropout;
-            }
+            (settings.hide_rate, settings.swap_rate, settings.batch_tokens) = (None, None, None);
+            settings.class_weights = ClassWeights::Equal;
+            (settings.pairs, settings.bag, settings.matching) = (None, None, None);
         } else {
             training.learning_rate = run.learning_rate.unwrap_or(training.learning_rate);
             training.evaluations = 1; // what is judged is the last step
@@ -302,9 +328,7 @@ impl UniversalSettings {
         }
         let signals = &mut settings.signals;
         match substrate {
-            Substrate::Input | Substrate::RandomFeatures(_)
-                if examples != Examples::Signals || signals.per_position =>
-            {
+            Substrate::Input | Substrate::RandomFeatures(_) if examples != Examples::Signals => {
                 return Ok(None);
             }
             Substrate::Input => {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Substrate;
+use crate::data::tasks::dataset::{Score, is_score, score_of};
 use crate::runs::mean::mean;
 use crate::train::recipe::Recipe;
 
@@ -18,8 +19,8 @@ pub struct Cell {
     pub recipe: Recipe,
     /// The learning rate that was chosen; none where the readout is solved for.
     pub learning_rate: Option<f64>,
-    /// Learning rates that were tried, with their scores on the part that was held out.
-    pub tried: Vec<(f64, f64)>,
+    /// Learning rates that were tried, with their scores on the part that was held out; none where a run failed.
+    pub tried: Vec<(f64, Option<f64>)>,
     /// Score of each seed: the mean of the task's metrics.
     pub scores: Vec<f64>,
     /// Seconds of training of each seed.
@@ -28,7 +29,7 @@ pub struct Cell {
     pub memory: Vec<f64>,
     /// Trained values, and all.
     pub values: [f64; 2],
-    /// What is reached without learning, or by a bag of words.
+    /// What is reached without learning, of texts by a bag of words.
     pub floor: Option<f64>,
     /// What failed, each in one line.
     pub failures: Vec<String>,
@@ -58,10 +59,15 @@ impl Cell {
         self.seconds.extend(number("seconds"));
         self.memory.extend(number("peak_memory_bytes"));
         self.values = ["trained_parameters", "parameters"].map(|key| number(key).unwrap_or(0.0));
-        let floors = results["floor"].as_object().or(results["bag_of_words"].as_object());
-        let floors: Vec<f64> =
-            floors.into_iter().flat_map(|all| all.values()).filter_map(Value::as_f64).collect();
-        self.floor = self.floor.or(mean(&floors).map(|floor| floor.0));
+        self.floor = self.floor.or_else(|| {
+            let scored = scored(&results["values"]);
+            let simple =
+                |name: &str| results["floor"][name].as_f64().or(results["bag_of_words"][name].as_f64());
+            // A floor of another metric is none.
+            let values: Option<Vec<Score>> =
+                scored.into_iter().map(|(name, _)| simple(&name).map(|value| (name, value))).collect();
+            values.map(|values| score_of(&values))
+        });
     }
 
     /// Mean over seeds, and deviation of several.
@@ -111,17 +117,20 @@ impl Universal {
         self.cells.iter().filter(move |cell| cell.task == task)
     }
 
-    /// What is reached on a task without learning.
+    /// The floor of a task.
     pub(super) fn floor(&self, task: &str) -> Option<f64> {
         self.of_task(task).find_map(|cell| cell.floor)
     }
 
-    /// How far a score is on the way from the task's floor, 0, to its best score, 1; negative below the floor.
+    /// How far a score is on the way from the task's floor, 0, to its best score, 1; negative below the floor. Where
+    /// nothing is above the floor, from the lowest score.
     pub(super) fn relative(&self, cell: &Cell) -> Option<f64> {
         let scores = || self.of_task(&cell.task).filter_map(|cell| Some(cell.score()?.0));
         let best = scores().fold(f64::NEG_INFINITY, f64::max);
-        let floor = self.floor(&cell.task).unwrap_or_else(|| scores().fold(f64::INFINITY, f64::min));
-        Some((cell.score()?.0 - floor) / (best - floor).max(1e-9))
+        let lowest = || scores().fold(f64::INFINITY, f64::min);
+        let floor = self.floor(&cell.task).filter(|floor| *floor < best).unwrap_or_else(lowest);
+        let way = (cell.score()?.0 - floor) / (best - floor);
+        Some(if way.is_finite() { way } else { 1.0 })
     }
 
     /// The mean over all tasks of a value of a row's cells; `None` where one of them has none.
@@ -130,6 +139,13 @@ impl Universal {
             self.tasks().iter().map(|task| self.find(task, row).and_then(&of)).collect();
         Some(mean(&values?)?.0)
     }
+}
+
+/// The metrics of a run that make its score.
+pub(super) fn scored(values: &Value) -> Vec<Score> {
+    let values = values.as_object().into_iter().flatten();
+    let values = values.filter_map(|(name, v)| Some((name.clone(), v.as_f64()?)));
+    values.filter(|(name, _)| is_score(name)).collect()
 }
 
 /// Each once, where it comes first.
