@@ -33,7 +33,7 @@ impl Universal {
         let best = |cells: &mut dyn Iterator<Item = &Cell>| {
             let scored = cells.filter_map(|cell| Some((cell.row(), score(cell), cell.score()?.0, cell)));
             scored.max_by(|a, b| a.2.total_cmp(&b.2)).map(|(row, score, _, cell)| {
-                let time = cell.mean_seconds().map_or(String::new(), |s| format!(" in {}", duration(s)));
+                let time = cell.mean_seconds().map_or(String::new(), |s| format!(" in {}", took(s)));
                 (row.clone(), format!("{row} has {score}{time}"))
             })
         };
@@ -151,6 +151,11 @@ fn is_near(a: &Cell, b: &Cell) -> bool {
     a.score().zip(b.score()).is_some_and(|(a, b)| near(a, b))
 }
 
+/// A duration, of a few seconds with their tenths.
+fn took(seconds: f64) -> String {
+    if seconds < 9.95 { format!("{seconds:.1} s") } else { duration(seconds) }
+}
+
 fn times(ratio: f64) -> String {
     if ratio < 0.1 { format!("{ratio:.3}") } else { format!("{ratio:.2}") }
 }
@@ -183,7 +188,7 @@ mod tests {
             answers,
             [
                 "digits (floor 0.100): fourier · full has 0.900 ± 0.000 in 10 s; of what is frozen, fourier, \
-                 text · fpt has 0.700 ± 0.000 in 5 s.",
+                 text · fpt has 0.700 ± 0.000 in 5.0 s.",
                 "fpt has on average -0.300 compared with training everything, from -0.300 on digits (fourier) to -0.300 on \
                  digits (fourier), in 0.50 of the time, 1.00 of the memory and 0.10 of the trained values.",
                 "Pretraining the trunk on text changes fpt by +0.100 on average, from +0.100 on digits (fourier, text) to \
