@@ -123,5 +123,11 @@ fn a_part_of_the_examples_judges() {
         "finetune --quiet --json --preset tiny --task bit-xor --steps 2 --held-out 0.5 --out xor",
     ));
     assert!(results["values"]["accuracy"].is_number(), "{results}");
+    series(folder, "one.csv", 0..1);
+    fails(folder, &format!("{} --overwrite --out x", tune.replace("train.csv", "one.csv")), "one class only");
+    std::fs::write(folder.join("texts.csv"), "text,label\na,1.5\n").unwrap();
+    let one =
+        "finetune --quiet --train texts.csv --text text --label label --regression --held-out 0.5 --out x";
+    fails(folder, one, "--held-out: there are too few examples");
     fails(folder, &format!("{} --held-out 1 --out x", tune.replace(" --held-out 0.2", "")), "--held-out");
 }

@@ -2,17 +2,27 @@
 
 use rand::seq::SliceRandom;
 
+use crate::error::Result;
 use crate::random::generator;
+use crate::settings::refused;
 
 /// Which of so many examples are learnt from, and which are held out: a `share` of them, both in their order.
 pub(crate) fn split(examples: usize, share: f64) -> [Vec<usize>; 2] {
     let mut order: Vec<usize> = (0..examples).collect();
     order.shuffle(&mut generator(0, "held out", 0));
-    let count = ((examples as f64 * share).round() as usize).clamp(1.min(examples), examples.max(1) - 1);
+    let count = ((examples as f64 * share).round() as usize).max(1).min(examples.saturating_sub(1));
     let mut rest = order.split_off(count);
     order.sort_unstable();
     rest.sort_unstable();
     [rest, order]
+}
+
+/// Refuses to hold out none.
+pub(crate) fn check(held_out: usize) -> Result<()> {
+    match held_out {
+        0 => Err(refused("held_out", "there are too few examples to hold some out")),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

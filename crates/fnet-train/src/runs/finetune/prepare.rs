@@ -8,6 +8,7 @@ use fnet_encoder::{Model, Padding, Workspace};
 use super::Start;
 use super::settings::{ClassWeights, FinetuneSettings};
 use crate::base_model::BaseModel;
+use crate::data::held_out;
 use crate::data::tasks::dataset::{Dataset, Labels};
 use crate::data::tasks::encoding::{Encoding, Long};
 use crate::data::tasks::files::TaskFiles;
@@ -60,7 +61,11 @@ pub(super) fn prepare(
         check_classes(&files, &train)?;
     }
     let dev = match settings.held_out {
-        Some(share) => vec![(String::new(), train.hold_out(share))],
+        Some(share) => {
+            let held = train.hold_out(share);
+            held_out::check(held.examples.len())?;
+            vec![(String::new(), held)]
+        }
         None => {
             let dev = files.dev.iter().map(|(name, path, columns)| Ok((name.clone(), read(path, columns)?)));
             dev.collect::<Result<_>>()?

@@ -163,13 +163,14 @@ impl Signals {
             Self::Words { train, .. } => Self::Words { train: train.clone(), dev: Some(train.clone()) },
         };
         let (train, dev) = judged.open_both(settings, words, known)?;
-        let [learnt, held_out] = held_out::split(train.len(), share);
+        let [learnt, held] = held_out::split(train.len(), share);
+        held_out::check(held.len())?;
         let source = match self {
             Self::Generated(reading) => reading.generated(Some(settings.training.seed)),
             _ => dev,
         };
         let part = |source, indices| Box::new(Part { source, indices }) as Box<dyn Source>;
-        Ok((part(train, learnt), source.map(|source| part(source, held_out))))
+        Ok((part(train, learnt), source.map(|source| part(source, held))))
     }
 
     fn open_both(
