@@ -124,7 +124,11 @@ fn a_part_of_the_examples_judges() {
     ));
     assert!(results["values"]["accuracy"].is_number(), "{results}");
     series(folder, "one.csv", 0..1);
-    fails(folder, &format!("{} --overwrite --out x", tune.replace("train.csv", "one.csv")), "one class only");
+    fails(
+        folder,
+        &format!("{} --overwrite --out x", tune.replace("train.csv", "one.csv")),
+        "too few examples",
+    );
     std::fs::write(folder.join("texts.csv"), "text,label\na,1.5\n").unwrap();
     let one =
         "finetune --quiet --train texts.csv --text text --label label --regression --held-out 0.5 --out x";
