@@ -145,6 +145,17 @@ pub fn html_page(title: &str, body: &str) -> String {
     )
 }
 
+/// A wide table of a page; the first row is its header.
+pub(crate) fn html_table(rows: &[Vec<String>]) -> String {
+    let mut html = String::from("<table class=\"wide\">\n");
+    for (i, row) in rows.iter().enumerate() {
+        let cell = if i == 0 { "th" } else { "td" };
+        let cells: String = row.iter().map(|text| format!("<{cell}>{}</{cell}>", escape(text))).collect();
+        html += &format!("<tr>{cells}</tr>\n");
+    }
+    html + "</table>\n"
+}
+
 /// Text that is safe in HTML.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

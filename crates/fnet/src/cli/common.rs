@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Instant;
 
+use fnet_train::progress::duration;
 use fnet_train::{Error, Result};
 use serde::de::DeserializeOwned;
 
@@ -68,4 +70,15 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
         cells.join("  ").trim_end().to_string() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+/// Says how long a comparison took and where its report is; an error if some of its runs failed.
+pub fn finish_runs(out: &Path, begun: Instant, failed: usize) -> Result<()> {
+    let took = duration(begun.elapsed().as_secs_f64());
+    eprintln!("done in {took}; report: {}", out.join("report.html").display());
+    if failed == 0 {
+        return Ok(());
+    }
+    let message = format!("{failed} of its runs failed, see its report; the same command tries them again");
+    Err(Error::file(out, message))
 }

@@ -2,7 +2,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fnet_train::folder::claim::{Claim, LOCK_FILE};
-use fnet_train::progress::duration;
 use fnet_train::runs::compare::{self, CompareSettings, SETTINGS_FILE};
 use fnet_train::settings::{absolute, given, over, over_file};
 use fnet_train::train::recipe::Recipe;
@@ -10,7 +9,7 @@ use fnet_train::train::stop::Stop;
 use fnet_train::{Error, Result, data::sample};
 use serde::Serialize;
 
-use super::common::{aligned, say, set_threads};
+use super::common::{aligned, finish_runs, say, set_threads};
 use super::processes::Processes;
 use super::product_flags::ProductFlags;
 
@@ -113,16 +112,7 @@ pub fn run(args: Args) -> Result<()> {
         say(aligned(&comparison.table()).trim_end())?;
         comparison.verdict().iter().try_for_each(say)?;
     }
-    let took = duration(begun.elapsed().as_secs_f64());
-    eprintln!("done in {took}; report: {}", args.out.join("report.html").display());
-    match comparison.entries.iter().flat_map(|e| &e.failures).count() {
-        0 => Ok(()),
-        failed => {
-            let message =
-                format!("{failed} of its runs failed, see its report; the same command tries them again");
-            Err(Error::file(&args.out, message))
-        }
-    }
+    finish_runs(&args.out, begun, comparison.entries.iter().flat_map(|e| &e.failures).count())
 }
 
 /// The settings that flags and a file give, with the sample for a quick comparison, and a folder that is free for them.

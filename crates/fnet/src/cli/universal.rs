@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use fnet_train::data::sample;
 use fnet_train::folder::claim::Claim;
-use fnet_train::progress::duration;
 use fnet_train::runs::universal::{self, SETTINGS_FILE, UniversalSettings};
 use fnet_train::settings::{absolute, given, over, over_file};
 use fnet_train::train::recipe::Recipe;
@@ -13,7 +12,7 @@ use fnet_train::{Error, Result};
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::common::{aligned, say, set_threads};
+use super::common::{aligned, finish_runs, say, set_threads};
 use super::compare::sample_in;
 use super::processes::Processes;
 use super::product_flags::ProductFlags;
@@ -121,16 +120,7 @@ pub fn run(args: Args) -> Result<()> {
         say(aligned(&universal.scores()).trim_end())?;
         universal.answers().iter().try_for_each(say)?;
     }
-    let took = duration(begun.elapsed().as_secs_f64());
-    eprintln!("done in {took}; report: {}", args.out.join("report.html").display());
-    match universal.cells.iter().flat_map(|cell| &cell.failures).count() {
-        0 => Ok(()),
-        failed => {
-            let message =
-                format!("{failed} of its runs failed, see its report; the same command tries them again");
-            Err(Error::file(&args.out, message))
-        }
-    }
+    finish_runs(&args.out, begun, universal.cells.iter().flat_map(|cell| &cell.failures).count())
 }
 
 /// The settings that flags and files give, and a folder that is free for them.

@@ -12,7 +12,7 @@ use crate::progress::duration;
 use crate::runs::mean::mean;
 use crate::runs::pareto::front;
 use crate::runs::plot::{self, Axis, Series, Style};
-use crate::runs::report::{escape, grouped, html_page};
+use crate::runs::report::{escape, grouped, html_page, html_table};
 use crate::speed::Speed;
 
 /// One mixer under one recipe, over all seeds.
@@ -187,13 +187,8 @@ impl Comparison {
 
     fn page(&self, settings: &str) -> String {
         let verdict = self.verdict().into_iter().map(|line| format!("<li>{}</li>\n", escape(&line)));
-        let mut body = format!("<ul>\n{}</ul>\n<table class=\"wide\">\n", verdict.collect::<String>());
-        for (i, row) in self.table().iter().enumerate() {
-            let cell = if i == 0 { "th" } else { "td" };
-            let cells: String = row.iter().map(|text| format!("<{cell}>{}</{cell}>", escape(text))).collect();
-            body += &format!("<tr>{cells}</tr>\n");
-        }
-        body += "</table>\n<p>Flops count a forward pass at the longest sequence; training takes three times as \
+        let mut body = format!("<ul>\n{}</ul>\n{}", verdict.collect::<String>(), html_table(&self.table()));
+        body += "<p>Flops count a forward pass at the longest sequence; training takes three times as \
                  many. ± is the standard deviation over seeds. A task's score is the mean of its metrics.</p>\n";
         let failures: Vec<String> = self
             .entries

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::progress::duration;
 use crate::runs::pareto::front;
 use crate::runs::plot::{self, Axis, Series, Style};
-use crate::runs::report::{escape, grouped, html_page};
+use crate::runs::report::{escape, grouped, html_page, html_table};
 
 impl Universal {
     /// A header, and a row for each cell.
@@ -183,14 +183,4 @@ fn colour(way: f64) -> String {
         .map(|(from, to): (f64, f64)| (from + (to - from) * way).round() as u8);
     let text = if way > 0.55 { "#fff" } else { "#000" };
     format!("background:rgb({red},{green},{blue});color:{text};padding:.2rem .6rem")
-}
-
-fn html_table(rows: &[Vec<String>]) -> String {
-    let mut html = String::from("<table class=\"wide\">\n");
-    for (i, row) in rows.iter().enumerate() {
-        let cell = if i == 0 { "th" } else { "td" };
-        let cells: String = row.iter().map(|text| format!("<{cell}>{}</{cell}>", escape(text))).collect();
-        html += &format!("<tr>{cells}</tr>\n");
-    }
-    html + "</table>\n"
 }
