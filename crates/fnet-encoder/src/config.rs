@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use crate::EncoderError;
 use crate::mixers::{MixerKind, ReservoirConfig};
 use crate::ops::activation::Activation;
-use crate::pooling::{Pairs, Pooling};
+use crate::heads::SentenceConfig;
+use crate::pooling::{Pairs, Pool, Pooling};
 
 /// The BERT miniatures' sizes: name, layers, hidden size.
 pub const PRESETS: [(&str, usize, usize); 6] = [
@@ -46,7 +47,7 @@ pub enum Padding {
 /// all mixers are attention.
 ///
 /// `input_width`, `padding`, `padding_length`, `classifier_pooling`, `classifier_standardized`, `classifier_linear`,
-/// `classifier_pairs`, `classifier_bag`, `classifier_matching`, `mixers` and `reservoir` are our own, unknown to
+/// `classifier_pairs`, `classifier_bag`, `classifier_matching`, `sentence`, `mixers` and `reservoir` are our own, unknown to
 /// Transformers. Keys that are not listed are kept in `other` and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -108,6 +109,9 @@ pub struct ModelConfig {
     /// Whether towers match the words of a pair as well as comparing its vectors (ours).
     #[serde(skip_serializing_if = "is_default")]
     pub classifier_matching: bool,
+    /// How texts' vectors are made, if the model makes them (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentence: Option<SentenceConfig>,
     /// The mixer of each layer (ours); empty means `fourier` everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mixers: Vec<MixerKind>,
@@ -177,6 +181,7 @@ impl Default for ModelConfig {
             classifier_pairs: Pairs::default(),
             classifier_bag: false,
             classifier_matching: false,
+            sentence: None,
             mixers: Vec::new(),
             num_attention_heads: None,
             reservoir: None,
@@ -332,8 +337,9 @@ impl ModelConfig {
 
     /// Whether a classifier reads word embeddings, which vectors do not have.
     pub(crate) fn reads_words(&self) -> bool {
-        let pools = self.classifier_pooling.pools();
-        pools.contains(&crate::Pool::Embeddings) || self.classifier_bag || self.classifier_matching
+        let of_texts = self.sentence.iter().map(|sentence| &sentence.pooling);
+        let mut pools = of_texts.chain([&self.classifier_pooling]).flat_map(Pooling::pools);
+        self.classifier_bag || self.classifier_matching || pools.any(|pool| pool.reads_words())
     }
 
     /// Refuses what cannot be built, before anything is allocated.
@@ -411,12 +417,12 @@ impl ModelConfig {
         }
         // The pooler's matrix, and the classifier's if both texts are concatenated.
         let pools = self.classifier_pooling.pools();
-        if pools.contains(&crate::Pool::Input) && self.input_width.is_none() {
+        if pools.contains(&Pool::Input) && self.input_width.is_none() {
             return fail("classifier_pooling reads input vectors, and the model reads tokens alone".into());
         }
-        let of_pool = |pool: &crate::Pool| match pool {
-            crate::Pool::Input => self.input_width.unwrap_or(0) as u128,
-            crate::Pool::Layers => (self.num_hidden_layers as u128 + 1) * self.hidden_size as u128,
+        let of_pool = |pool: &Pool| match pool {
+            Pool::Input => self.input_width.unwrap_or(0) as u128,
+            Pool::Layers => (self.num_hidden_layers as u128 + 1) * self.hidden_size as u128,
             _ => self.hidden_size as u128,
         };
         let read: u128 = pools.iter().map(of_pool).sum();
@@ -424,6 +430,10 @@ impl ModelConfig {
             return fail(format!(
                 "classifier_pooling reads {read} values, more than this program will allocate"
             ));
+        }
+        if let Some(sentence) = &self.sentence {
+            let read: u128 = sentence.pooling.pools().iter().map(of_pool).sum();
+            sentence.check(read, MOST_VALUES as u128).or_else(fail)?;
         }
         let mixers = self.layer_mixers();
         if self.is_bert() && mixers.iter().any(|m| *m != MixerKind::Attention) {

@@ -38,7 +38,7 @@ impl Model {
         let again = if self.recompute() { wide } else { 0 };
         // Embeddings, hidden, its gradient and its sum's, a norm's output, the last mixing.
         let passing = (hidden + 2) + 5 * hidden;
-        let reads_texts = self.head().reads_texts();
+        let reads_texts = self.head().reads_texts() || self.head() == Head::Sentence;
         let read = if reads_texts { self.rows_read(tokens, sequences) } else { 0 };
         let each = if matches!(self.head(), Head::Tokens { .. }) { tokens } else { 0 };
         let rows = masked + read + each;

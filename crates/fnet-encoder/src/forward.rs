@@ -102,9 +102,63 @@ impl<'a> Forward<'a> {
     pub fn pooled(&mut self) -> &[f32] {
         if !self.w.classifier.readout.given {
             self.forward_heads(&[], true);
-            self.model.pooler.readout.forward(self.pass, &self.w.rows, &mut self.w.classifier.readout);
+            self.model.readout().forward(self.pass, &self.w.rows, &mut self.w.classifier.readout);
         }
         &self.w.classifier.readout.read
+    }
+
+    /// The vector of each text, `[texts, vector_width]`, of a model with [`Head::Sentence`]; not scaled to length one.
+    ///
+    /// # Errors
+    /// If the model has another head.
+    pub fn vectors(&mut self) -> Result<&[f32], EncoderError> {
+        let Some(sentence) = self.model.sentence() else {
+            return Err(EncoderError::Config("the model's head makes no vectors of texts".into()));
+        };
+        if self.w.classifier.has_vectors {
+            return Ok(sentence.made(&self.w.classifier));
+        }
+        self.forward_heads(&[], true);
+        self.w.classifier.has_vectors = true;
+        Ok(sentence.forward(self.pass, &self.w.rows, &mut self.w.classifier))
+    }
+
+    /// The backward pass from `d_vectors`, the gradient of a loss by what [`vectors`](Self::vectors) gives: the gradients of
+    /// the weights are added to `gradients`, a buffer like the parameters'. A loss over more texts than fit one pass is
+    /// split up in this way: see [`similarity`](crate::similarity).
+    ///
+    /// # Errors
+    /// As [`vectors`](Self::vectors); after a pass of [`Mode::Infer`], which keeps nothing; if a buffer has the wrong length.
+    pub fn backward_vectors(&mut self, d_vectors: &[f32], gradients: &mut [f32]) -> Result<(), EncoderError> {
+        self.check_backward(gradients)?;
+        if self.vectors()?.len() != d_vectors.len() {
+            return Err(EncoderError::Batch("there are not as many gradients as values of vectors".into()));
+        }
+        let Some(sentence) = self.model.sentence() else { return Ok(()) };
+        let (pass, w) = (self.pass, &mut *self.w);
+        if pass.batch.is_empty() {
+            return Ok(());
+        }
+        set_len(&mut w.d_rows, w.rows.len());
+        let mut gradients = Gradients::new(gradients, self.model.parameters());
+        let (d_rows, partial) = (&mut w.d_rows[..], &mut w.scratch.partial);
+        let back = Back { scale: 1.0, gradients: &mut gradients, d_rows, partial };
+        sentence.backward(pass, &w.rows, d_vectors, &mut w.classifier, back);
+        w.classifier.has_vectors = false;
+        let places = std::mem::take(&mut w.places);
+        let done = self.model.backward(pass, &places, &mut gradients, w);
+        w.places = places;
+        done
+    }
+
+    fn check_backward(&self, gradients: &[f32]) -> Result<(), EncoderError> {
+        if self.pass.dropout.is_none() {
+            return Err(EncoderError::Config("a backward pass needs a forward pass of Mode::Train".into()));
+        }
+        if gradients.len() != self.model.parameters().len() {
+            return Err(EncoderError::Batch("the gradient buffer is not as long as the parameters".into()));
+        }
+        Ok(())
     }
 
     /// As [`pooled`](Self::pooled), what the classifier has read for the last [`loss`](Self::loss),
@@ -165,12 +219,7 @@ impl<'a> Forward<'a> {
     /// As [`loss`](Self::loss); after a pass of [`Mode::Infer`], which keeps nothing; if the buffer has the wrong
     /// length.
     pub fn backward(&mut self, targets: Targets, gradients: &mut [f32]) -> Result<Losses, EncoderError> {
-        if self.pass.dropout.is_none() {
-            return Err(EncoderError::Config("a backward pass needs a forward pass of Mode::Train".into()));
-        }
-        if gradients.len() != self.model.parameters().len() {
-            return Err(EncoderError::Batch("the gradient buffer is not as long as the parameters".into()));
-        }
+        self.check_backward(gradients)?;
         self.losses(targets, Some(Gradients::new(gradients, self.model.parameters())))
     }
 

@@ -52,6 +52,7 @@ mod plans;
 mod pooling;
 pub mod pretrained;
 mod readout;
+pub mod similarity;
 #[cfg(test)]
 mod testing;
 mod trunk;
@@ -64,7 +65,7 @@ pub use error::EncoderError;
 pub use fingerprint::Fingerprint;
 pub use forward::{Forward, Losses, Mode, Targets};
 pub use gemm::{Level, Precision, Products, Tally, take_tally};
-pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets};
+pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets, SentenceConfig, SentenceDense};
 pub use loss::Loss;
 pub use model::Model;
 pub use modules::{Builder, Pass};

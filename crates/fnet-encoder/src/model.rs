@@ -5,12 +5,13 @@ use crate::embeddings::{Embeddings, words_name};
 use crate::encoder::Layer;
 use crate::forward::{Forward, Mode};
 use crate::gemm::{Precision, Products};
-use crate::heads::{Classifier, Head, MlmHead, Pooler, TokenClassifier};
+use crate::heads::{Classifier, Head, MlmHead, Pooler, Sentence, TokenClassifier};
 use crate::mixers::{self, Mixer};
 use crate::modules::{Builder, OnTrunk, Pass};
 use crate::ops::dropout::Dropout;
 use crate::parameters::{Gradients, Values};
 use crate::plans::SharedPlans;
+use crate::readout::Readout;
 use crate::workspace::{HeadActivations, ReadoutActivations, Workspace};
 use crate::{Batch, EncoderError, ModelConfig, Parameters};
 
@@ -31,6 +32,7 @@ pub struct Model {
     pub(crate) mlm: Option<MlmHead>,
     pub(crate) classifier: Option<Classifier>,
     pub(crate) tokens: Option<TokenClassifier>,
+    pub(crate) sentence: Option<Sentence>,
     products: Products,
     recompute: bool,
     /// Whose layers these are, without their norms, if it is an adapter.
@@ -83,7 +85,7 @@ impl Model {
     }
 
     fn shaped_with(
-        config: ModelConfig,
+        mut config: ModelConfig,
         head: Head,
         trunk: Option<(&Arc<Self>, &HashSet<String>)>,
         make: impl Fn(&mut Builder, usize) -> Result<Arc<dyn Mixer>, EncoderError>,
@@ -97,6 +99,12 @@ impl Model {
             let message = format!("{} labels are more than {MOST_LABELS}", head.outputs());
             return Err(EncoderError::Config(message));
         }
+        if !head.keeps_sentence() {
+            config.sentence = None;
+        }
+        if head == Head::Sentence && config.sentence.is_none() {
+            return Err(EncoderError::Config("`sentence` does not say how texts' vectors are made".into()));
+        }
         let mut parameters = if trunk.is_some() { Parameters::of_adapter() } else { Parameters::default() };
         let trunk = trunk.map(|(trunk, own)| OnTrunk { table: trunk.parameters.table(), own });
         let plans = SharedPlans::default();
@@ -105,6 +113,8 @@ impl Model {
         let layers = (0..config.num_hidden_layers).map(|i| Layer::new(&mut b, i, &make));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let pooler = Pooler::new(&mut b, embeddings.words);
+        let sentence = config.sentence.as_ref();
+        let sentence = sentence.map(|sentence| Sentence::new(&mut b, embeddings.words, sentence)).transpose()?;
         let (mut mlm, mut classifier) = (None, None);
         if head.predicts_tokens() {
             mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
@@ -117,6 +127,9 @@ impl Model {
             classifier = Some(Classifier::new(&mut b, head, &pooler, embeddings.words));
         } else {
             parameters.freeze("*.pooler.*"); // nothing reads it
+        }
+        if head != Head::Sentence {
+            parameters.freeze("*.sentence.*");
         }
         for fixed in ["*.pooler.mean", "*.pooler.deviation"] {
             parameters.freeze(fixed);
@@ -132,6 +145,7 @@ impl Model {
             mlm,
             classifier,
             tokens,
+            sentence,
             products,
             recompute,
             trunk: None,
@@ -140,7 +154,7 @@ impl Model {
             let words = words_name(&model.config);
             let encoder = format!("{}.", model.config.prefix());
             let unread =
-                |name: &str| name.starts_with(&encoder) && !name.contains(".pooler.") && name != words;
+                |name: &str| name.starts_with(&encoder) && !is_readout(name) && name != words;
             model.parameters.freeze_where(unread);
         }
         Ok(model)
@@ -299,8 +313,8 @@ impl Model {
             (Some(_), Some(_)) if !names_every_vector(batch) => {
                 fail("a position names no such vector".into())
             }
-            _ if self.head.reads_texts() && c.reads_words() => {
-                fail("holds vectors, but the classifier reads word embeddings".into())
+            _ if (self.head.reads_texts() || self.head == Head::Sentence) && c.reads_words() => {
+                fail("holds vectors, but the head reads word embeddings".into())
             }
             _ => Ok(()),
         }
@@ -323,15 +337,15 @@ impl Model {
         self.check(batch)?;
         mode.check()?;
         let pass = self.pass(batch, mode);
-        w.classifier.readout.given = false;
+        (w.classifier.readout.given, w.classifier.has_vectors) = (false, false);
         if self.reads_layers() {
             self.embeddings.forward(pass, w);
             let (last, others) = self.ends();
             for (i, layer) in others.iter().enumerate() {
-                self.pooler.readout.keep(pass, i, &w.hidden, &mut w.classifier.readout);
+                self.readout().keep(pass, i, &w.hidden, &mut w.classifier.readout);
                 layer.forward(pass, w, self.slot(pass, i))?;
             }
-            self.pooler.readout.keep(pass, others.len(), &w.hidden, &mut w.classifier.readout);
+            self.readout().keep(pass, others.len(), &w.hidden, &mut w.classifier.readout);
             last.forward_mixing(pass, w, self.slot(pass, others.len()))?;
         }
         Ok(Forward { model: self, pass, w })
@@ -374,7 +388,8 @@ impl Model {
 
     /// Whether anything reads the layers.
     pub(crate) fn reads_layers(&self) -> bool {
-        self.classifier.is_none() || self.mlm.is_some() || self.pooler.readout.rows_of_a_text() != Some(0)
+        let reads_texts = self.classifier.is_some() || self.head == Head::Sentence;
+        !reads_texts || self.mlm.is_some() || self.readout().rows_of_a_text() != Some(0)
     }
 
     /// The last layer and those before it.
@@ -414,13 +429,13 @@ impl Model {
             return Ok(());
         }
         last.backward_rows(pass, gradients, w, others.len(), places)?;
-        self.pooler.readout.keep_backward(pass, others.len(), &w.classifier.readout, &mut w.d_hidden);
+        self.readout().keep_backward(pass, others.len(), &w.classifier.readout, &mut w.d_hidden);
         for (i, layer) in others.iter().enumerate().rev() {
             if !learns(layer.tensors.end) {
                 return Ok(());
             }
             layer.backward(pass, gradients, w, i)?;
-            self.pooler.readout.keep_backward(pass, i, &w.classifier.readout, &mut w.d_hidden);
+            self.readout().keep_backward(pass, i, &w.classifier.readout, &mut w.d_hidden);
         }
         if self.layers.first().is_some_and(|layer| learns(layer.tensors.start)) {
             self.embeddings.backward(pass, gradients, w);
@@ -439,7 +454,7 @@ impl Model {
         if self.tokens.is_some() {
             places.extend(0..pass.batch.tokens().len() as u32);
         } else {
-            self.pooler.readout.places(pass, kept, places);
+            self.readout().places(pass, kept, places);
         }
     }
 
@@ -455,13 +470,33 @@ impl Model {
 
     /// Number of values per text in [`Forward::pooled`].
     pub fn pooled_width(&self) -> usize {
-        self.pooler.readout.width()
+        self.readout().width()
+    }
+
+    /// Number of values of a text's vector in [`Forward::vectors`]; `None` if the head makes none.
+    pub fn vector_width(&self) -> Option<usize> {
+        self.sentence().map(Sentence::outputs)
+    }
+
+    /// What makes texts' vectors, if that is the head.
+    pub(crate) fn sentence(&self) -> Option<&Sentence> {
+        self.sentence.as_ref().filter(|_| self.head == Head::Sentence)
+    }
+
+    /// What is read of a text.
+    pub(crate) fn readout(&self) -> &Readout {
+        self.sentence().map_or(&self.pooler.readout, |sentence| &sentence.readout)
     }
 
     /// Rows of the last layer that are read for `texts` with so many tokens together.
     pub(crate) fn rows_read(&self, tokens: usize, texts: usize) -> usize {
-        self.pooler.readout.rows_of_a_text().map_or(tokens, |rows| rows * texts)
+        self.readout().rows_of_a_text().map_or(tokens, |rows| rows * texts)
     }
+}
+
+/// Whether a tensor belongs to what reads whole texts.
+fn is_readout(name: &str) -> bool {
+    name.contains(".pooler.") || name.contains(".sentence.")
 }
 
 /// Whether each vector has its place, in order.

@@ -22,23 +22,33 @@ pub enum Pool {
     Query,
     /// Mean of the word embeddings.
     Embeddings,
+    /// Mean of the word embeddings, each times its word's stored weight: `a / (a + share)` of the word's share of all words
+    /// (Arora et al. 2017, section 3). Words of weight zero do not count.
+    Weighted,
     /// Mean of the vectors that are read, before they are projected; `input_width` values.
     Input,
     /// Means of the embeddings' output and of every layer's, one after another.
     Layers,
+    /// Sum of the last layer's output, divided by the root of the number of tokens.
+    SqrtMean,
+    /// Mean of the last layer's output, the first token once, the second twice, and so on.
+    PositionMean,
 }
 
 impl Pool {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::First,
         Self::Last,
         Self::Mean,
         Self::Max,
         Self::Query,
         Self::Embeddings,
+        Self::Weighted,
         Self::Input,
         Self::Layers,
+        Self::SqrtMean,
+        Self::PositionMean,
     ];
 
     /// Its name in `config.json` and on the command line.
@@ -50,14 +60,22 @@ impl Pool {
             Self::Max => "max",
             Self::Query => "query",
             Self::Embeddings => "embeddings",
+            Self::Weighted => "weighted",
             Self::Input => "input",
             Self::Layers => "layers",
+            Self::SqrtMean => "sqrt-mean",
+            Self::PositionMean => "position-mean",
         }
+    }
+
+    /// Whether it reads word embeddings.
+    pub(crate) fn reads_words(self) -> bool {
+        matches!(self, Self::Embeddings | Self::Weighted)
     }
 
     /// Whether it reads the last layer's output at every token.
     pub(crate) fn reads_all(self) -> bool {
-        matches!(self, Self::Mean | Self::Max | Self::Query | Self::Layers)
+        !matches!(self, Self::First | Self::Last | Self::Input) && !self.reads_words()
     }
 }
 

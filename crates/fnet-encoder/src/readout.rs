@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::modules::{Builder, Pass};
 use crate::ops::{self, pooling};
-use crate::parameters::{Gradients, Tensor};
-use crate::pooling::Pool;
+use crate::parameters::{Gradients, Init, Tensor};
+use crate::pooling::{Pool, Pooling};
 use crate::workspace::{ReadoutActivations, set_len};
 use crate::{Batch, ModelConfig};
 
@@ -15,6 +15,8 @@ use crate::{Batch, ModelConfig};
 pub(crate) struct Readout {
     pools: Vec<Pool>,
     query: Option<Tensor>,
+    /// How much each word of the vocabulary counts, where that is not the same for all.
+    word_weights: Option<Tensor>,
     words: Tensor,
     hidden: usize,
     layers: usize,
@@ -26,19 +28,24 @@ pub(crate) struct Readout {
 }
 
 impl Readout {
-    pub fn new(b: &mut Builder, words: Tensor) -> Self {
-        let (pools, hidden) = (b.config.classifier_pooling.pools().to_vec(), b.config.hidden_size);
-        let query = pools.contains(&Pool::Query);
-        let query = query.then(|| b.table(&format!("{}.pooler.query", b.config.prefix()), 1, hidden));
+    /// Of these vectors; the names of its own tensors begin with `name`.
+    pub fn new(b: &mut Builder, name: &str, pooling: &Pooling, words: Tensor) -> Self {
+        let (pools, hidden) = (pooling.pools().to_vec(), b.config.hidden_size);
+        let query = pools.contains(&Pool::Query).then(|| b.table(&format!("{name}.query"), 1, hidden));
+        let word_weights = pools.contains(&Pool::Weighted).then(|| {
+            let vocabulary = b.config.vocab_size;
+            b.tensor(&format!("{name}.{WORD_WEIGHTS}"), &[vocabulary], Init::Ones)
+        });
         let (inputs, pad) = (b.config.input_width.unwrap_or(0), b.config.pad_token_id);
         let layers = b.config.num_hidden_layers;
-        Self { pools, query, words, hidden, layers, inputs, pad, is_bag: false }
+        Self { pools, query, word_weights, words, hidden, layers, inputs, pad, is_bag: false }
     }
 
     /// The sum of word vectors from a separate table, divided by the root of their number.
     pub fn of_words(config: &ModelConfig, words: Tensor) -> Self {
         let (pools, hidden, pad) = (vec![Pool::Embeddings], config.hidden_size, config.pad_token_id);
-        Self { pools, query: None, words, hidden, layers: 0, inputs: 0, pad, is_bag: true }
+        let (query, word_weights) = (None, None);
+        Self { pools, query, word_weights, words, hidden, layers: 0, inputs: 0, pad, is_bag: true }
     }
 
     /// Whether a learnt query reads the rows.
@@ -153,8 +160,11 @@ impl Readout {
                     Pool::Last => y.copy_from_slice(&x[x.len() - hidden..]),
                     Pool::Mean => pooling::mean(x, y),
                     Pool::Max => pooling::max(x, y),
+                    Pool::SqrtMean => pooling::sqrt_mean(x, y),
+                    Pool::PositionMean => pooling::position_mean(x, y),
                     Pool::Query => pooling::query(x, self.query_of(p), attention, y),
                     Pool::Embeddings => self.sum_of_words(p, text.clone(), y),
+                    Pool::Weighted => self.weighted_words(p, text.clone(), y),
                     Pool::Input => mean_of_vectors(p.batch, &text, y),
                     Pool::Layers => {
                         let (inputs, last) = y.split_at_mut(self.layers * hidden);
@@ -202,20 +212,28 @@ impl Readout {
                     }
                     Pool::Mean => pooling::mean_backward(dy, dx),
                     Pool::Max => pooling::max_backward(x, dy, dx),
+                    Pool::SqrtMean => pooling::sqrt_mean_backward(dy, dx),
+                    Pool::PositionMean => pooling::position_mean_backward(dy, dx),
                     Pool::Query => pooling::query_backward(x, self.query_of(p), a, y, dy, dx, dq),
                     Pool::Layers => pooling::mean_backward(&dy[self.layers * hidden..], dx),
-                    Pool::Embeddings | Pool::Input => {}
+                    Pool::Embeddings | Pool::Weighted | Pool::Input => {}
                 }
             }
         });
         if let Some(d) = self.query.and_then(|query| gradients.of(query)) {
             d_query.chunks_exact(hidden).for_each(|dq| ops::add(d, dq));
         }
-        let embeddings = self.parts().find(|(pool, _)| *pool == Pool::Embeddings);
-        if let (Some((_, part)), Some(d_words)) = (embeddings, gradients.of(self.words)) {
+        for (pool, part) in self.parts().filter(|(pool, _)| pool.reads_words()) {
+            if pool == Pool::Weighted {
+                self.word_weights_backward(p, gradients, d_read, &part);
+            }
+            let Some(d_words) = gradients.of(self.words) else { continue };
             for (text, d_read) in p.batch.text_ranges().zip(d_read.chunks_exact(width)) {
                 let dy = &d_read[part.clone()];
-                self.sum_of_words_backward(p, text, dy, d_words);
+                match pool {
+                    Pool::Weighted => self.weighted_words_backward(p, text, dy, d_words),
+                    _ => self.sum_of_words_backward(p, text, dy, d_words),
+                }
             }
         }
     }
@@ -250,7 +268,54 @@ impl Readout {
             row.iter_mut().zip(dy).for_each(|(d, dy)| *d += share * dy);
         }
     }
+
+    /// A text's words with their shares of the weighted mean.
+    fn shares_of_words<'a>(
+        &self,
+        p: Pass<'a>,
+        text: Range<usize>,
+    ) -> impl Iterator<Item = (usize, f32)> + Clone + use<'a> {
+        let weights = self.word_weights.map_or(&[][..], |weights| weights.of(p.values));
+        let words = own_tokens(p.batch, self.pad, text).map(|t| p.batch.tokens()[t] as usize);
+        let words = words.map(|id| (id, weights[id])).filter(|(_, weight)| *weight != 0.0);
+        let share = 1.0 / words.clone().count().max(1) as f32;
+        words.map(move |(id, weight)| (id, share * weight))
+    }
+
+    fn weighted_words(&self, p: Pass, text: Range<usize>, y: &mut [f32]) {
+        let words = self.words.of(p.values);
+        y.fill(0.0);
+        for (id, share) in self.shares_of_words(p, text) {
+            let row = &words[id * self.hidden..][..self.hidden];
+            y.iter_mut().zip(row).for_each(|(y, x)| *y += share * x);
+        }
+    }
+
+    /// The gradient of words' weights.
+    fn word_weights_backward(&self, p: Pass, gradients: &mut Gradients, d_read: &[f32], part: &Range<usize>) {
+        let (words, weights) = (self.words.of(p.values), self.word_weights.map(|weights| weights.of(p.values)));
+        let (Some(weights), Some(d)) = (weights, self.word_weights.and_then(|weights| gradients.of(weights))) else {
+            return;
+        };
+        for (text, d_read) in p.batch.text_ranges().zip(d_read.chunks_exact(self.width())) {
+            let dy = &d_read[part.clone()];
+            for (id, share) in self.shares_of_words(p, text) {
+                let word = &words[id * self.hidden..][..self.hidden];
+                d[id] += share / weights[id] * ops::dot(dy, word);
+            }
+        }
+    }
+
+    fn weighted_words_backward(&self, p: Pass, text: Range<usize>, dy: &[f32], d_words: &mut [f32]) {
+        for (id, share) in self.shares_of_words(p, text).filter(|(id, _)| Some(*id as u32) != self.pad) {
+            let row = &mut d_words[id * self.hidden..][..self.hidden];
+            row.iter_mut().zip(dy).for_each(|(d, dy)| *d += share * dy);
+        }
+    }
 }
+
+/// The tensor of words' weights, after the name of what reads them.
+const WORD_WEIGHTS: &str = "word_weights";
 
 /// The mean of the vectors at a text's positions; zeros if it has none.
 fn mean_of_vectors(batch: &Batch, text: &Range<usize>, y: &mut [f32]) {

@@ -9,6 +9,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
+
 use crate::EncoderError;
 
 /// The suffix of incomplete files.
@@ -103,6 +105,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError> {
         file.finish()
     });
     written.map_err(|source| EncoderError::Io { path: path.into(), source })
+}
+
+/// Maps a file into memory, to be read. If another program shortens it meanwhile, this process ends, by a signal on Unix:
+/// files that others may map are replaced by renaming, as [`WholeFile`] does.
+///
+/// # Errors
+/// If the system cannot.
+pub fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: a mapped file that is changed while it is read gives other bytes, which readers check; ours are never written
+    // in place. Covered by `hostile_files_are_refused`.
+    unsafe { Mmap::map(file) }
 }
 
 /// Removes the incomplete files that a killed program has left in a folder. Call it only where nothing else writes.

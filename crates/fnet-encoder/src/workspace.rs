@@ -107,6 +107,11 @@ pub(crate) struct HeadActivations {
     pub matching: MatchingActivations,
     /// Classifier: the pooled vectors, standardised.
     pub standard: Vec<f32>,
+    /// Vectors of texts: each dense layer's output without its bias, and after bias and activation.
+    pub before: Vec<Vec<f32>>,
+    pub after: Vec<Vec<f32>>,
+    /// Whether they have been made in this pass, and not been used up by the backward pass.
+    pub has_vectors: bool,
     /// First linear layer's output.
     pub dense: Vec<f32>,
     /// Classifier: the gradient of `dense`.

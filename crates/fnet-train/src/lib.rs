@@ -10,10 +10,12 @@ pub mod predictor;
 pub mod progress;
 pub mod random;
 pub mod runs;
+pub mod search;
 pub mod settings;
 pub mod signal_predictor;
 pub mod speed;
 pub mod together;
 pub mod train;
+pub mod vector_maker;
 
 pub use error::{Error, Result};

@@ -13,7 +13,9 @@ use crate::data::tasks::label_sets;
 use crate::data::tasks::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::settings::setting;
+use crate::data::sentence_settings::SentenceSettings;
+use crate::random::Fingerprint;
+use crate::settings::{refused, setting};
 use crate::together::Trunks;
 
 /// A model with its tokenizer, and how long texts are read.
@@ -39,6 +41,11 @@ pub struct Predictor {
     longest: usize,
     long: Long,
     batch_tokens: usize,
+    sentence: SentenceSettings,
+    /// What stands before every text.
+    prompt: String,
+    /// Values of a vector that are kept, and whether vectors are scaled to length one.
+    vectors: (Option<usize>, bool),
     workspace: Workspace,
 }
 
@@ -109,6 +116,9 @@ impl Predictor {
             }
             return Self::of(base, opened);
         }
+        if pooling.is_none() && pretrained::read_config(base.source())?.sentence.is_some() {
+            return Self::of(base, pretrained::open_as(base.source(), Head::Sentence, 0)?.0);
+        }
         let (model, report) = pretrained::open_with(base.source(), Head::Encoder, 0, |config| {
             config.classifier_pairs = Pairs::Together;
             let own = Some(config.classifier_pooling.clone()).filter(|own| !own.is_first());
@@ -130,9 +140,18 @@ impl Predictor {
             model.change_config(|config| config.padding_length = Some(longest))?;
         }
         let path = base.folder().map_or_else(|| base.name().into(), PathBuf::from);
-        let long = Long::usual(model.config());
+        let sentence = model.config().sentence.as_ref().filter(|_| model.head() == Head::Sentence);
+        let pooling = sentence.map_or(&model.config().classifier_pooling, |sentence| &sentence.pooling);
+        let long = Long::usual(pooling);
         let (batch_tokens, workspace) = (INFERENCE_TOKENS, Workspace::new());
-        Ok(Self { path, model, tokenizer, longest, long, batch_tokens, workspace })
+        let (sentence, normalizes) = match sentence {
+            Some(config) => (base.folder().map_or_else(|| Ok(SentenceSettings::default()), SentenceSettings::read)?, config.normalize),
+            None => (SentenceSettings::default(), false),
+        };
+        let longest = sentence.longest.map_or(longest, |most| longest.min(most));
+        let (long, prompt) = (if sentence.cuts { Long::Cut } else { long }, sentence.prompt(None)?);
+        let vectors = (None, normalizes);
+        Ok(Self { path, model, tokenizer, longest, long, batch_tokens, sentence, prompt, vectors, workspace })
     }
 
     /// Pads every text to so many tokens and mixes the padding in, as some checkpoints were trained.
@@ -158,6 +177,62 @@ impl Predictor {
     /// Sets how texts that are too long for the model are read.
     pub fn set_long(&mut self, long: Long) {
         self.long = long;
+    }
+
+    /// Puts the prompt of that name before every text.
+    ///
+    /// # Errors
+    /// If the model's folder has no such prompt.
+    pub fn set_prompt(&mut self, name: &str) -> Result<()> {
+        self.prompt = self.sentence.prompt(Some(name))?;
+        Ok(())
+    }
+
+    /// Sets how many of the leading values of a vector are kept, and whether it is scaled to length one even if the model
+    /// does not ask for it.
+    ///
+    /// # Errors
+    /// If vectors have fewer values.
+    pub fn set_vectors(&mut self, dimensions: Option<usize>, normalize: bool) -> Result<()> {
+        let width = self.model.vector_width().unwrap_or(self.model.pooled_width());
+        if let Some(size) = dimensions.filter(|size| !(1..=width).contains(size)) {
+            return Err(refused(&format!("dimensions {size}"), format!("must be from 1 to the model's {width}")));
+        }
+        self.vectors = (dimensions, self.vectors.1 || normalize);
+        Ok(())
+    }
+
+    /// Whether vectors have length one.
+    pub fn normalizes(&self) -> bool {
+        self.vectors.1
+    }
+
+    /// Whether an example is a pair of texts, each read on its own.
+    pub fn reads_pairs(&self) -> bool {
+        self.model.config().classifier_pairs != Pairs::Together
+    }
+
+    /// A fingerprint of all that vectors of texts depend on: what it was computed from must be the same where they are
+    /// compared.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be written.
+    pub fn fingerprint(&self) -> Result<u64> {
+        let mut fingerprint = Fingerprint::default();
+        let mut add = |bytes: &[u8]| {
+            fingerprint.add(bytes.len() as u64);
+            bytes.chunks(8).for_each(|part| {
+                let mut word = [0; 8];
+                word[..part.len()].copy_from_slice(part);
+                fingerprint.add(u64::from_le_bytes(word));
+            });
+        };
+        let config = serde_json::to_string(self.model.config()).unwrap_or_default();
+        add(config.as_bytes());
+        add(self.tokenizer.to_json()?.as_bytes());
+        add(format!("{} {:?} {:?} {}", self.longest, self.long, self.vectors, self.prompt).as_bytes());
+        self.model.parameters().values().iter().for_each(|v| fingerprint.add(u64::from(v.to_bits())));
+        Ok(fingerprint.value())
     }
 
     /// Sets how many tokens are run at once.
@@ -217,6 +292,7 @@ impl Predictor {
             }
             Head::NextSentence => Ok(Labels::Classes(["is_next", "not_next"].map(String::from).to_vec())),
             Head::Tokens { .. } => Err(Error::file(&self.path, "labels positions, not whole texts")),
+            Head::Sentence => Err(Error::file(&self.path, "makes vectors of texts, which `fnet embed` writes")),
             Head::Encoder | Head::MaskedLm | Head::PreTraining => Err(Error::file(
                 &self.path,
                 "is a pretrained model without a classifier; run `fnet finetune` first",
@@ -263,7 +339,7 @@ impl Predictor {
     /// If a text cannot be encoded.
     pub fn embed(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
         let (vectors, _) = self.vectors(&rows(texts.iter().map(|text| (text.as_ref(), None))))?;
-        Ok(vectors.chunks(self.model.pooled_width().max(1)).map(<[f32]>::to_vec).collect())
+        Ok(vectors.chunks(self.vector_width().max(1)).map(<[f32]>::to_vec).collect())
     }
 
     /// As [`outputs`](Self::outputs), in batches of so many tokens, with the classifier's outputs from `answer`.
@@ -290,36 +366,100 @@ impl Predictor {
         Ok((outputs, long))
     }
 
-    /// The pooled vectors of each row, `[rows, pooled_width]`, and how many rows were too long for the model.
+    /// Number of values of a text's vector.
+    pub fn vector_width(&self) -> usize {
+        self.vectors.0.or(self.model.vector_width()).unwrap_or(self.model.pooled_width())
+    }
+
+    /// The vector of each row, `[rows, vector_width]`, and how many rows were too long for the model: of a model with a
+    /// readout for vectors of texts as that says, of others what is pooled.
     ///
     /// # Errors
     /// If a row does not fit the model.
     pub fn vectors(&mut self, rows: &[Row]) -> Result<(Vec<f32>, LongOnes)> {
         let (examples, long) = self.encode(rows)?;
-        let width = self.model.pooled_width();
-        let mut vectors = vec![0.0; rows.len() * width];
+        let mut w = std::mem::take(&mut self.workspace);
+        let vectors = self.vectors_of(&examples, &mut w);
+        self.workspace = w;
+        Ok((vectors?, long))
+    }
+
+    /// As [`vectors`](Self::vectors), of texts that are encoded.
+    ///
+    /// # Errors
+    /// If one does not fit the model.
+    pub fn vectors_of(&self, examples: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
+        let width = self.vector_width();
+        let mut vectors = vec![0.0; examples.len() * width];
+        let makes_vectors = self.model.vector_width().is_some();
         run_batches(
             &self.model,
-            &examples,
+            examples,
             self.batch_tokens,
-            &mut self.workspace,
+            w,
             |mut forward, numbers| {
-                for (row, i) in forward.pooled().chunks_exact(width).zip(numbers) {
-                    vectors[*i as usize * width..][..width].copy_from_slice(row);
+                let made = if makes_vectors { forward.vectors()? } else { forward.pooled() };
+                let whole = made.len() / numbers.len().max(1);
+                for (row, i) in made.chunks_exact(whole).zip(numbers) {
+                    vectors[*i as usize * width..][..width].copy_from_slice(&row[..width]);
                 }
                 Ok(())
             },
         )?;
-        Ok((vectors, long))
+        if self.vectors.1 {
+            vectors.chunks_exact_mut(width).for_each(normalize);
+        }
+        Ok(vectors)
     }
 
     fn encode(&self, rows: &[Row]) -> Result<(Vec<Example>, LongOnes)> {
-        let encoding = self.encoding();
-        let encoded: Vec<Encoded> =
-            rows.par_iter().map(|row| encoding.encode(row, Vec::new())).collect::<Result<_>>()?;
+        self.encode_by(rows, None, None)
+    }
+
+    /// Encodes rows, with the prompt of a name, and long texts read in a way, if they are not to be as this was set up; counts
+    /// those that were too long.
+    ///
+    /// # Errors
+    /// If a text cannot be encoded, or there is no such prompt.
+    pub fn encode_by(
+        &self,
+        rows: &[Row],
+        prompt: Option<&str>,
+        long: Option<Long>,
+    ) -> Result<(Vec<Example>, LongOnes)> {
+        let encoding = Encoding { long: long.unwrap_or(self.long), ..self.encoding() };
+        let prompt = match prompt {
+            Some(name) => self.sentence.prompt(Some(name))?,
+            None => self.prompt.clone(),
+        };
+        let encode = |row: &Row| match self.prepared(row, &prompt) {
+            Some(row) => encoding.encode(&row, Vec::new()),
+            None => encoding.encode(row, Vec::new()),
+        };
+        let encoded: Vec<Encoded> = rows.par_iter().map(encode).collect::<Result<_>>()?;
         let mut long = LongOnes::default();
         let examples = encoded.into_iter().map(|encoded| long.take(encoded)).collect();
         Ok((examples, long))
+    }
+
+    /// A row with its prompt, lower-cased if the model asks for it; `None` if it stays as it is.
+    fn prepared(&self, row: &Row, prompt: &str) -> Option<Row> {
+        if prompt.is_empty() && !self.sentence.lower_case {
+            return None;
+        }
+        let prepare = |text: &String| {
+            let text = format!("{prompt}{text}");
+            if self.sentence.lower_case { text.to_lowercase() } else { text }
+        };
+        Some(Row { first: prepare(&row.first), second: row.second.as_ref().map(prepare), ..row.clone() })
+    }
+}
+
+/// Scales a vector to length one; one without a direction stays.
+pub fn normalize(vector: &mut [f32]) {
+    let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|v| *v /= length);
     }
 }
 

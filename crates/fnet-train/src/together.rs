@@ -174,27 +174,41 @@ fn answer(
     w: &mut Workspace,
 ) -> Result<()> {
     waiting.sort_by_key(|(index, _, _)| *index); // whoever came first
-    while let Some((index, model, batch)) = waiting.pop() {
-        let mut group = vec![(index, model, batch)];
-        if let Some(trunk) = model.trunk() {
-            let mut tokens = group[0].2.tokens().len();
-            while let Some(other) = waiting.iter().rposition(|(_, other, batch)| {
-                let is_near = other.trunk().is_some_and(|other| other.is(&trunk));
-                is_near && tokens + batch.tokens().len() <= TOKENS
-            }) {
-                group.push(waiting.remove(other));
-                tokens += group[group.len() - 1].2.tokens().len();
-            }
-            let parts: Vec<(&Model, &Batch)> =
-                group.iter().map(|(_, model, batch)| (*model, batch)).collect();
-            let outputs = trunk.logits(&parts, w)?;
-            group.iter().zip(outputs).for_each(|((index, ..), output)| give(answers, *index, output));
-        } else {
-            let output = alone(model, &group[0].2, w)?;
-            give(answers, index, output);
+    let parts: Vec<(&Model, &Batch)> = waiting.iter().map(|(_, model, batch)| (*model, batch)).collect();
+    let outputs = outputs(&parts, w)?;
+    waiting.iter().zip(outputs).for_each(|((index, ..), output)| give(answers, *index, output));
+    Ok(())
+}
+
+/// The outputs of models for a batch each, as [`Forward::logits`](fnet_encoder::Forward::logits) gives them; those of adapters
+/// on one trunk run together.
+///
+/// # Errors
+/// If a batch does not fit its model.
+pub fn outputs(parts: &[(&Model, &Batch)], w: &mut Workspace) -> Result<Vec<Vec<f32>>> {
+    let mut outputs = vec![Vec::new(); parts.len()];
+    let mut waiting: Vec<usize> = (0..parts.len()).collect();
+    while let Some(first) = waiting.pop() {
+        let (model, batch) = parts[first];
+        let Some(trunk) = model.trunk() else {
+            outputs[first] = alone(model, batch, w)?;
+            continue;
+        };
+        let (mut group, mut tokens) = (vec![first], batch.tokens().len());
+        while let Some(other) = waiting.iter().rposition(|other| {
+            let (other, batch) = parts[*other];
+            let is_near = other.trunk().is_some_and(|other| other.is(&trunk));
+            is_near && tokens + batch.tokens().len() <= TOKENS
+        }) {
+            group.push(waiting.remove(other));
+            tokens += parts[group[group.len() - 1]].1.tokens().len();
+        }
+        let together: Vec<(&Model, &Batch)> = group.iter().map(|i| parts[*i]).collect();
+        for (i, output) in group.into_iter().zip(trunk.logits(&together, w)?) {
+            outputs[i] = output;
         }
     }
-    Ok(())
+    Ok(outputs)
 }
 
 fn give(answers: &[Option<Sender<Vec<f32>>>], index: usize, output: Vec<f32>) {

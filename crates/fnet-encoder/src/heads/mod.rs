@@ -6,6 +6,7 @@ mod comparison;
 mod matching;
 mod mlm;
 mod pooler;
+mod sentence;
 mod tokens;
 
 use crate::loss::Loss;
@@ -18,6 +19,8 @@ pub use bag::BAG_WORDS;
 pub(crate) use classifier::Classifier;
 pub(crate) use mlm::{LOGIT_ROWS, MlmHead, UNTIED_BIAS};
 pub(crate) use pooler::Pooler;
+pub(crate) use sentence::Sentence;
+pub use sentence::{SentenceConfig, SentenceDense};
 pub(crate) use tokens::TokenClassifier;
 
 /// What a model predicts.
@@ -25,6 +28,8 @@ pub(crate) use tokens::TokenClassifier;
 pub enum Head {
     /// Nothing: hidden states alone.
     Encoder,
+    /// A vector of each text, made as [`ModelConfig::sentence`](crate::ModelConfig::sentence) says.
+    Sentence,
     /// Masked tokens.
     MaskedLm,
     /// Masked tokens, and whether a sequence's two segments belong together as they are: class 0 if they do (next
@@ -57,10 +62,15 @@ impl Head {
         self.outputs() > 0 && !matches!(self, Self::Tokens { .. })
     }
 
+    /// Whether a readout for vectors of texts is stored with it, if only for other uses of the model.
+    pub(crate) fn keeps_sentence(self) -> bool {
+        matches!(self, Self::Encoder | Self::Sentence | Self::MaskedLm | Self::PreTraining)
+    }
+
     /// Width of the output for a whole sequence, or for each position; 0 if there is neither.
     pub fn outputs(self) -> usize {
         match self {
-            Self::Encoder | Self::MaskedLm => 0,
+            Self::Encoder | Self::Sentence | Self::MaskedLm => 0,
             Self::PreTraining | Self::NextSentence => 2,
             Self::Classification { labels } | Self::Tokens { labels } => labels,
             Self::Regression => 1,

@@ -55,7 +55,8 @@ impl Standard {
 
 impl Pooler {
     pub fn new(b: &mut Builder, words: Tensor) -> Self {
-        let readout = Readout::new(b, words);
+        let name = format!("{}.pooler", b.config.prefix());
+        let readout = Readout::new(b, &name, &b.config.classifier_pooling.clone(), words);
         let standard = Standard::new(b, readout.width());
         let is_tower = b.config.classifier_pairs != Pairs::Together;
         let is_linear = b.config.classifier_linear;

@@ -1,5 +1,7 @@
 //! `y = u v / (|u| |v|)` of the two texts of a pair.
 
+use super::dot;
+
 /// Below this length a vector has no direction.
 const SHORTEST: f32 = 1e-8;
 
@@ -35,10 +37,6 @@ pub fn add_gradient(pair: &[f32], y: f32, dy: f32, d_pair: &mut [f32]) {
             *d += dy * (other / (u_length * v_length) - y * own / (own_length * own_length));
         }
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn length(a: &[f32]) -> f32 {

@@ -39,6 +39,12 @@ pub fn add(a: &mut [f32], b: &[f32]) {
     }
 }
 
+/// `a · b`
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// Makes room in `partial` for `width` sums of each block of `rows` rows, all zero.
 fn clear_partial(partial: &mut Vec<f32>, rows: usize, width: usize) {
     partial.clear();

@@ -1,20 +1,57 @@
 //! Pooling: a text's rows `[tokens, width]` become one row.
 
+use super::dot;
+
 /// `y = mean over rows of x`
 pub fn mean(x: &[f32], y: &mut [f32]) {
-    y.fill(0.0);
-    let width = y.len();
-    x.chunks_exact(width).for_each(|row| super::add(y, row));
-    let share = share_of(x.len() / width);
-    y.iter_mut().for_each(|y| *y *= share);
+    sum(x, share_of(x.len() / y.len()), y);
 }
 
 /// `dx[t] += dy / rows`
 pub fn mean_backward(dy: &[f32], dx: &mut [f32]) {
-    let share = share_of(dx.len() / dy.len());
+    sum_backward(dy, share_of(dx.len() / dy.len()), dx);
+}
+
+/// `y = sum over rows of x, divided by the root of their number`
+pub fn sqrt_mean(x: &[f32], y: &mut [f32]) {
+    sum(x, share_of(x.len() / y.len()).sqrt(), y);
+}
+
+/// `dx[t] += dy / sqrt(rows)`
+pub fn sqrt_mean_backward(dy: &[f32], dx: &mut [f32]) {
+    sum_backward(dy, share_of(dx.len() / dy.len()).sqrt(), dx);
+}
+
+fn sum(x: &[f32], share: f32, y: &mut [f32]) {
+    y.fill(0.0);
+    x.chunks_exact(y.len()).for_each(|row| super::add(y, row));
+    y.iter_mut().for_each(|y| *y *= share);
+}
+
+fn sum_backward(dy: &[f32], share: f32, dx: &mut [f32]) {
     for row in dx.chunks_exact_mut(dy.len()) {
         row.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += share * dy);
     }
+}
+
+/// `y = sum over rows of (t + 1) x[t], divided by the sum of all t + 1`
+pub fn position_mean(x: &[f32], y: &mut [f32]) {
+    y.fill(0.0);
+    for (x, share) in x.chunks_exact(y.len()).zip(position_shares(x.len() / y.len())) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += share * x);
+    }
+}
+
+/// `dx[t] += (t + 1) dy, divided by the sum of all t + 1`
+pub fn position_mean_backward(dy: &[f32], dx: &mut [f32]) {
+    let shares = position_shares(dx.len() / dy.len());
+    for (dx, share) in dx.chunks_exact_mut(dy.len()).zip(shares) {
+        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += share * dy);
+    }
+}
+
+fn position_shares(rows: usize) -> impl Iterator<Item = f32> {
+    (0..rows).map(move |t| 2.0 * (t + 1) as f32 / (rows as f32 * (rows + 1) as f32))
 }
 
 /// `y[j] = max over rows of x[j]`
@@ -89,10 +126,6 @@ fn softmax(x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x /= sum);
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
 fn share_of(rows: usize) -> f32 {
     1.0 / rows.max(1) as f32
 }
@@ -124,6 +157,8 @@ mod tests {
     #[test]
     fn gradients() {
         check(mean, |_, dy, dx| mean_backward(dy, dx));
+        check(sqrt_mean, |_, dy, dx| sqrt_mean_backward(dy, dx));
+        check(position_mean, |_, dy, dx| position_mean_backward(dy, dx));
         check(max, max_backward);
         let q = noise(WIDTH, 3);
         check(
@@ -144,6 +179,15 @@ mod tests {
         query(&x, &q, &mut a, &mut [0.0; WIDTH]);
         query_backward(&x, &q, &a, &run(&q), &dy, &mut vec![0.0; x.len()], &mut dq);
         check_gradient("query", &q, &dq, &dy, run);
+    }
+
+    #[test]
+    fn means_by_hand() {
+        let mut y = [0.0; 2];
+        sqrt_mean(&[1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 4.0, 2.0], &mut y);
+        assert_eq!(y, [4.0, 4.0]);
+        position_mean(&[1.0, 6.0, 4.0, 0.0, 3.0, 2.0], &mut y);
+        assert!((y[0] - 3.0).abs() < 1e-6 && (y[1] - 2.0).abs() < 1e-6, "{y:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod adapter;
 mod open;
 mod pickle;
 mod save;
+mod sentence_transformers;
 mod source;
 mod stored;
 mod torch;
@@ -13,9 +14,11 @@ pub use adapter::{
     ADAPTER_FILE, ADAPTER_INFO_FILE, AdapterInfo, TrunkSource, adapter_tensors, open_adapter,
     open_adapter_on, open_trunk, save_adapter,
 };
-pub use open::{Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, some_of};
+pub use open::{
+    Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, read_config, some_of,
+};
 pub use save::{
-    MODELING_FILE, MULTI_LABEL, WeightType, config_to_json, labels_of, save, save_as, set_labels,
+    MODELING_FILE, MODULES_FILE, MULTI_LABEL, VECTORS_FILE, WeightType, config_to_json, labels_of, save, save_as, set_labels,
     weights_to_bytes,
 };
 pub use source::Source;

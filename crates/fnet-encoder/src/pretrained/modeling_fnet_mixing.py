@@ -1,4 +1,4 @@
-"""What Transformers' FNet and BERT do not compute: other mixers, other readouts, pairs in towers, the bag.
+"""What Transformers' FNet and BERT do not compute: other mixers, other readouts, pairs in towers, the bag, vectors of texts.
 
     model = AutoModelForSequenceClassification.from_pretrained(DIR, trust_remote_code=True)
 
@@ -33,8 +33,8 @@ def words_of(config):
     return nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
 
 
-def width_of_read(config):
-    pools = pools_of(config)
+def width_of_read(config, pools=None):
+    pools = pools or pools_of(config)
     return (len(pools) + ("layers" in pools) * config.num_hidden_layers) * config.hidden_size
 
 
@@ -151,27 +151,25 @@ def mean(x, own):
     return (x * own[..., None]).sum(1) / own.sum(1, keepdim=True)
 
 
-class Pooler(nn.Module):
-    """What is read of each text, through a dense layer, and through tanh where texts are not compared."""
+class Readout(nn.Module):
+    """Vectors that are read of each text, side by side."""
 
-    def __init__(self, config):
+    def __init__(self, config, pools):
         super().__init__()
-        self.pools, self.is_tower, hidden = pools_of(config), pairs_of(config) != "together", config.hidden_size
-        read, self.hidden = width_of_read(config), hidden
-        if getattr(config, "classifier_standardized", False):
-            self.register_buffer("mean", torch.zeros(read))
-            self.register_buffer("deviation", torch.ones(read))
-        self.is_linear = getattr(config, "classifier_linear", False)
-        if not self.is_linear:
-            self.dense = nn.Linear(read, read if self.is_tower else hidden)
-        if "query" in self.pools:
-            self.query = nn.Parameter(torch.zeros(1, hidden))
+        self.pools, self.hidden = pools, config.hidden_size
+        if "query" in pools:
+            self.query = nn.Parameter(torch.zeros(1, config.hidden_size))
+        if "weighted" in pools:
+            self.register_buffer("word_weights", torch.ones(config.vocab_size))
 
-    def read(self, pool, x, words, own):
+    def read(self, pool, x, words, ids, own):
         """[texts, hidden] of the last layer's output and the word embeddings, both [texts, tokens, hidden]; of all layers
         if they are read, after the other."""
         if pool == "layers":
             return mean(x, own)
+        if pool == "weighted":
+            weights = self.word_weights[ids] * own
+            return (words * weights[..., None]).sum(1) / (weights != 0).sum(1, keepdim=True).clamp(min=1)
         x = x[..., -self.hidden :]
         texts, places = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
         if pool == "first":
@@ -183,15 +181,58 @@ class Pooler(nn.Module):
         if pool == "query":
             scores = x @ self.query[0] / x.shape[-1] ** 0.5
             return (scores.masked_fill(~own, -torch.inf).softmax(1)[..., None] * x).sum(1)
+        if pool == "sqrt-mean":
+            return mean(x, own) * own.sum(1, keepdim=True).sqrt()
+        if pool == "position-mean":
+            shares = own * own.cumsum(1)
+            return (x * shares[..., None]).sum(1) / shares.sum(1, keepdim=True)
         return mean({"mean": x, "embeddings": words}[pool], own)
 
-    def forward(self, x, words, own):
-        read = torch.cat([self.read(pool, x, words, own) for pool in self.pools], dim=-1)
+    def read_all(self, x, words, ids, own):
+        return torch.cat([self.read(pool, x, words, ids, own) for pool in self.pools], dim=-1)
+
+
+class Pooler(Readout):
+    """What is read of each text, through a dense layer, and through tanh where texts are not compared."""
+
+    def __init__(self, config):
+        super().__init__(config, pools_of(config))
+        self.is_tower, read = pairs_of(config) != "together", width_of_read(config)
+        if getattr(config, "classifier_standardized", False):
+            self.register_buffer("mean", torch.zeros(read))
+            self.register_buffer("deviation", torch.ones(read))
+        self.is_linear = getattr(config, "classifier_linear", False)
+        if not self.is_linear:
+            self.dense = nn.Linear(read, read if self.is_tower else config.hidden_size)
+
+    def forward(self, *texts):
+        read = self.read_all(*texts)
         read = (read - self.mean) / self.deviation if hasattr(self, "mean") else read
         if self.is_linear:
             return read
         pooled = self.dense(read)
         return pooled if self.is_tower else torch.tanh(pooled)
+
+
+class Sentence(Readout):
+    """A text's vector: what is read of it, through dense layers, numbered from 0."""
+
+    def __init__(self, config):
+        told = config.sentence
+        super().__init__(config, [pool.strip() for pool in told["pooling"].split("+")])
+        self.activations, self.is_scaled = [], told.get("normalize", False)
+        width = width_of_read(config, self.pools)
+        for i, dense in enumerate(told.get("dense", [])):
+            self.add_module(str(i), nn.Linear(width, dense["outputs"]))
+            self.activations.append(ACT2FN[dense.get("activation", "linear")])
+            width = dense["outputs"]
+        self.width = width
+
+    def forward(self, *texts):
+        x = self.read_all(*texts)
+        for i, activation in enumerate(self.activations):
+            x = activation(getattr(self, str(i))(x))
+        return F.normalize(x, dim=-1) if self.is_scaled else x
 
 
 class Matching(nn.Module):
@@ -273,7 +314,7 @@ class Mixing(PreTrainedModel):
 
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, Pooler) and "query" in module.pools:
+        if isinstance(module, Readout) and "query" in module.pools:
             nn.init.normal_(module.query, std=self.config.initializer_range)
         if isinstance(module, Predictions):
             nn.init.zeros_(module.bias)
@@ -300,7 +341,10 @@ class MixingModel(Mixing):
         })
         mixers = getattr(config, "mixers", None) or config.num_hidden_layers * ["fourier" if is_fnet else "attention"]
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(config, mixer) for mixer in mixers)})
-        self.pooler, self.reads_layers = Pooler(config), "layers" in pools_of(config)
+        self.pooler = Pooler(config)
+        self.sentence = Sentence(config) if getattr(config, "sentence", None) else None
+        readouts = [self.pooler, self.sentence] if self.sentence else [self.pooler]
+        self.reads_layers = any("layers" in readout.pools for readout in readouts)
         self.pad = -1 if config.pad_token_id is None else config.pad_token_id
         self.post_init()
 
@@ -326,10 +370,8 @@ class MixingModel(Mixing):
         own = self.mask(ids, attention_mask) & (ids != self.pad)
         return ids.reshape(texts, -1), own.reshape(texts, -1)
 
-    @can_return_tuple
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
-        """The last layer's output [.., length, hidden], zeros where nothing is mixed, and what is read of each text:
-        [examples, pooled], or in towers [examples, 2, pooled] if `input_ids` has rows."""
+    def run(self, input_ids, attention_mask, token_type_ids):
+        """The layers' outputs that are read, [.., length, width], zeros where nothing is mixed."""
         ids, mask = (x.flatten(0, -2) for x in (input_ids, self.mask(input_ids, attention_mask)))
         segments = torch.zeros_like(ids) if token_type_ids is None else token_type_ids.flatten(0, -2)
         if getattr(self.config, "padding", "own") == "fixed":
@@ -341,11 +383,26 @@ class MixingModel(Mixing):
         for length in filter(None, lengths.unique().tolist()):
             here = mask & (lengths == length)[:, None]
             x[here] = self.mix(ids[here].view(-1, length), segments[here].view(-1, length)).flatten(0, 1)
+        return x.view(*input_ids.shape, width)
+
+    def read_by(self, readout, x, input_ids, attention_mask):
         ids, own = self.texts(input_ids, attention_mask)
-        pooled = self.pooler(x.view(*ids.shape, -1), self.embeddings.word_embeddings(ids), own)
+        return readout(x.reshape(*ids.shape, -1), self.embeddings.word_embeddings(ids), ids, own)
+
+    def vectors(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The vector of each text, [texts, width]; a text is a row, or the rows of a matrix of windows."""
+        x = self.run(input_ids, attention_mask, token_type_ids)
+        return self.read_by(self.sentence, x, input_ids, attention_mask)
+
+    @can_return_tuple
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The last layer's output [.., length, hidden], zeros where nothing is mixed, and what is read of each text:
+        [examples, pooled], or in towers [examples, 2, pooled] if `input_ids` has rows."""
+        x = self.run(input_ids, attention_mask, token_type_ids)
+        pooled = self.read_by(self.pooler, x, input_ids, attention_mask)
         if len(pooled) > len(input_ids):
             pooled = pooled.unflatten(0, (-1, 2))
-        x = x[..., -hidden:].view(*input_ids.shape, -1)
+        x = x[..., -self.config.hidden_size :]
         return modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=pooled)
 
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::weight_files::WeightFiles;
-use super::{Source, TIED_BIAS};
+use super::{Source, TIED_BIAS, sentence_transformers};
 use crate::embeddings::{INPUT, words_name};
 use crate::heads::{BAG_WORDS, UNTIED_BIAS};
 use crate::{EncoderError, Head, Model, ModelConfig, TensorInfo};
@@ -67,7 +67,7 @@ pub fn open_as<'a>(
 }
 
 /// As [`open_as`], with other pooling or input: `change` may set `classifier_pooling`, `classifier_standardized`,
-/// `classifier_linear`, `classifier_pairs` and `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
+/// `classifier_linear`, `classifier_pairs`, `sentence` and `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
 ///
 /// # Errors
 /// As [`open_as`].
@@ -82,12 +82,21 @@ pub fn open_with<'a>(
     change(&mut files.config);
     let readout = |config: &ModelConfig| {
         let ModelConfig { classifier_pooling, classifier_standardized, classifier_linear, .. } = config;
-        (classifier_pooling.clone(), *classifier_standardized, *classifier_linear, config.classifier_pairs)
+        let pooling = (classifier_pooling.clone(), config.sentence.clone());
+        (pooling, *classifier_standardized, *classifier_linear, config.classifier_pairs)
     };
     files.has_new_readout = readout(&saved) != readout(&files.config);
     files.has_new_input = saved.input_width != files.config.input_width;
     let (model, report) = files.shape(head)?;
     Ok((files.fill(model, &report, seed)?, report))
+}
+
+/// The configuration of a model folder. Where sentence-transformers' modules say how texts' vectors are made, so does it.
+///
+/// # Errors
+/// If a file is missing or broken, or there are modules that are not computed here.
+pub fn read_config<'a>(source: impl Into<Source<'a>>) -> Result<ModelConfig, EncoderError> {
+    Ok(Files::open(source.into())?.config)
 }
 
 /// The contents of a model folder, from the headers of its files: no weight is read.
@@ -145,7 +154,7 @@ impl<'a> Files<'a> {
     fn open(source: Source<'a>) -> Result<Self, EncoderError> {
         let (file, text) = source.config()?;
         let mut weights = WeightFiles::open(source)?;
-        let config = ModelConfig::from_json_of(&file, &text, family_of(weights.names()))?;
+        let mut config = ModelConfig::from_json_of(&file, &text, family_of(weights.names()))?;
         // A file may have the output's bias under either of its names.
         let (wanted, other) =
             if config.tie_word_embeddings { (TIED_BIAS, UNTIED_BIAS) } else { (UNTIED_BIAS, TIED_BIAS) };
@@ -165,6 +174,11 @@ impl<'a> Files<'a> {
             };
             format!("{prefix}{modern}")
         });
+        if let Source::Path(path) = source
+            && let Some(modules) = sentence_transformers::modules_of(folder_of(path))?
+        {
+            modules.add_to(&mut config, &mut weights)?;
+        }
         Ok(Self { config, weights, has_new_readout: false, has_new_input: false })
     }
 
@@ -179,6 +193,16 @@ impl<'a> Files<'a> {
 
     fn is_pooler(&self, name: &str) -> bool {
         name.strip_prefix(self.config.prefix()).is_some_and(|part| part.starts_with(".pooler."))
+    }
+
+    /// Whether it belongs to the readout for texts' vectors, which starts fresh where it is another one than the saved.
+    fn is_sentence(&self, name: &str) -> bool {
+        name.strip_prefix(self.config.prefix()).is_some_and(|part| part.starts_with(".sentence."))
+    }
+
+    /// Whether a tensor of a readout starts fresh.
+    fn is_new_readout(&self, name: &str) -> bool {
+        self.has_new_readout && (self.is_pooler(name) || self.is_sentence(name))
     }
 
     /// Whether the projection of vectors starts fresh.
@@ -238,12 +262,14 @@ impl<'a> Files<'a> {
                 // Another task's classifier.
                 Some(_) if name.starts_with("classifier.") => report.missing.push(name.clone()),
                 Some(_) if self.is_new_input(name) => report.missing.push(name.clone()),
-                Some(_) if self.has_new_readout && self.is_pooler(name) => report.missing.push(name.clone()),
+                Some(_) if self.is_new_readout(name) => report.missing.push(name.clone()),
                 Some(found) => {
                     report.misshapen.push(format!("{name} is {found:?}, config.json says {shape:?}"));
                 }
                 // A pooler that nothing reads need not be there: Transformers' BertForMaskedLM has none.
                 None if !head.reads_texts() && self.is_pooler(name) && !name.ends_with(".query") => {}
+                // A dense layer without a bias.
+                None if self.is_sentence(name) && name.ends_with(".bias") && !self.has_new_readout => {}
                 None => report.missing.push(name.clone()),
             }
         }
@@ -254,6 +280,7 @@ impl<'a> Files<'a> {
                 || name == TIED_BIAS
                 || name.ends_with("embeddings.position_ids")
                 || name.contains(".reservoir.") // follows from the configuration
+                || self.is_sentence(name) // for another use of the model
         };
         let unused = self.weights.names().filter(|name| !known.contains(name) && !repeated(name));
         report.unused = unused.map(ToString::to_string).collect();
@@ -266,7 +293,8 @@ impl<'a> Files<'a> {
             return Err(self.error(some_of(&report.misshapen)));
         }
         let encoder = format!("{}.", self.config.prefix());
-        let may_be_fresh = |name: &str| self.is_pooler(name) || self.is_new_input(name);
+        let may_be_fresh =
+            |name: &str| self.is_pooler(name) || self.is_new_readout(name) || self.is_new_input(name);
         let of_encoder = |name: &&String| name.starts_with(&encoder) && !may_be_fresh(name);
         let lacking: Vec<String> = report.missing.iter().filter(of_encoder).cloned().collect();
         if !lacking.is_empty() {
@@ -318,6 +346,7 @@ pub(super) fn head_of(config: &ModelConfig) -> Option<Head> {
         "ForPreTraining" => Head::PreTraining,
         "ForNextSentencePrediction" => Head::NextSentence,
         "ForMaskedLM" => Head::MaskedLm,
+        _ if config.sentence.is_some() => Head::Sentence,
         _ => Head::Encoder,
     })
 }

@@ -131,7 +131,7 @@ pub fn config_to_json(model: &Model, stored: WeightType) -> String {
     let mut config = model.config().clone();
     let family = if config.has_projection() { "FNet" } else { "Bert" };
     let task = match model.head() {
-        Head::Encoder => "Model",
+        Head::Encoder | Head::Sentence => "Model",
         Head::MaskedLm => "ForMaskedLM",
         Head::PreTraining => "ForPreTraining",
         Head::NextSentence => "ForNextSentencePrediction",
@@ -190,6 +190,29 @@ const AUTO_CLASSES: [(&str, &str); 7] = [
     ("AutoModelForTokenClassification", "MixingForTokenClassification"),
 ];
 
+/// The modules of a folder that sentence-transformers opens.
+pub const MODULES_FILE: &str = "modules.json";
+/// The code that it opens them by.
+pub const VECTORS_FILE: &str = "sentence_vectors.py";
+/// The class in that code.
+pub(super) const VECTORS_CLASS: &str = "SentenceVectors";
+const VECTORS_CODE: &str = include_str!("sentence_vectors.py");
+
+/// The files of code, and of what names it, that other programs need to open a folder.
+fn code_of(config: &ModelConfig) -> Vec<(&'static str, String)> {
+    let mut files = Vec::new();
+    if is_ours_alone(config) || config.sentence.is_some() {
+        files.push((MODELING_FILE, MODELING_CODE.to_string()));
+    }
+    if config.sentence.is_some() {
+        let class = format!("sentence_vectors.{VECTORS_CLASS}");
+        let modules = json!([{"idx": 0, "name": "0", "path": "", "type": class}]);
+        files.push((VECTORS_FILE, VECTORS_CODE.to_string()));
+        files.push((MODULES_FILE, serde_json::to_string_pretty(&modules).unwrap_or_default() + "\n"));
+    }
+    files
+}
+
 /// Whether Transformers' own classes would compute something else, or nothing.
 fn is_ours_alone(config: &ModelConfig) -> bool {
     let mixers = config.layer_mixers();
@@ -239,8 +262,8 @@ pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
 /// # Errors
 /// As [`save`].
 pub fn save_as(model: &Model, folder: &Path, stored: WeightType) -> Result<(), EncoderError> {
-    if is_ours_alone(model.config()) {
-        write_whole(&folder.join(MODELING_FILE), MODELING_CODE.as_bytes())?;
+    for (name, text) in code_of(model.config()) {
+        write_whole(&folder.join(name), text.as_bytes())?;
     }
     write_whole(&folder.join(CONFIG_FILE), config_to_json(model, stored).as_bytes())?;
     write_whole(&folder.join(WEIGHTS_FILE), &weights_to_bytes(model, stored)?)

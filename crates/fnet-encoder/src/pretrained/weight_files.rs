@@ -37,10 +37,7 @@ impl Bytes<'_> {
     fn mapped(path: &Path) -> Result<Self, EncoderError> {
         let io = |source| EncoderError::Io { path: path.into(), source };
         let file = File::open(path).map_err(io)?;
-        // SAFETY: a mapped file that is changed while it is read gives other values; every value is
-        // checked after it has been copied out. Files are replaced by renaming, never written in
-        // place. Covered by `hostile_files_are_refused`.
-        unsafe { Mmap::map(&file) }.map(Self::Mapped).map_err(io)
+        crate::whole_file::map(&file).map(Self::Mapped).map_err(io)
     }
 }
 
@@ -58,14 +55,19 @@ impl Deref for Bytes<'_> {
 impl<'a> WeightFiles<'a> {
     /// Opens `model.safetensors`, its shards, or PyTorch's own files, whichever is there first.
     pub fn open(source: Source<'a>) -> Result<Self, EncoderError> {
-        let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
-        let path = match source {
-            Source::Path(path) => path,
+        match source {
+            Source::Path(path) => Self::at(path),
             Source::Memory { weights, .. } => {
+                let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
                 files.add(Path::new(WEIGHTS_FILE), Bytes::InMemory(weights))?;
-                return Ok(files);
+                Ok(files)
             }
-        };
+        }
+    }
+
+    /// As [`open`](Self::open), of a folder or a file in it.
+    pub fn at(path: &Path) -> Result<Self, EncoderError> {
+        let mut files = Self { files: Vec::new(), places: BTreeMap::new() };
         let in_folder =
             [WEIGHTS_FILE, SHARDS_FILE, TORCH_FILE, TORCH_SHARDS_FILE].map(|name| path.join(name));
         let file = if path.is_file() {
@@ -85,6 +87,17 @@ impl<'a> WeightFiles<'a> {
             files.add(file, Bytes::mapped(file)?)?
         }
         Ok(files)
+    }
+
+    /// Adds the tensors of other files that `rename` has a name for.
+    pub fn join(&mut self, other: Self, rename: impl Fn(&str) -> Option<String>) {
+        let first = self.files.len();
+        self.files.extend(other.files);
+        for (name, place) in other.places {
+            if let Some(name) = rename(&name) {
+                self.places.insert(name, Place { file: first + place.file, ..place });
+            }
+        }
     }
 
     /// The file that a message should name.

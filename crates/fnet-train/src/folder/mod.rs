@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fnet_encoder::pretrained::{
-    self, ADAPTER_FILE, ADAPTER_INFO_FILE, CONFIG_FILE, MODELING_FILE, WEIGHTS_FILE,
+    self, ADAPTER_FILE, ADAPTER_INFO_FILE, CONFIG_FILE, MODELING_FILE, MODULES_FILE, VECTORS_FILE,
+    WEIGHTS_FILE,
 };
 use fnet_encoder::whole_file::{remove_parts, rename, write_whole};
 use fnet_encoder::{Model, Moments};
@@ -39,7 +40,7 @@ pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
 pub(crate) const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
-const RUN_FILES: [&str; 11] = [
+const RUN_FILES: [&str; 13] = [
     ADAPTER_FILE,
     ADAPTER_INFO_FILE,
     SETTINGS_FILE,
@@ -50,16 +51,20 @@ const RUN_FILES: [&str; 11] = [
     RESULTS_FILE,
     REPORT_FILE,
     MODELING_FILE,
+    VECTORS_FILE,
+    MODULES_FILE,
     SUMS_FILE,
 ];
 
 /// The files that a new run or model begins with, in the order in which they are put in place: the settings come last,
 /// for with them the folder is a run that can be resumed.
-const IN_ORDER: [&str; 9] = [
+const IN_ORDER: [&str; 11] = [
     CHECKPOINT_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
     MODELING_FILE,
+    VECTORS_FILE,
+    MODULES_FILE,
     CONFIG_FILE,
     ADAPTER_INFO_FILE,
     ADAPTER_FILE,

@@ -13,5 +13,6 @@ pub mod pretrain;
 pub mod report;
 pub mod runner;
 pub mod running;
+pub mod similarity;
 pub mod training;
 pub mod universal;

@@ -29,7 +29,7 @@ pub struct Variation {
 }
 
 impl Variation {
-    fn apply(&self, example: &mut Example, random: &mut ChaCha8Rng) {
+    pub(super) fn apply(&self, example: &mut Example, random: &mut ChaCha8Rng) {
         if self.swap_rate > 0.0 && random.random_bool(self.swap_rate) {
             match example.texts.as_mut_slice() {
                 [together] => swap(together),
@@ -49,17 +49,15 @@ impl Variation {
 /// Windows of a text that one training step reads.
 const MOST_WINDOWS: usize = 4;
 
-/// Appends an example to a training batch; of a text with many windows, only some, drawn anew each time.
-fn push(example: &Example, batch: &mut Batch, random: &mut ChaCha8Rng) {
-    for text in &example.texts {
-        let mut windows: Vec<usize> = (0..text.ends.len()).collect();
-        if windows.len() > MOST_WINDOWS {
-            windows.partial_shuffle(random, MOST_WINDOWS);
-            windows.drain(..windows.len() - MOST_WINDOWS); // the shuffled ones are the last
-            windows.sort_unstable();
-        }
-        text.push_to(batch, windows);
+/// Appends a text to a training batch; of one with many windows, only some, drawn anew each time.
+pub(super) fn push(text: &Text, batch: &mut Batch, random: &mut ChaCha8Rng) {
+    let mut windows: Vec<usize> = (0..text.ends.len()).collect();
+    if windows.len() > MOST_WINDOWS {
+        windows.partial_shuffle(random, MOST_WINDOWS);
+        windows.drain(..windows.len() - MOST_WINDOWS); // the shuffled ones are the last
+        windows.sort_unstable();
     }
+    text.push_to(batch, windows);
 }
 
 /// `[CLS] a [SEP] b [SEP]` becomes `[CLS] b [SEP] a [SEP]`.
@@ -145,7 +143,8 @@ impl TaskObjective {
     ) -> Self {
         let (accumulate, order, ends, ordered) = (accumulate.max(1), Vec::new(), Vec::new(), None);
         let class_weights = Vec::new();
-        let fingerprint = fingerprint(std::iter::once(&train).chain(dev.iter().map(|dev| &dev.1)));
+        let all = std::iter::once(&train).chain(dev.iter().map(|dev| &dev.1));
+        let fingerprint = fingerprint(all.map(|data| data.examples.as_slice()));
         Self {
             train,
             dev,
@@ -221,7 +220,7 @@ impl TaskObjective {
         for i in &self.order[position.index..end] {
             let mut example = self.train.examples[*i as usize].clone();
             self.variation.apply(&mut example, &mut random);
-            push(&example, batch, &mut random);
+            example.texts.iter().for_each(|text| push(text, batch, &mut random));
             targets.extend_from_slice(&example.target);
         }
         position.index = end;
@@ -232,11 +231,11 @@ impl TaskObjective {
 }
 
 /// A fingerprint of labels and tokens.
-fn fingerprint<'a>(all: impl Iterator<Item = &'a Dataset>) -> u64 {
+pub(super) fn fingerprint<'a>(all: impl Iterator<Item = &'a [Example]>) -> u64 {
     let mut fingerprint = Fingerprint::default();
-    for data in all {
-        fingerprint.add(data.examples.len() as u64);
-        for example in &data.examples {
+    for examples in all {
+        fingerprint.add(examples.len() as u64);
+        for example in examples {
             example.target.iter().for_each(|t| fingerprint.add(u64::from(t.to_bits())));
             for text in &example.texts {
                 fingerprint.add(text.tokens.len() as u64);

@@ -10,8 +10,11 @@ pub(crate) mod pretrain;
 pub mod recipe;
 pub mod schedule;
 pub(crate) mod signals;
+pub(crate) mod similarity;
 pub(crate) mod standardize;
 pub mod stop;
+pub(crate) mod text_vectors;
+pub(crate) mod tf_idf;
 pub(crate) mod trainer;
 pub(crate) mod whitening;
 

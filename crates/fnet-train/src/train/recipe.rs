@@ -37,7 +37,8 @@ impl Part {
             }
             Self::Norms => name.contains("LayerNorm."),
             Self::Head => {
-                name.starts_with("cls.") || name.starts_with("classifier.") || name.contains(".pooler.")
+                let of_texts = name.contains(".pooler.") || name.contains(".sentence.");
+                of_texts || name.starts_with("cls.") || name.starts_with("classifier.")
             }
         }
     }

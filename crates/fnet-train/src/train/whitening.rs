@@ -30,7 +30,8 @@ pub fn start(model: &mut Model, examples: &[Example], w: &mut Workspace) -> Resu
     }
     let step = examples.len().div_ceil(MOST_EXAMPLES);
     let sample: Vec<Example> = examples.iter().step_by(step).cloned().collect();
-    whiten_pooler(model, &sample, w)?;
+    let name = format!("{}.pooler.dense", model.config().model_type);
+    whiten_blocks(model, &name, &sample, w)?;
     if model.config().classifier_matching {
         start_matching(model, &sample);
     }
@@ -92,15 +93,14 @@ fn start_matching(model: &mut Model, sample: &[Example]) {
     }
 }
 
-/// Makes the pooler whiten each pooled vector of a text.
-fn whiten_pooler(model: &mut Model, sample: &[Example], w: &mut Workspace) -> Result<()> {
+/// Makes the dense layer `name` whiten each pooled vector of a text. What has no covariance to whiten by stays as it is.
+pub fn whiten_blocks(model: &mut Model, name: &str, sample: &[Example], w: &mut Workspace) -> Result<()> {
     let (width, hidden) = (model.pooled_width(), model.config().hidden_size);
     let mut texts = Vec::new();
     run_batches(model, sample, INFERENCE_TOKENS, w, |mut forward, _| {
         texts.extend_from_slice(forward.pooled());
         Ok(())
     })?;
-    let name = format!("{}.pooler.dense", model.config().model_type);
     for first in (0..width).step_by(hidden) {
         let rows: Vec<Weighted> = (texts.chunks_exact(width))
             .map(|row| (row[first..first + hidden].iter().map(|v| f64::from(*v)).collect(), 1.0))

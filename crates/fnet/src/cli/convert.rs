@@ -1,11 +1,14 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use fnet_encoder::Head;
+use fnet_encoder::{Head, Model};
 use fnet_encoder::pretrained::{self, WeightType};
 use fnet_train::base_model::{BaseModel, TrunkPlace};
 use fnet_train::folder::{RunFolder, check_is_not_model};
+use fnet_train::data::tasks::rows::{self, Columns, only_text_column};
+use fnet_train::data::tokenizer::Tokenizer;
 use fnet_train::predictor::{check_vocabulary, say_unused};
+use fnet_train::vector_maker::VectorMaker;
 use fnet_train::signal_predictor::SignalPredictor;
 use fnet_train::{Error, Result};
 
@@ -27,6 +30,10 @@ pub struct Args {
     /// Seed of weights that the new head needs and the model does not have
     #[arg(long, requires = "head")]
     seed: Option<u64>,
+    /// Make the readout for vectors of texts anew, by how often words occur in these texts and how their vectors vary: .txt,
+    /// .csv, .tsv or .jsonl, also .gz or .zst
+    #[arg(long, value_name = "FILE")]
+    vectors_from: Vec<PathBuf>,
     /// How weights are written: bfloat16 takes half of the space and keeps three digits
     #[arg(long, value_enum, default_value = "float32")]
     dtype: Dtype,
@@ -54,6 +61,23 @@ enum HeadName {
     PreTraining,
     /// The next sentence alone
     NextSentence,
+    /// Vectors of texts
+    Sentence,
+}
+
+/// The model with a readout for vectors of texts, made from texts.
+fn with_vectors(base: &BaseModel, head: Head, tokenizer: &Tokenizer, files: &[PathBuf]) -> Result<Model> {
+    let mut maker = VectorMaker::new(tokenizer);
+    for file in files {
+        let columns = match only_text_column(file)? {
+            Some(name) => Columns::named(&[name], None, true)?,
+            None => Columns::of_lines(),
+        };
+        rows::read_blocks(file, &columns, 4_096, |block| {
+            block.iter().try_for_each(|row| maker.add(&tokenizer.encode(&row.first)?))
+        })?;
+    }
+    maker.open(base, head)
 }
 
 /// Runs `fnet convert`.
@@ -70,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage("--head: an adapter keeps its head; merge it first"));
     }
     let folder = RunFolder::new(&args.out, args.overwrite)?;
-    let (model, report) = match args.head {
+    let (mut model, report) = match args.head {
         None => base.open()?,
         Some(head) => {
             let head = match head {
@@ -78,6 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
                 HeadName::MaskedLm => Head::MaskedLm,
                 HeadName::PreTraining => Head::PreTraining,
                 HeadName::NextSentence => Head::NextSentence,
+                HeadName::Sentence => Head::Sentence,
             };
             pretrained::open_as(base.source(), head, args.seed.unwrap_or(1))?
         }
@@ -91,6 +116,10 @@ pub fn run(args: &Args) -> Result<()> {
     let tokenizer = reads_text.then(|| base.tokenizer()).transpose()?;
     if let Some(tokenizer) = &tokenizer {
         check_vocabulary(&base.name(), tokenizer, &model)?;
+    }
+    if let (false, Some(tokenizer)) = (args.vectors_from.is_empty(), &tokenizer) {
+        let head = model.head();
+        model = with_vectors(&base, head, tokenizer, &args.vectors_from)?;
     }
     let stored = match args.dtype {
         Dtype::Float32 => WeightType::Float32,

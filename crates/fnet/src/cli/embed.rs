@@ -1,7 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::Pooling;
-use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::encoding::LongOnes;
 use fnet_train::data::tasks::rows;
 use fnet_train::data::text::is_standard_stream;
@@ -10,26 +8,24 @@ use fnet_train::{Error, Result};
 use serde_json::json;
 
 use super::common::say;
-use super::opened::Opened;
 use super::opened_columns::ColumnFlags;
 use super::output::{Output, OutputFlags, say_done};
+use super::vector_flags::VectorFlags;
 
 /// Write a vector for every text of a file
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of the model; by default the one that ships with the program
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    vectors: VectorFlags,
+    /// Scale vectors to length one, as models with a readout for vectors of texts do by themselves
+    #[arg(long)]
+    normalize: bool,
     /// .txt (a text per line), .csv, .tsv or .jsonl, also .gz or .zst; - is standard input
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// A NumPy array of float32, [texts, hidden size]; - is standard output
+    /// A NumPy array of float32, [texts, values]; - is standard output
     #[arg(long, value_name = "FILE.npy")]
     output: PathBuf,
-    /// The vector of a text: first, last, mean, max or embeddings, or several side by side, joined by +; by default
-    /// what a fine-tuned model reads, else the mean
-    #[arg(long, alias = "pool", value_name = "VECTORS")]
-    pooling: Option<Pooling>,
     #[command(flatten)]
     columns: ColumnFlags,
     #[command(flatten)]
@@ -45,9 +41,8 @@ pub fn run(args: &Args) -> Result<()> {
     if !is_standard_stream(&args.output) && args.output.extension().is_none_or(|e| e != "npy") {
         return Err(Error::file(&args.output, "--output: expected .npy"));
     }
-    let base = BaseModel::named(args.model.as_deref())?;
-    let mut opened = Opened::open_to_read(&base, args.pooling.clone(), &args.out.inference)?;
-    let width = opened.predictor.model().pooled_width();
+    let mut opened = args.vectors.open(args.normalize, &args.out.inference)?;
+    let width = opened.predictor.vector_width();
     let mut writer = NpyWriter::create(&args.output, width)?;
     let mut progress = Progress::new("embedding", args.out.quiet);
     let columns = opened.text_columns(&args.columns, &args.input)?;

@@ -5,7 +5,9 @@ use fnet_train::data::tasks::encoding::Long;
 use fnet_train::folder::SETTINGS_FILE;
 use fnet_train::runs::finetune::{self, ClassWeights, FinetuneSettings, NamedTask, SeveralSettings};
 use fnet_train::{Error, Result};
-use serde::Serialize;
+use fnet_train::runs::similarity::{self, Loss, Objective, SimilaritySettings};
+use fnet_train::settings::{given, refused, unknown};
+use serde::{Serialize, Serializer};
 
 use super::columns::column_names;
 use super::common::parse_name;
@@ -47,17 +49,24 @@ struct Flags {
     /// generated ones: bit-memory, bit-xor, listops, pathfinder, mnist-1d
     #[arg(long, conflicts_with_all = ["train", "dev", "text", "label", "regression", "multi_label", "no_header"])]
     task: Option<String>,
+    /// Learn vectors of texts, by what is alike, instead of labels. Files of --train then hold scored pairs, pairs that
+    /// belong together, triplets (with a third text that does not belong) or texts alone, as their headers say: a column
+    /// named score or label is the score, the others are the texts in their order; .txt has a text a line
+    #[arg(long, value_enum)]
+    objective: Option<Objective>,
     /// Folder with the task's own files (train.tsv, dev.tsv; train.zip, test.zip; recordings.zip)
     #[arg(long, value_name = "DIR", requires = "task")]
     data: Option<PathBuf>,
     /// Your training rows: .csv, .tsv or .jsonl, also .gz or .zst; or signals: .ts or .npy series, a folder or .zip of
     /// pictures (PNG, JPEG) or sounds (WAV) with a folder for each class, images in IDX (images-idx3-ubyte, with
-    /// labels-idx1-ubyte beside it), labelled words (.conll)
-    #[arg(long, value_name = "FILE")]
-    train: Option<PathBuf>,
+    /// labels-idx1-ubyte beside it), labelled words (.conll). With --objective similarity one or more files
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[serde(serialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
+    train: Vec<PathBuf>,
     /// Your held-out rows, by which the best epoch is chosen
-    #[arg(long, value_name = "FILE")]
-    dev: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[serde(serialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
+    dev: Vec<PathBuf>,
     /// Judge by this part of the training examples, such as 0.2, which are then not learnt from. It is the same part in
     /// every run, so that runs can be compared
     #[arg(long, value_name = "PART", conflicts_with = "dev")]
@@ -118,6 +127,15 @@ struct Flags {
     /// Batches of examples of similar length, up to this many tokens, instead of --batch-size
     #[arg(long, conflicts_with = "batch_size")]
     batch_tokens: Option<usize>,
+    /// How scored pairs are learnt with --objective similarity: by default cosine
+    #[arg(long, value_enum)]
+    loss: Option<Loss>,
+    /// Factor of cosines in the exponentials of --objective similarity; by default 20
+    #[arg(long)]
+    scale: Option<f64>,
+    /// Sizes that vectors of --objective similarity may be shortened to, with commas: their leading values are vectors, too
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    dimensions: Vec<usize>,
     /// Let the output layer read what is pooled, without a layer between, as --recipe ridge does; for single texts and
     /// signals
     #[arg(long)]
@@ -152,9 +170,18 @@ pub fn run(args: Args) -> Result<()> {
     if !tasks.is_empty() || run.resumes(SeveralSettings::are_in) {
         return run_several(&tasks, share_norms, &flags, &run);
     }
+    if flags.objective.is_some() || run.settings_have("objective") {
+        return run_similarity(&flags, &run);
+    }
+    if let Some(key) = unknown::<FinetuneSettings>(&given(&flags)?) {
+        return Err(refused(key, "is for --objective similarity"));
+    }
+    if flags.train.len() > 1 || flags.dev.len() > 1 {
+        return Err(Error::usage("--train, --dev: several files are for --objective similarity"));
+    }
     if let Some(earlier) = &flags.add {
         let earlier = earlier.join(SETTINGS_FILE);
-        if flags.train.is_none() && flags.data.is_none() {
+        if flags.train.is_empty() && flags.data.is_none() {
             return Err(Error::usage("--add: name the new rows by --train, or their folder by --data"));
         }
         let mut settings: FinetuneSettings = run.settings_over(Some(&earlier), &flags)?;
@@ -168,6 +195,24 @@ pub fn run(args: Args) -> Result<()> {
         run.start::<FinetuneSettings>("finetune", &flags, FinetuneSettings::resolve)?;
     let results = finetune::run(&folder, &settings, &running)?;
     run.finish(&folder, &results)
+}
+
+/// Vectors of texts.
+fn run_similarity(flags: &Flags, run: &RunFlags) -> Result<()> {
+    if let Some(key) = unknown::<SimilaritySettings>(&given(flags)?) {
+        return Err(refused(key, "does not apply to --objective similarity"));
+    }
+    let (folder, settings, running) =
+        run.start::<SimilaritySettings>("finetune", flags, SimilaritySettings::resolve)?;
+    let results = similarity::run(&folder, &settings, &running)?;
+    run.finish(&folder, &results)
+}
+
+fn one_or_several<S: Serializer>(paths: &[PathBuf], to: S) -> std::result::Result<S::Ok, S::Error> {
+    match paths {
+        [one] => one.serialize(to),
+        several => several.serialize(to),
+    }
 }
 
 /// Several tasks, each with a file of settings, or its own where they go on.

@@ -20,9 +20,13 @@ mod processes;
 mod product_flags;
 mod quickstart;
 mod run_flags;
+mod search;
+mod serve;
 mod signal_flags;
+mod similarity;
 mod tokenizer;
 mod universal;
+mod vector_flags;
 
 use std::process::ExitCode;
 
@@ -51,6 +55,9 @@ enum Command {
     Predict(predict::Args),
     FillMask(fill_mask::Args),
     Embed(embed::Args),
+    Search(search::Args),
+    Similarity(similarity::Args),
+    Serve(serve::Args),
     Convert(convert::Args),
     Inspect(inspect::Args),
 }
@@ -85,6 +92,9 @@ fn run(command: Command) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::FillMask(args) => fill_mask::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Similarity(args) => similarity::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     }

@@ -79,13 +79,7 @@ impl Opened {
         }
         match only_text_column(file)? {
             Some(name) => Columns::named(&[name], label, true),
-            None => Ok(Columns {
-                text: Vec::new(),
-                label: None,
-                header: false,
-                skip_ragged: false,
-                several_labels: false,
-            }),
+            None => Ok(Columns::of_lines()),
         }
     }
 

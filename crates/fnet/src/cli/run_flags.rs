@@ -69,6 +69,13 @@ impl RunFlags {
         self.resume.as_deref().is_some_and(|path| is_so(&RunFolder::at(path)))
     }
 
+    /// Whether the settings of the run that goes on, or of the file that is given, name this one.
+    pub fn settings_have(&self, key: &str) -> bool {
+        let folder = self.resume.as_deref().map(|folder| folder.join(SETTINGS_FILE));
+        let text = self.config.clone().or(folder).and_then(|file| std::fs::read_to_string(file).ok());
+        text.and_then(|text| text.parse::<toml::Table>().ok()).is_some_and(|table| table.contains_key(key))
+    }
+
     fn resumed<S: Settings>(
         &self,
         command: &str,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fnet_encoder::{Batch, ModelConfig, Pairs, Pool};
+use fnet_encoder::{Batch, Pairs, Pool, Pooling};
 use serde::{Deserialize, Serialize};
 
 use super::rows::Row;
@@ -22,9 +22,9 @@ pub enum Long {
 
 impl Long {
     /// Windows if more than a text's ends is read.
-    pub fn usual(config: &ModelConfig) -> Self {
+    pub fn usual(pooling: &Pooling) -> Self {
         let ends = |pool: &Pool| matches!(pool, Pool::First | Pool::Last);
-        if config.classifier_pooling.pools().iter().all(ends) { Self::Cut } else { Self::Windows }
+        if pooling.pools().iter().all(ends) { Self::Cut } else { Self::Windows }
     }
 }
 
@@ -160,6 +160,18 @@ impl Encoding<'_> {
                 }
             }
         }
+        let windowed = texts.iter().any(|text| text.ends.len() > 1);
+        Ok(Encoded { example: Example { texts, target }, cut, windowed })
+    }
+
+    /// Encodes texts, each on its own.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode one.
+    pub fn encode_apart(&self, texts: &[String], target: Vec<f32>) -> Result<Encoded> {
+        let mut cut = false;
+        let text = |text: &String| Ok(self.text(&self.tokenizer.encode(text)?, &mut cut));
+        let texts: Vec<Text> = texts.iter().map(text).collect::<Result<_>>()?;
         let windowed = texts.iter().any(|text| text.ends.len() > 1);
         Ok(Encoded { example: Example { texts, target }, cut, windowed })
     }

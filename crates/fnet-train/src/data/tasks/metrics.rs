@@ -71,6 +71,20 @@ impl Metric {
     }
 }
 
+/// The rank at which each of several searches finds what it should, from 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranks(pub Vec<usize>);
+
+impl Ranks {
+    /// Found first, found among the first ten, and the mean of one over the rank.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        let n = self.0.len() as f64;
+        let within = |most: usize| self.0.iter().filter(|rank| **rank <= most).count() as f64 / n;
+        let reciprocal = self.0.iter().map(|rank| 1.0 / *rank as f64).sum::<f64>() / n;
+        vec![("recall_1", within(1)), ("recall_10", within(10)), ("mrr", reciprocal)]
+    }
+}
+
 fn f1(predicted: &[u32], labels: &[u32], class: u32) -> f64 {
     let count = |is_predicted: bool, is_label: bool| {
         let pairs = predicted.iter().zip(labels);

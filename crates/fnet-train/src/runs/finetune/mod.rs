@@ -243,6 +243,6 @@ fn finish(folder: &RunFolder, settings: &FinetuneSettings, mut results: Value) -
 }
 
 /// Passes over so many rows where nobody says: about 40,000 examples, within bounds.
-fn usual_epochs(rows: usize) -> f64 {
+pub(crate) fn usual_epochs(rows: usize) -> f64 {
     (40_000.0 / rows.max(1) as f64).round().clamp(3.0, 20.0)
 }

@@ -53,7 +53,7 @@ pub(super) fn prepare(
         longest,
         fixed_length: config.fixed_length(),
         pairs: config.classifier_pairs,
-        long: settings.long.unwrap_or(Long::usual(config)),
+        long: settings.long.unwrap_or(Long::usual(&config.classifier_pooling)),
     };
     let read = |path: &Path, columns: &Columns| read_rows(path, columns, &files.labels, &encoding, quiet);
     let mut train = read(&files.train, &files.train_columns)?;

@@ -78,6 +78,11 @@ impl Columns {
         })
     }
 
+    /// Of a file with a text a line.
+    pub fn of_lines() -> Self {
+        Self { text: Vec::new(), label: None, header: false, skip_ragged: false, several_labels: false }
+    }
+
     /// Refuses a second text where the model cannot tell it from the first.
     ///
     /// # Errors

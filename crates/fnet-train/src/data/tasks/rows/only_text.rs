@@ -20,24 +20,9 @@ const ROWS: usize = 20;
 /// # Errors
 /// If there are several or none, or the file cannot be read.
 pub fn only_text_column(path: &Path) -> Result<Option<String>> {
-    if text::is_standard_stream(path) {
-        return Ok(None); // it can be read only once
-    }
-    let mut open = text::open(path)?;
-    let nothing =
-        Columns { text: Vec::new(), label: None, header: true, skip_ragged: false, several_labels: false };
-    let format = Format::of(path, open.fill_buf().unwrap_or_default(), &nothing)?;
-    let (header, rows) = match format {
-        Format::Txt => return Ok(None),
-        Format::Csv => of_csv(path, open)?,
-        Format::Tsv => of_tsv(Lines::of(path, open))?,
-        Format::Jsonl => of_jsonl(Lines::of(path, open))?,
-    };
-    let is_text = |i: &usize| {
-        let fields: Vec<&str> = rows.iter().filter_map(|row| row.get(*i)).map(|f| f.trim()).collect();
-        fields.iter().any(|field| !field.is_empty() && field.parse::<f64>().is_err())
-    };
-    let texts: Vec<&String> = (0..header.len()).filter(is_text).map(|i| &header[i]).collect();
+    let Some((header, rows)) = beginning(path)? else { return Ok(None) };
+    let texts: Vec<&String> =
+        (0..header.len()).filter(|i| holds_text(&rows, *i)).map(|i| &header[i]).collect();
     match texts.as_slice() {
         [only] => Ok(Some((*only).clone())),
         _ => {
@@ -50,7 +35,30 @@ pub fn only_text_column(path: &Path) -> Result<Option<String>> {
     }
 }
 
-type Beginning = (Vec<String>, Vec<Vec<String>>);
+/// Whether a column holds more than numbers.
+pub(crate) fn holds_text(rows: &[Vec<String>], column: usize) -> bool {
+    let fields = rows.iter().filter_map(|row| row.get(column)).map(|field| field.trim());
+    fields.into_iter().any(|field| !field.is_empty() && field.parse::<f64>().is_err())
+}
+
+/// The header of a file of rows, and its first rows; `None` for plain texts.
+pub(crate) fn beginning(path: &Path) -> Result<Option<Beginning>> {
+    if text::is_standard_stream(path) {
+        return Ok(None); // it can be read only once
+    }
+    let mut open = text::open(path)?;
+    let nothing =
+        Columns { text: Vec::new(), label: None, header: true, skip_ragged: false, several_labels: false };
+    let format = Format::of(path, open.fill_buf().unwrap_or_default(), &nothing)?;
+    Ok(match format {
+        Format::Txt => None,
+        Format::Csv => Some(of_csv(path, open)?),
+        Format::Tsv => Some(of_tsv(Lines::of(path, open))?),
+        Format::Jsonl => Some(of_jsonl(Lines::of(path, open))?),
+    })
+}
+
+pub(crate) type Beginning = (Vec<String>, Vec<Vec<String>>);
 
 fn of_csv(path: &Path, open: Box<dyn BufRead + Send>) -> Result<Beginning> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(open);

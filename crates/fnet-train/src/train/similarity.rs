@@ -1,0 +1,459 @@
+//! Vectors of texts by what is alike, as an objective of the training loop.
+
+use std::collections::HashMap;
+
+use fnet_encoder::similarity::{Contrast, ContrastGradients, ScoredLoss, contrastive, cosines, scored};
+use fnet_encoder::{Batch, Dropout, EncoderError, Loss, Mode, Model, Workspace};
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::alike::Kind;
+use crate::data::tasks::dataset::{INFERENCE_TOKENS, run_batches};
+use crate::data::tasks::encoding::{Example, Text};
+use crate::data::tasks::metrics::{Metric, Ranks};
+use crate::error::Result;
+use crate::folder::state::Position;
+use crate::random::generator;
+use crate::train::finetune::{Variation, fingerprint, push};
+use crate::train::trainer::{Evaluation, Objective, StepOutcome};
+
+/// The rows of one file: examples of one, two or three texts.
+#[derive(Debug, Clone)]
+pub struct Alike {
+    /// The file's name in metrics; empty for the only one.
+    pub name: String,
+    /// What the rows are.
+    pub kind: Kind,
+    /// Texts, and the score of scored pairs; of pairs of one class its number, for others nothing.
+    pub examples: Vec<Example>,
+}
+
+/// How vectors are compared.
+#[derive(Debug, Clone)]
+pub struct Comparing {
+    /// Of scored pairs.
+    pub loss: ScoredLoss,
+    /// Factor of cosines in exponentials.
+    pub scale: f32,
+    /// Leading values of the vectors that are trained and judged as vectors of their own, besides the whole (Kusupati et
+    /// al. 2022).
+    pub dimensions: Vec<usize>,
+}
+
+/// Sizes of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Rows of a batch.
+    pub batch: usize,
+    /// Tokens that go through the model at once: a batch with more takes two passes (Gao et al. 2021b).
+    pub tokens: usize,
+}
+
+/// Training on what is alike.
+pub struct SimilarityObjective {
+    train: Vec<Alike>,
+    dev: Vec<Alike>,
+    comparing: Comparing,
+    sizes: Sizes,
+    variation: Variation,
+    seed: u64,
+    fingerprint: u64,
+    /// The batches of the epoch `ordered`: which rows of which file.
+    batches: Vec<(usize, Vec<u32>)>,
+    ordered: Option<u64>,
+}
+
+impl SimilarityObjective {
+    /// Trains on `train`, chooses the best by `dev`.
+    pub fn new(
+        train: Vec<Alike>,
+        dev: Vec<Alike>,
+        comparing: Comparing,
+        sizes: Sizes,
+        variation: Variation,
+        seed: u64,
+    ) -> Self {
+        let fingerprint = fingerprint(train.iter().chain(&dev).map(|rows| rows.examples.as_slice()));
+        let (batches, ordered) = (Vec::new(), None);
+        Self { train, dev, comparing, sizes, variation, seed, fingerprint, batches, ordered }
+    }
+
+    /// Number of training rows.
+    pub fn rows(&self) -> usize {
+        self.train.iter().map(|rows| rows.examples.len()).sum()
+    }
+
+    /// Puts an epoch's batches in an order that the seed determines. A batch has rows of one file.
+    fn shuffle(&mut self, epoch: u64) {
+        let mut random = generator(self.seed, "shuffle", epoch);
+        self.batches.clear();
+        for (file, rows) in self.train.iter().enumerate() {
+            let mut order: Vec<u32> = (0..rows.examples.len() as u32).collect();
+            order.shuffle(&mut random);
+            // In batches of equal size, for a batch of one row has nothing to be told from.
+            let count = order.len().div_ceil(self.sizes.batch.max(1));
+            let bound = |i: usize| order.len() * i / count.max(1);
+            self.batches.extend((0..count).map(|i| (file, order[bound(i)..bound(i + 1)].to_vec())));
+        }
+        self.batches.shuffle(&mut random);
+        self.ordered = Some(epoch);
+    }
+
+    /// The texts of the next batch, varied, in the order of its rows; a text alone comes twice.
+    fn draw(&mut self, position: &mut Position) -> Drawn {
+        if self.ordered != Some(position.epoch) {
+            self.shuffle(position.epoch);
+        }
+        let mut random = generator(self.seed, "vary", position.epoch << 32 | position.index as u64);
+        let mut drawn = Drawn { kind: Kind::Texts, texts: Vec::new(), scores: Vec::new(), groups: Vec::new() };
+        if let Some((file, rows)) = self.batches.get(position.index) {
+            let file = &self.train[*file];
+            drawn.kind = file.kind;
+            let rows: Vec<&Example> = rows.iter().map(|row| &file.examples[*row as usize]).collect();
+            drawn.groups = groups(file.kind, &rows);
+            for row in rows {
+                for _ in 0..if file.kind == Kind::Texts { 2 } else { 1 } {
+                    let mut row = row.clone();
+                    self.variation.apply(&mut row, &mut random);
+                    drawn.texts.extend(row.texts);
+                }
+                drawn.scores.extend_from_slice(&row.target);
+            }
+        }
+        position.index += 1;
+        if position.index >= self.batches.len() {
+            *position = Position { epoch: position.epoch + 1, index: 0 };
+        }
+        drawn
+    }
+}
+
+/// A batch.
+struct Drawn {
+    kind: Kind,
+    texts: Vec<Text>,
+    scores: Vec<f32>,
+    groups: Vec<u32>,
+}
+
+/// A number for each row: rows with the same one hold texts that belong together, because they share a text or are of one
+/// class. Other texts of theirs are no examples of what does not belong.
+fn groups(kind: Kind, rows: &[&Example]) -> Vec<u32> {
+    if kind == Kind::Scored {
+        return Vec::new();
+    }
+    if rows.iter().all(|row| !row.target.is_empty()) {
+        return rows.iter().map(|row| row.target[0] as u32).collect();
+    }
+    let mut first: HashMap<&[u32], usize> = HashMap::new();
+    let mut parents: Vec<usize> = (0..rows.len()).collect();
+    fn root(parents: &[usize], mut i: usize) -> usize {
+        while parents[i] != i {
+            i = parents[i];
+        }
+        i
+    }
+    for (i, row) in rows.iter().enumerate() {
+        for text in row.texts.iter().take(2) {
+            let other = *first.entry(&text.tokens).or_insert(i);
+            let (a, b) = (root(&parents, i), root(&parents, other));
+            parents[a.max(b)] = a.min(b);
+        }
+    }
+    (0..rows.len()).map(|i| root(&parents, i) as u32).collect()
+}
+
+/// A group that nothing else has: of texts that are there to be told apart.
+const ALONE: u32 = u32::MAX;
+
+/// The mean loss of a batch's vectors `[texts, width]`, and its gradient.
+fn loss_of(drawn: &Drawn, comparing: &Comparing, vectors: &[f32], width: usize) -> (Loss, Vec<f32>) {
+    let sizes: Vec<usize> = comparing.dimensions.iter().copied().filter(|d| *d < width).chain([width]).collect();
+    let mut d = vec![0.0; vectors.len()];
+    let (mut loss, share) = (Loss::default(), 1.0 / sizes.len() as f32);
+    for size in sizes {
+        let short = shortened(vectors, width, size);
+        let mut d_short = vec![0.0; short.len()];
+        let (value, right) = loss_at(drawn, comparing, &short, size, share, &mut d_short);
+        for (d, d_short) in d.chunks_exact_mut(width).zip(d_short.chunks_exact(size)) {
+            d.iter_mut().zip(d_short).for_each(|(d, s)| *d += s);
+        }
+        let rows = drawn.texts.len() / texts_of(drawn.kind);
+        loss.sum += f64::from(share) * value * rows as f64;
+        (loss.count, loss.correct) = (rows, right); // at last, of the whole vectors
+    }
+    (loss, d)
+}
+
+/// The first `size` values of each vector.
+fn shortened(vectors: &[f32], width: usize, size: usize) -> Vec<f32> {
+    vectors.chunks_exact(width).flat_map(|row| row[..size].iter().copied()).collect()
+}
+
+/// Texts of a row in a batch.
+fn texts_of(kind: Kind) -> usize {
+    if kind == Kind::Triplets { 3 } else { 2 }
+}
+
+fn loss_at(
+    drawn: &Drawn,
+    comparing: &Comparing,
+    vectors: &[f32],
+    width: usize,
+    share: f32,
+    d: &mut [f32],
+) -> (f64, usize) {
+    if drawn.kind == Kind::Scored {
+        let Comparing { loss, scale, .. } = *comparing;
+        return (scored(loss, vectors, width, &drawn.scores, scale, share, d), 0);
+    }
+    let (texts, mut candidate_groups) = (texts_of(drawn.kind), drawn.groups.clone());
+    candidate_groups.extend((0..drawn.groups.len() * (texts - 2)).map(|_| ALONE));
+    let place = |text: usize| -> Vec<f32> {
+        let rows = vectors.chunks_exact(texts * width);
+        rows.flat_map(|row| row[text * width..(text + 1) * width].iter().copied()).collect()
+    };
+    let (anchors, candidates) = (place(0), (1..texts).map(place).collect::<Vec<_>>().concat());
+    let contrast = Contrast {
+        anchors: &anchors,
+        candidates: &candidates,
+        anchor_groups: &drawn.groups,
+        candidate_groups: &candidate_groups,
+    };
+    let (mut d_anchors, mut d_candidates) = (vec![0.0; anchors.len()], vec![0.0; candidates.len()]);
+    let gradients = ContrastGradients { anchors: &mut d_anchors, candidates: &mut d_candidates };
+    let value = contrastive(contrast, width, comparing.scale, share, gradients);
+    for (i, d) in d.chunks_exact_mut(texts * width).enumerate() {
+        let (of_anchor, of_others) = d.split_at_mut(width);
+        of_anchor.copy_from_slice(&d_anchors[i * width..][..width]);
+        for (text, d) in of_others.chunks_exact_mut(width).enumerate() {
+            d.copy_from_slice(&d_candidates[text * anchors.len() + i * width..][..width]);
+        }
+    }
+    value
+}
+
+/// Texts in parts of at most so many tokens.
+fn parts(texts: &[Text], most: usize, random: &mut ChaCha8Rng) -> Vec<Batch> {
+    let (mut parts, mut batch) = (Vec::new(), Batch::new());
+    for text in texts {
+        if !batch.is_empty() && batch.tokens().len() + text.tokens.len() > most {
+            parts.push(std::mem::take(&mut batch));
+        }
+        push(text, &mut batch, random);
+    }
+    parts.push(batch);
+    parts
+}
+
+impl Objective for SimilarityObjective {
+    fn step(
+        &mut self,
+        model: &Model,
+        position: &mut Position,
+        dropout: Dropout,
+        gradients: &mut [f32],
+        w: &mut Workspace,
+    ) -> Result<StepOutcome> {
+        let mut random = generator(self.seed, "windows", position.epoch << 32 | position.index as u64);
+        let drawn = self.draw(position);
+        let parts = parts(&drawn.texts, self.sizes.tokens, &mut random);
+        let width = model.vector_width().unwrap_or(0);
+        let mode = |i: usize| Mode::Train(Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout });
+        let tokens = parts.iter().map(|part| part.tokens().len()).sum();
+        if let [only] = parts.as_slice() {
+            let mut forward = model.forward(only, mode(0), w)?;
+            let (loss, d) = loss_of(&drawn, &self.comparing, forward.vectors()?, width);
+            forward.backward_vectors(&d, gradients)?;
+            return Ok(StepOutcome { loss, tokens });
+        }
+        let mut vectors = Vec::new();
+        for (i, part) in parts.iter().enumerate() {
+            vectors.extend_from_slice(model.forward(part, mode(i), w)?.vectors()?);
+        }
+        let (loss, d) = loss_of(&drawn, &self.comparing, &vectors, width);
+        let mut rest = d.as_slice();
+        for (i, part) in parts.iter().enumerate() {
+            let (own, after) = rest.split_at(part.texts() * width);
+            rest = after;
+            model.forward(part, mode(i), w)?.backward_vectors(own, gradients)?;
+        }
+        Ok(StepOutcome { loss, tokens })
+    }
+
+    fn epochs(&self, position: Position) -> f64 {
+        let batches = |rows: &Alike| rows.examples.len().div_ceil(self.sizes.batch.max(1));
+        let batches: usize = self.train.iter().map(batches).sum();
+        position.epoch as f64 + position.index as f64 / batches.max(1) as f64
+    }
+
+    fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
+        let mut values = Vec::new();
+        for rows in &self.dev {
+            values.extend(judge(model, rows, &self.comparing.dimensions, w)?);
+        }
+        let chosen: Vec<f64> = values.iter().filter(|(name, _)| chooses(name)).map(|(_, v)| *v).collect();
+        let score = chosen.iter().sum::<f64>() / chosen.len().max(1) as f64;
+        Ok((!values.is_empty()).then_some(Evaluation { values, score }))
+    }
+
+    fn data(&self) -> u64 {
+        self.fingerprint
+    }
+
+    fn keeps_best(&self) -> bool {
+        !self.dev.is_empty()
+    }
+}
+
+/// Whether a metric has a part in choosing the best: those of whole vectors that count.
+fn chooses(name: &str) -> bool {
+    (name.starts_with(Metric::Spearman.name()) || name.starts_with("mrr")) && !name.contains("_at_")
+}
+
+/// How well vectors tell what is alike: correlations for scored pairs, for others how soon a text's own partner is found among
+/// all partners.
+fn judge(
+    model: &Model,
+    rows: &Alike,
+    dimensions: &[usize],
+    w: &mut Workspace,
+) -> Result<Vec<(String, f64)>> {
+    let texts = rows.examples.iter().flat_map(|row| &row.texts);
+    let texts: Vec<Example> =
+        texts.map(|text| Example { texts: vec![text.clone()], target: Vec::new() }).collect();
+    let (vectors, width) = (vectors_of(model, &texts, w)?, model.vector_width().unwrap_or(0));
+    let mut values = Vec::new();
+    for size in [width].into_iter().chain(dimensions.iter().copied().filter(|size| *size < width)) {
+        let vectors = shortened(&vectors, width, size);
+        let at = if size == width { String::new() } else { format!("_at_{size}") };
+        let file = if rows.name.is_empty() { String::new() } else { format!("_{}", rows.name) };
+        let measured = measure(rows, &vectors, size);
+        values.extend(measured.into_iter().map(|(name, value)| (format!("{name}{at}{file}"), value)));
+    }
+    Ok(values)
+}
+
+fn measure(rows: &Alike, vectors: &[f32], width: usize) -> Vec<(&'static str, f64)> {
+    match rows.kind {
+        Kind::Scored => {
+            let wide = |x: &f32| f64::from(*x);
+            let found: Vec<f64> = cosines(vectors, width).iter().map(wide).collect();
+            let scores: Vec<f64> = rows.examples.iter().flat_map(|row| row.target.iter().map(wide)).collect();
+            [Metric::Spearman, Metric::Pearson].map(|metric| (metric.name(), metric.of_values(&found, &scores))).into()
+        }
+        Kind::Texts => Vec::new(),
+        Kind::Pairs | Kind::Triplets => {
+            let texts = texts_of(rows.kind);
+            let place = |text: usize| -> Vec<f32> {
+                let rows = vectors.chunks_exact(texts * width);
+                rows.flat_map(|row| row[text * width..(text + 1) * width].iter().copied()).collect()
+            };
+            let candidates = (1..texts).map(place).collect::<Vec<_>>().concat();
+            let cosines = fnet_encoder::similarity::all_cosines(&place(0), &candidates, width);
+            ranks(rows, |i, j| cosines[i * (candidates.len() / width) + j]).named()
+        }
+    }
+}
+
+/// The rank of each row's second text among all, and of triplets the third ones too, by how alike they are to the first. A
+/// candidate with the same text as a row's own is not counted against it.
+pub fn ranks(rows: &Alike, alike: impl Fn(usize, usize) -> f32 + Sync) -> Ranks {
+    use rayon::prelude::*;
+    let examples = &rows.examples;
+    let texts = texts_of(rows.kind);
+    let candidates: Vec<&Text> = (1..texts).flat_map(|text| examples.iter().map(move |row| &row.texts[text])).collect();
+    let rank = |i: usize| {
+        let own = alike(i, i);
+        let is_other = |j: &usize| *j != i && candidates[*j].tokens != candidates[i].tokens;
+        1 + (0..candidates.len()).filter(is_other).filter(|j| alike(i, *j) >= own).count()
+    };
+    Ranks((0..examples.len()).into_par_iter().map(rank).collect())
+}
+
+/// The vectors of texts, `[texts, width]`.
+pub fn vectors_of(model: &Model, texts: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
+    let Some(width) = model.vector_width() else {
+        return Err(EncoderError::Config("the model makes no vectors of texts".into()).into());
+    };
+    let mut vectors = vec![0.0; texts.len() * width];
+    run_batches(model, texts, INFERENCE_TOKENS, w, |mut forward, numbers| {
+        for (row, i) in forward.vectors()?.chunks_exact(width).zip(numbers) {
+            vectors[*i as usize * width..][..width].copy_from_slice(row);
+        }
+        Ok(())
+    })?;
+    Ok(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use fnet_encoder::{Head, ModelConfig, SentenceConfig};
+
+    use super::*;
+
+    fn model() -> Model {
+        let preset = ModelConfig::preset("tiny").unwrap();
+        let sentence = Some(SentenceConfig::square("mean+weighted".parse().unwrap(), 256));
+        let config = ModelConfig { vocab_size: 60, sentence, initializer_range: 0.1, ..preset };
+        Model::new(config, Head::Sentence, 1).unwrap()
+    }
+
+    fn rows(kind: Kind, texts: usize, scores: bool) -> Alike {
+        let text = |i: usize| {
+            let tokens: Vec<u32> = (0..3 + i % 5).map(|t| 4 + ((i * 7 + t * 3) % 50) as u32).collect();
+            Text::whole(tokens.clone(), vec![0; tokens.len()])
+        };
+        let row = |i: usize| Example {
+            texts: (0..texts).map(|t| text(3 * i + t)).collect(),
+            target: if scores { vec![i as f32] } else { Vec::new() },
+        };
+        Alike { name: String::new(), kind, examples: (0..9).map(row).collect() }
+    }
+
+    fn gradients(kind: Kind, texts: usize, tokens: usize) -> (f64, Vec<f32>) {
+        let model = model();
+        let comparing =
+            Comparing { loss: ScoredLoss::Cosent, scale: 20.0, dimensions: vec![256, 64, 16] };
+        let sizes = Sizes { batch: 9, tokens };
+        let variation = Variation { hide_rate: 0.0, mask: 1, special: vec![false; 60], swap_rate: 0.0 };
+        let train = vec![rows(kind, texts, kind == Kind::Scored)];
+        let mut objective = SimilarityObjective::new(train, Vec::new(), comparing, sizes, variation, 1);
+        let mut gradients = vec![0.0; model.parameters().len()];
+        let (mut position, mut w) = (Position::default(), Workspace::new());
+        let dropout = Dropout { rate: 0.0, key: 3 };
+        let outcome = objective.step(&model, &mut position, dropout, &mut gradients, &mut w).unwrap();
+        assert_eq!((position.epoch, position.index, outcome.loss.count), (1, 0, 9));
+        (outcome.loss.mean(), gradients)
+    }
+
+    #[test]
+    fn parts_have_the_gradients_of_the_whole() {
+        for (kind, texts) in [(Kind::Scored, 2), (Kind::Pairs, 2), (Kind::Triplets, 3)] {
+            let ((loss, whole), (part_loss, parts)) = (gradients(kind, texts, 10_000), gradients(kind, texts, 12));
+            assert!((loss - part_loss).abs() < 1e-6 && loss > 0.0, "{kind:?}");
+            let norm = |g: &[f32]| g.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let off: Vec<f32> = whole.iter().zip(&parts).map(|(a, b)| a - b).collect();
+            assert!(norm(&off) < 1e-6 * norm(&whole), "{kind:?}: {} of {}", norm(&off), norm(&whole));
+        }
+    }
+
+    #[test]
+    fn rows_that_share_a_text_are_of_one_group() {
+        let text = |id: u32| Text::whole(vec![id], vec![0]);
+        let row = |a, b| Example { texts: vec![text(a), text(b)], target: Vec::new() };
+        let rows = [row(1, 2), row(3, 4), row(2, 5), row(6, 7), row(4, 6)];
+        let rows: Vec<&Example> = rows.iter().collect();
+        assert_eq!(groups(Kind::Pairs, &rows), [0, 1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_partner_is_found_or_not() {
+        let mut rows = rows(Kind::Pairs, 2, false);
+        rows.examples.truncate(3);
+        let found = ranks(&rows, |i, j| if i == j { 1.0 } else { 0.0 });
+        assert_eq!(found.0, [1, 1, 1]);
+        assert_eq!(ranks(&rows, |_, _| 0.5).0, [3, 3, 3], "what is all alike is not found");
+        assert_eq!(found.named(), [("recall_1", 1.0), ("recall_10", 1.0), ("mrr", 1.0)]);
+    }
+}
