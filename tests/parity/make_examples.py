@@ -1,13 +1,15 @@
 """Makes the stored examples that tests/parity.rs compares with: small FNet models of Transformers with random
 weights, their inputs, hidden states, logits, losses and gradients, and the losses of five AdamW steps.
 
-usage: pip install torch transformers safetensors numpy; python tests/parity/make_examples.py [NAME ..]
+usage: pip install torch transformers safetensors numpy sentence-transformers; python tests/parity/make_examples.py [NAME ..]
 Each example (or those named) is a folder: config.json and model.safetensors as save_pretrained writes them, and example.safetensors.
 """
 import json
 import math
 import pathlib
 import sys
+import tempfile
+
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, FNetConfig, FNetForMaskedLM, FNetForPreTraining, FNetForSequenceClassification, FNetForTokenClassification
@@ -176,6 +178,58 @@ class ReservoirMixing(torch.nn.Module):
                 states[t] = state
             both.append(torch.stack([states[t] for t in range(x.shape[1])], dim=1))
         return torch.cat(both, dim=-1)
+
+
+def make_similarity():
+    """Losses over vectors of texts, and a folder of sentence-transformers with what it gives."""
+    if sys.argv[1:] and "similarity" not in sys.argv[1:]:
+        return
+    torch.manual_seed(11)
+    width, scale, fold = 6, 20.0, torch.nn.functional.cosine_similarity
+    rows = torch.randn(10, width, requires_grad=True)
+    scores = torch.tensor([0.1, 0.9, 0.5, 0.9, 0.3])
+    cosines = fold(rows[0::2], rows[1::2])
+    wrong = scale * (cosines[None, :] - cosines[:, None])[scores[:, None] > scores[None, :]]
+    losses = {
+        "cosent": torch.logsumexp(torch.cat([torch.zeros(1), wrong]), 0),
+        "cosine": torch.nn.functional.mse_loss(cosines, scores),
+    }
+    stored = {"width": width, "vectors": rows.tolist(), "scores": scores.tolist()}
+    for name, loss in losses.items():
+        (gradient,) = torch.autograd.grad(loss, rows, retain_graph=True)
+        stored[name] = {"loss": loss.item(), "gradient": gradient.tolist()}
+    anchors, candidates = (torch.randn(n, width, requires_grad=True) for n in (4, 8))
+    logits = scale * fold(anchors[:, None], candidates[None], dim=-1)
+    loss = torch.nn.functional.cross_entropy(logits, torch.arange(4))
+    loss.backward()
+    gradients = {"anchors": anchors.grad.tolist(), "candidates": candidates.grad.tolist()}
+    stored |= {"anchors": anchors.tolist(), "candidates": candidates.tolist()}
+    stored["contrastive"] = {"loss": loss.item(), **gradients}
+    folder = HERE / "similarity"
+    folder.mkdir(exist_ok=True)
+    (folder / "example.json").write_text(json.dumps(stored) + "\n")
+
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "the", "red", "house", "is", "old"]
+    with tempfile.TemporaryDirectory() as place:
+        vocabulary = pathlib.Path(place) / "vocab.txt"
+        vocabulary.write_text("\n".join(words))
+        shape = dict(num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=12)
+        BertModel(BertConfig(vocab_size=len(words), hidden_size=16, initializer_range=0.2, **shape)).save_pretrained(place)
+        BertTokenizerFast(str(vocabulary)).save_pretrained(place)
+        encoder = models.Transformer(place, max_seq_length=10)
+    modes = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+    parts = [encoder, models.Pooling(16, pooling_mode=modes), models.Dense(96, 8), models.Normalize()]
+    model = SentenceTransformer(modules=parts, prompts={"query": "the "}).eval()
+    folder = HERE / "sentence_transformers"
+    model.save(str(folder), create_model_card=False)
+    texts = ["the red house", "a", "", "house is old is old is old the red house is old the", "the red house"]
+    vectors = torch.cat([torch.tensor(model.encode(texts[:4])), torch.tensor(model.encode(texts[4:], prompt_name="query"))])
+    ids = [model.tokenizer(text, truncation=True, max_length=10)["input_ids"] for text in [*texts[:4], "the the red house"]]
+    stored = {"texts": texts[:4], "prompted": texts[4], "tokens": ids, "vectors": vectors.tolist()}
+    (folder / "example.json").write_text(json.dumps(stored) + "\n")
 
 
 def make_vectors():
@@ -388,3 +442,4 @@ def make_tokenizer_settings():
 make_files()
 make_tokenizer_settings()
 make_vectors()
+make_similarity()

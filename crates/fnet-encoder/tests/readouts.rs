@@ -7,7 +7,7 @@ use fnet_encoder::{
 
 const HIDDEN: usize = 12;
 const PAD: u32 = 3;
-const POOLINGS: [&str; 9] = [
+const POOLINGS: [&str; 12] = [
     "first",
     "last",
     "mean",
@@ -17,6 +17,9 @@ const POOLINGS: [&str; 9] = [
     "mean+max+embeddings",
     "first+last",
     "layers+max",
+    "weighted",
+    "sqrt-mean",
+    "position-mean+weighted",
 ];
 const CLASSES: Head = Head::Classification { labels: 3 };
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,12 +32,14 @@ pub struct Shared {
 }
 
 type Server = State<Arc<Shared>>;
+type Received = Result<Bytes, BytesRejection>;
 
 /// All routes.
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/embeddings", post(openai))
         .route("/v1/models", get(models))
+        .route("/", post(embed)) // where clients of hosted models ask
         .route("/embed", post(embed))
         .route("/predict", post(predict_only))
         .route("/predict/{name}", post(predict))
@@ -45,12 +48,14 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/info", get(info))
         .route("/health", get(|| async { StatusCode::OK }))
         .route("/metrics", get(metrics))
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .with_state(shared)
 }
 
 /// A body of JSON, whatever its content type says.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes).map_err(|e| {
+fn body<T: DeserializeOwned>(bytes: Received) -> Result<T, Refusal> {
+    let bytes = bytes.map_err(|e| Refusal::new(e.status(), e.body_text()))?;
+    serde_json::from_slice(&bytes).map_err(|e| {
         let status = if e.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
         Refusal::new(status, format!("the body is not what is expected: {e}"))
     })
@@ -168,8 +173,8 @@ struct OpenAi {
     dimensions: Option<usize>,
 }
 
-async fn openai(State(shared): Server, bytes: Bytes) -> Answer {
-    let asked: OpenAi = body(&bytes)?;
+async fn openai(State(shared): Server, bytes: Received) -> Answer {
+    let asked: OpenAi = body(bytes)?;
     let as_base64 = match asked.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,
@@ -199,8 +204,8 @@ struct Embed {
     prompt_name: Option<String>,
 }
 
-async fn embed(State(shared): Server, bytes: Bytes) -> Answer {
-    let asked: Embed = body(&bytes)?;
+async fn embed(State(shared): Server, bytes: Received) -> Answer {
+    let asked: Embed = body(bytes)?;
     if asked.normalize == Some(false) && shared.engine.models.vectors.normalizes() {
         return Err(Refusal::invalid("normalize false: this model's vectors have length one"));
     }
@@ -225,7 +230,7 @@ struct Predict {
     truncate: Option<bool>,
 }
 
-async fn predict_only(State(shared): Server, bytes: Bytes) -> Answer {
+async fn predict_only(State(shared): Server, bytes: Received) -> Answer {
     let mut names = shared.engine.models.predictors.keys();
     let (Some(name), None) = (names.next(), names.next()) else {
         let message = "there is not just one predictor: name it, as in /predict/NAME";
@@ -235,9 +240,9 @@ async fn predict_only(State(shared): Server, bytes: Bytes) -> Answer {
     predict(State(Arc::clone(&shared)), Path(name), bytes).await
 }
 
-async fn predict(State(shared): Server, Path(name): Path<String>, bytes: Bytes) -> Answer {
+async fn predict(State(shared): Server, Path(name): Path<String>, bytes: Received) -> Answer {
     let predictor = shared.predictor(&name)?;
-    let asked: Predict = body(&bytes)?;
+    let asked: Predict = body(bytes)?;
     let reads_pairs = predictor.reads_pairs();
     let (rows, is_one) = match asked.inputs {
         Inputs::One(text) => (vec![row(text, None)], true),
@@ -290,8 +295,8 @@ struct Rerank {
     return_text: bool,
 }
 
-async fn rerank(State(shared): Server, bytes: Bytes) -> Answer {
-    let asked: Rerank = body(&bytes)?;
+async fn rerank(State(shared): Server, bytes: Received) -> Answer {
+    let asked: Rerank = body(bytes)?;
     if asked.texts.is_empty() {
         return Err(Refusal::invalid("texts: give one at least"));
     }
@@ -315,8 +320,8 @@ struct Tokenize {
     add_special_tokens: Option<bool>,
 }
 
-async fn tokenize(State(shared): Server, bytes: Bytes) -> Answer {
-    let asked: Tokenize = body(&bytes)?;
+async fn tokenize(State(shared): Server, bytes: Received) -> Answer {
+    let asked: Tokenize = body(bytes)?;
     let (texts, tokenizer) = (asked.inputs.all(), shared.engine.models.vectors.tokenizer());
     if texts.len() > shared.most_texts {
         let message = format!("{} texts are more than {} of a request", texts.len(), shared.most_texts);

@@ -66,10 +66,22 @@ pub fn start(
     w: &mut Workspace,
 ) -> Result<()> {
     let name = format!("{}.sentence", model.config().model_type);
+    weigh(model, &name, counts, special);
+    whiten_blocks(model, &format!("{name}.0"), sample, w)
+}
+
+/// Sets the weights of words that a classifier reads, where it does, from its training texts.
+pub fn weigh_pooled(model: &mut Model, examples: &[Example], special: &[bool]) {
+    let mut counts = TokenCounts::new(model.config().vocab_size);
+    examples.iter().flat_map(|example| &example.texts).for_each(|text| counts.add(&text.tokens));
+    let name = format!("{}.pooler", model.config().model_type);
+    weigh(model, &name, &counts, special);
+}
+
+fn weigh(model: &mut Model, name: &str, counts: &TokenCounts, special: &[bool]) {
     if let Some(weights) = model.parameters_mut().get_mut(&format!("{name}.word_weights")) {
         weights.copy_from_slice(&counts.weights(special));
     }
-    whiten_blocks(model, &format!("{name}.0"), sample, w)
 }
 
 /// Tokens of a text that is whitened by: about a sentence.

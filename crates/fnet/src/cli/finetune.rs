@@ -136,6 +136,10 @@ struct Flags {
     /// Sizes that vectors of --objective similarity may be shortened to, with commas: their leading values are vectors, too
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     dimensions: Vec<usize>,
+    /// Tokens that go through the model at once with --objective similarity: a batch with more takes two passes, and no more
+    /// memory; by default 16,384
+    #[arg(long)]
+    pass_tokens: Option<usize>,
     /// Let the output layer read what is pooled, without a layer between, as --recipe ridge does; for single texts and
     /// signals
     #[arg(long)]

@@ -19,7 +19,7 @@ use crate::folder::RunFolder;
 use crate::predictor::{check_vocabulary, say_unused};
 use crate::settings::refused;
 use crate::train::finetune::{BatchSize, TaskObjective, Variation};
-use crate::train::{bag_start, whitening};
+use crate::train::{bag_start, text_vectors, whitening};
 
 pub(super) struct Prepared {
     pub start: Start,
@@ -72,6 +72,7 @@ pub(super) fn prepare(
         }
     };
     if !goes_on {
+        text_vectors::weigh_pooled(&mut model, &train.examples, &tokenizer.specials());
         whitening::start(&mut model, &train.examples, &mut Workspace::new())?;
         bag_start::centre(&mut model, &train.examples);
     }

@@ -81,7 +81,7 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
         scale: settings.scale,
         dimensions: dimensions(&settings, &model)?,
     };
-    let sizes = Sizes { batch: settings.training.batch_size, tokens: settings.batch_tokens };
+    let sizes = Sizes { batch: settings.training.batch_size, tokens: settings.pass_tokens };
     let variation = Variation {
         hide_rate: settings.hide_rate,
         swap_rate: 0.0,

@@ -93,7 +93,7 @@ pub struct SimilaritySettings {
     /// Longest sequence in tokens.
     pub max_length: Option<usize>,
     /// Tokens that go through the model at once: batches with more take two passes.
-    pub batch_tokens: usize,
+    pub pass_tokens: usize,
     /// How long and how it is trained.
     #[serde(flatten)]
     pub training: TrainingSettings,
@@ -133,8 +133,8 @@ impl Default for SimilaritySettings {
             hide_rate: 0.0,
             long: None,
             max_length: None,
-            batch_tokens: 16_384,
-            training: TrainingSettings { batch_size: 32, learning_rate: 1e-3, ..TrainingSettings::default() },
+            pass_tokens: 16_384,
+            training: TrainingSettings { batch_size: 32, learning_rate: 2e-3, ..TrainingSettings::default() },
         }
     }
 }
@@ -189,7 +189,7 @@ impl SimilaritySettings {
             in_range("dimensions", *size as f64, 1.0, 1e5)?;
         }
         in_range("hide_rate", self.hide_rate, 0.0, 0.9)?;
-        in_range("batch_tokens", self.batch_tokens as f64, 1.0, 1e9)?;
+        in_range("pass_tokens", self.pass_tokens as f64, 1.0, 1e9)?;
         in_range("max_length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
         if self.training.recipe == Recipe::Ridge {
             return Err(refused("recipe ridge", "solves for labels; vectors are trained in steps"));
