@@ -73,7 +73,9 @@ fn targets(example: &Example, head: Head) -> Labels {
     match head {
         Head::MaskedLm => Labels::Mlm(masked()),
         Head::PreTraining => Labels::PreTraining(masked(), classes("next_sentence_label")),
-        Head::Encoder | Head::NextSentence | Head::Tokens { .. } => panic!("compared on its own"),
+        Head::Encoder | Head::Sentence | Head::NextSentence | Head::Tokens { .. } => {
+            panic!("compared on its own")
+        }
         Head::Classification { .. } => Labels::Classes(classes("labels")),
         Head::Regression => Labels::Values(example.floats("labels")),
     }

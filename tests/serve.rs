@@ -40,7 +40,9 @@ impl Server {
 
     fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
+        );
         self.send(&[head.as_bytes(), body].concat())
     }
 
@@ -68,7 +70,8 @@ fn vectors(value: &Value) -> Vec<Vec<f32>> {
     value.as_array().unwrap().iter().map(row).collect()
 }
 
-const TEXTS: [&str; 5] = ["She closed the door.", "", "a dog", "The dog was old and slept by the fire.", "ÄÖÜ 日本"];
+const TEXTS: [&str; 5] =
+    ["She closed the door.", "", "a dog", "The dog was old and slept by the fire.", "ÄÖÜ 日本"];
 
 #[test]
 fn answers_are_bit_for_bit_those_of_embed() {
@@ -77,7 +80,12 @@ fn answers_are_bit_for_bit_those_of_embed() {
     let rows: String = TEXTS.iter().map(|text| json!({"t": text}).to_string() + "\n").collect();
     std::fs::write(folder.join("texts.jsonl"), rows).unwrap();
     for model in ["", "--pooling mean"] {
-        run(folder, &format!("embed --input texts.jsonl --text t --normalize --output a.npy --overwrite --quiet {model}"));
+        run(
+            folder,
+            &format!(
+                "embed --input texts.jsonl --text t --normalize --output a.npy --overwrite --quiet {model}"
+            ),
+        );
         let bytes = std::fs::read(folder.join("a.npy")).unwrap();
         let expected: Vec<f32> =
             bytes[128..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
@@ -95,9 +103,17 @@ fn answers_are_bit_for_bit_those_of_embed() {
             }
         });
         let (status, answer) = server.post("/v1/embeddings", &json!({"input": TEXTS, "model": "any"}));
-        let floats: Vec<Vec<f32>> =
-            answer["data"].as_array().unwrap().iter().flat_map(|one| vectors(&json!([one["embedding"]]))).collect();
-        assert!(status == 200 && floats.concat() == expected && answer["usage"]["total_tokens"].as_u64() > Some(10));
+        let floats: Vec<Vec<f32>> = answer["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|one| vectors(&json!([one["embedding"]])))
+            .collect();
+        assert!(
+            status == 200
+                && floats.concat() == expected
+                && answer["usage"]["total_tokens"].as_u64() > Some(10)
+        );
         let asked = json!({"input": TEXTS[0], "encoding_format": "base64"});
         let (_, answer) = server.post("/v1/embeddings", &asked);
         let decoded = base64::decode(answer["data"][0]["embedding"].as_str().unwrap()).unwrap();
@@ -109,7 +125,10 @@ fn answers_are_bit_for_bit_those_of_embed() {
         assert!(short.len() == 64 && (short.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
         let asked = json!({"query": "an old dog", "texts": TEXTS, "return_text": true});
         let (_, ranked) = server.post("/rerank", &asked);
-        assert!(ranked.as_array().unwrap().len() == 5 && ranked[0]["score"].as_f64() >= ranked[1]["score"].as_f64());
+        assert!(
+            ranked.as_array().unwrap().len() == 5
+                && ranked[0]["score"].as_f64() >= ranked[1]["score"].as_f64()
+        );
         server.stop();
     }
 }
@@ -122,7 +141,10 @@ fn predictors_answer_as_predict_does() {
     let mood = format!("--train {}/dev.tsv --text sentence --label label", data("sentiment"));
     let good = format!("--train {}/dev.tsv --no-header --text 4 --label 2", data("acceptability"));
     for (name, rows) in [("mood", mood), ("good", good)] {
-        run(folder, &format!("finetune {rows} --recipe fpt --adapter --bag false --epochs 1 --quiet --out {name}"));
+        run(
+            folder,
+            &format!("finetune {rows} --recipe fpt --adapter --bag false --epochs 1 --quiet --out {name}"),
+        );
     }
     std::fs::write(folder.join("texts.txt"), TEXTS.join("\n").replace("\n\n", "\nx\n")).unwrap();
     let texts: Vec<&str> = TEXTS.iter().map(|text| if text.is_empty() { "x" } else { text }).collect();
@@ -131,7 +153,10 @@ fn predictors_answer_as_predict_does() {
         for name in ["mood", "good"] {
             let (server, texts) = (&server, &texts);
             scope.spawn(move || {
-                run(folder, &format!("predict --model {name} --input texts.txt --output {name}.jsonl --quiet"));
+                run(
+                    folder,
+                    &format!("predict --model {name} --input texts.txt --output {name}.jsonl --quiet"),
+                );
                 let lines = std::fs::read_to_string(folder.join(format!("{name}.jsonl"))).unwrap();
                 let (status, answer) = server.post(&format!("/predict/{name}"), &json!({"inputs": texts}));
                 assert_eq!(status, 200, "{answer}");
@@ -141,7 +166,10 @@ fn predictors_answer_as_predict_does() {
                     let label = best["label"].as_str().unwrap();
                     assert!(line.to_string().contains(label), "{line} {answer}");
                     let shown = line["probabilities"][label].as_f64().or(line["probability"].as_f64());
-                    assert!(shown.is_none_or(|p| (p - best["score"].as_f64().unwrap()).abs() < 1e-6), "{line} {answer}");
+                    assert!(
+                        shown.is_none_or(|p| (p - best["score"].as_f64().unwrap()).abs() < 1e-6),
+                        "{line} {answer}"
+                    );
                 }
             });
         }
@@ -236,7 +264,9 @@ fn clients_of_other_servers_work_unchanged() {
         found.is_ok_and(|output| output.status.success())
     };
     if !has("openai") || !has("huggingface_hub") {
-        eprintln!("skipped: {python} has no openai and huggingface_hub; name one that has by FNET_CLIENTS_PYTHON");
+        eprintln!(
+            "skipped: {python} has no openai and huggingface_hub; name one that has by FNET_CLIENTS_PYTHON"
+        );
         return;
     }
     let place = tempfile::tempdir().unwrap();
@@ -247,7 +277,12 @@ fn clients_of_other_servers_work_unchanged() {
         b = InferenceClient(url).feature_extraction('a dog')\n\
         print(len(a.data), float(numpy.abs(numpy.array(a.data[0].embedding) - numpy.array(b).reshape(-1)).max()) < 1e-6)\n";
     let output = std::process::Command::new(&python).args(["-c", code, &server.address]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "2 True", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "2 True",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     server.stop();
 }
 
@@ -255,7 +290,8 @@ fn clients_of_other_servers_work_unchanged() {
 fn what_cannot_be_served_is_said() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
-    let fails = |arguments: &str, says: &str| common::fails(folder, &format!("serve --port 0 {arguments}"), says);
+    let fails =
+        |arguments: &str, says: &str| common::fails(folder, &format!("serve --port 0 {arguments}"), says);
     fails("--adapter x", "NAME=DIR");
     fails("--adapter x/y=z", "NAME=DIR");
     fails("--adapter x=nowhere", "nowhere");

@@ -34,7 +34,8 @@ fn write_rows(folder: &Path) {
     }
 }
 
-const ALL: &str = "finetune --objective similarity --train scored.csv pairs.tsv triplets.jsonl texts.txt --quiet";
+const ALL: &str =
+    "finetune --objective similarity --train scored.csv pairs.tsv triplets.jsonl texts.txt --quiet";
 
 #[test]
 fn every_kind_of_rows_is_learnt_with_the_same_bytes() {
@@ -44,7 +45,9 @@ fn every_kind_of_rows_is_learnt_with_the_same_bytes() {
     let settings = format!("{ALL} --held-out 0.2 --dimensions 128,32 --epochs 2 --batch-size 16");
     let results = json(&run(folder, &format!("{settings} --threads 1 --out one --json")));
     let values = &results["values"];
-    for name in ["spearman_scored", "mrr_pairs", "recall_1_triplets", "spearman_at_32_scored", "mrr_at_128_pairs"] {
+    for name in
+        ["spearman_scored", "mrr_pairs", "recall_1_triplets", "spearman_at_32_scored", "mrr_at_128_pairs"]
+    {
         assert!(values[name].as_f64().is_some_and(|v| (-1.0..=1.0).contains(&v)), "{name} in {values}");
     }
     assert!(results["bag_of_words"]["mrr_pairs"].as_f64().is_some(), "{results}");
@@ -57,7 +60,8 @@ fn every_kind_of_rows_is_learnt_with_the_same_bytes() {
     run(folder, &format!("{small} --out parts"));
     let killed = folder.join("killed");
     for _ in 0..2 {
-        let resume = if killed.join("training.toml").exists() { "finetune --resume killed --quiet" } else { "" };
+        let resume =
+            if killed.join("training.toml").exists() { "finetune --resume killed --quiet" } else { "" };
         let start = format!("{small} --out killed");
         let mut child = fnet(folder, if resume.is_empty() { &start } else { resume }).spawn().unwrap();
         common::wait_for(|| common::has_logged(&killed));
@@ -70,7 +74,10 @@ fn every_kind_of_rows_is_learnt_with_the_same_bytes() {
     }
     assert!(weights("killed") == weights("parts"), "kills change the weights");
     // With layers that are read, dropout and several losses.
-    run(folder, &format!("{ALL} --pooling weighted+mean --loss cosent --hide-rate 0.1 --steps 4 --out layers"));
+    run(
+        folder,
+        &format!("{ALL} --pooling weighted+mean --loss cosent --hide-rate 0.1 --steps 4 --out layers"),
+    );
     run(folder, "embed --model layers --input texts.txt --output layers.npy --quiet");
     assert_eq!(array(&folder.join("layers.npy")).0, 512);
 }
@@ -108,12 +115,14 @@ fn texts_are_found_in_memory_and_in_a_file() {
     let folder = place.path();
     write_rows(folder);
     std::fs::write(folder.join("queries.txt"), "a red house\nthe letter\n").unwrap();
-    let find = |arguments: &str| String::from_utf8(run(folder, &format!("search {arguments}")).stdout).unwrap();
+    let find =
+        |arguments: &str| String::from_utf8(run(folder, &format!("search {arguments}")).stdout).unwrap();
     let plain = find("--corpus texts.txt --queries queries.txt --top 3 --quiet");
     assert_eq!(plain.lines().filter(|line| line.split('\t').count() == 3).count(), 6, "{plain}");
     assert_eq!(find("--corpus texts.txt --index texts.index --queries queries.txt --top 3 --quiet"), plain);
     assert_eq!(find("--index texts.index --queries queries.txt --top 3"), plain);
-    let output = fnet(folder, "search --index texts.index --top 2 --json").arg("a red house").output().unwrap();
+    let output =
+        fnet(folder, "search --index texts.index --top 2 --json").arg("a red house").output().unwrap();
     let answer = json(&output);
     assert_eq!(answer["found"][0]["text"], plain.lines().next().unwrap().split('\t').nth(2).unwrap());
     // Against plain cosines of what `embed` writes.
@@ -134,7 +143,10 @@ fn texts_are_found_in_memory_and_in_a_file() {
     fails(folder, "search --index queries.txt x", "is no index of texts");
     fails(folder, "search --corpus texts.txt --prompt query x", "has no prompt `query`");
     let pairs = find("--corpus texts.txt --pairs-above 0.999 --quiet");
-    assert!(pairs.lines().count() >= 20 && pairs.lines().all(|line| line.split('\t').count() == 5), "{pairs}");
+    assert!(
+        pairs.lines().count() >= 20 && pairs.lines().all(|line| line.split('\t').count() == 5),
+        "{pairs}"
+    );
     let alike = |a: &str, b: &str| -> f64 {
         let output = fnet(folder, "similarity --json").args([a, b]).output().unwrap();
         json(&output)["similarity"].as_f64().unwrap()
@@ -150,7 +162,8 @@ fn a_folder_of_sentence_transformers_is_used_as_it_is() {
     let model = root().join("tests/parity/examples/sentence_transformers");
     let stored: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(model.join("example.json")).unwrap()).unwrap();
-    let rows: Vec<String> = stored["texts"].as_array().unwrap().iter().map(|t| format!("{{\"t\": {t}}}\n")).collect();
+    let rows: Vec<String> =
+        stored["texts"].as_array().unwrap().iter().map(|t| format!("{{\"t\": {t}}}\n")).collect();
     std::fs::write(folder.join("texts.jsonl"), rows.concat()).unwrap();
     std::fs::write(folder.join("prompted.txt"), stored["prompted"].as_str().unwrap()).unwrap();
     let embed = format!("embed --model {} --quiet", model.display());
@@ -166,7 +179,8 @@ fn a_folder_of_sentence_transformers_is_used_as_it_is() {
     }
     // Trained further, it is a folder of ours, which says the same of itself.
     write_rows(folder);
-    let train = format!("finetune --objective similarity --model {} --train pairs.tsv --steps 2", model.display());
+    let train =
+        format!("finetune --objective similarity --model {} --train pairs.tsv --steps 2", model.display());
     run(folder, &format!("{train} --batch-size 4 --quiet --out own"));
     assert!(folder.join("own/sentence_vectors.py").exists() && folder.join("own/modules.json").exists());
     run(folder, "embed --model own --input texts.txt --output own.npy --quiet");

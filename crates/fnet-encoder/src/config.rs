@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::EncoderError;
+use crate::heads::SentenceConfig;
 use crate::mixers::{MixerKind, ReservoirConfig};
 use crate::ops::activation::Activation;
-use crate::heads::SentenceConfig;
 use crate::pooling::{Pairs, Pool, Pooling};
 
 /// The BERT miniatures' sizes: name, layers, hidden size.

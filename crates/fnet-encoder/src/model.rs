@@ -114,7 +114,8 @@ impl Model {
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let pooler = Pooler::new(&mut b, embeddings.words);
         let sentence = config.sentence.as_ref();
-        let sentence = sentence.map(|sentence| Sentence::new(&mut b, embeddings.words, sentence)).transpose()?;
+        let sentence =
+            sentence.map(|sentence| Sentence::new(&mut b, embeddings.words, sentence)).transpose()?;
         let (mut mlm, mut classifier) = (None, None);
         if head.predicts_tokens() {
             mlm = Some(MlmHead::new(&mut b, embeddings.words)?);
@@ -153,8 +154,7 @@ impl Model {
         if !model.reads_layers() {
             let words = words_name(&model.config);
             let encoder = format!("{}.", model.config.prefix());
-            let unread =
-                |name: &str| name.starts_with(&encoder) && !is_readout(name) && name != words;
+            let unread = |name: &str| name.starts_with(&encoder) && !is_readout(name) && name != words;
             model.parameters.freeze_where(unread);
         }
         Ok(model)

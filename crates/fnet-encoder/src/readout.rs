@@ -293,8 +293,10 @@ impl Readout {
 
     /// The gradient of words' weights.
     fn word_weights_backward(&self, p: Pass, gradients: &mut Gradients, d_read: &[f32], part: &Range<usize>) {
-        let (words, weights) = (self.words.of(p.values), self.word_weights.map(|weights| weights.of(p.values)));
-        let (Some(weights), Some(d)) = (weights, self.word_weights.and_then(|weights| gradients.of(weights))) else {
+        let (words, weights) =
+            (self.words.of(p.values), self.word_weights.map(|weights| weights.of(p.values)));
+        let (Some(weights), Some(d)) = (weights, self.word_weights.and_then(|weights| gradients.of(weights)))
+        else {
             return;
         };
         for (text, d_read) in p.batch.text_ranges().zip(d_read.chunks_exact(self.width())) {

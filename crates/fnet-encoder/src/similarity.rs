@@ -7,8 +7,8 @@
 
 use rayon::prelude::*;
 
-use crate::gemm::{Out, Precision, Products, matmul_nn, matmul_nt, matmul_tn};
 use crate::arch::{multiversion, sum_by};
+use crate::gemm::{Out, Precision, Products, matmul_nn, matmul_nt, matmul_tn};
 use crate::ops::cosine;
 
 /// A cosine of two texts and what it should be.
@@ -210,7 +210,11 @@ mod tests {
                 loss(&moved)
             };
             let measured = (at(step) - at(-step)) / (2.0 * f64::from(step));
-            assert!((measured - f64::from(d[i])).abs() < 2e-3 * (1.0 + measured.abs()), "{i}: {measured} {}", d[i]);
+            assert!(
+                (measured - f64::from(d[i])).abs() < 2e-3 * (1.0 + measured.abs()),
+                "{i}: {measured} {}",
+                d[i]
+            );
         }
     }
 

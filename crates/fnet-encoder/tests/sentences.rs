@@ -30,7 +30,10 @@ fn model(pooling: &str, dense: Vec<SentenceDense>) -> Model {
     };
     let mut model = Model::new(config, Head::Sentence, 5).unwrap();
     if let Some(weights) = model.parameters_mut().get_mut("fnet.sentence.word_weights") {
-        weights.iter_mut().enumerate().for_each(|(i, w)| *w = if i % 9 == 0 { 0.0 } else { 0.1 + i as f32 / 50.0 });
+        weights
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, w)| *w = if i % 9 == 0 { 0.0 } else { 0.1 + i as f32 / 50.0 });
     }
     model
 }
@@ -84,7 +87,10 @@ fn gradients_of_vectors() {
                 squares(&model, &batch, &mut vec![0.0; start.len()])
             };
             let measured = (moved(5e-4) - moved(-5e-4)) / 1e-3;
-            assert!((measured - length).abs() < 1e-2 * length, "{what}: measured {measured}, expected {length}");
+            assert!(
+                (measured - length).abs() < 1e-2 * length,
+                "{what}: measured {measured}, expected {length}"
+            );
         }
     }
 }
@@ -113,7 +119,8 @@ fn a_text_has_the_same_vector_in_any_company_and_after_it_was_saved() {
 #[test]
 fn another_head_keeps_or_drops_the_readout_and_words_alone_run_no_layer() {
     let model = model("weighted", vec![dense(7, "linear")]);
-    let trained = |name: &str| model.parameters().table().iter().any(|t| t.name.contains(name) && t.trainable);
+    let trained =
+        |name: &str| model.parameters().table().iter().any(|t| t.name.contains(name) && t.trainable);
     assert!(trained(".sentence.0.weight") && trained("word_embeddings") && !trained(".layer."));
     let folder = tempfile::tempdir().unwrap();
     pretrained::save(&model, folder.path()).unwrap();
@@ -148,7 +155,8 @@ fn numbers(value: &Value) -> Vec<f32> {
 
 fn close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     let off = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
     assert!(off <= 1e-5 * (1.0 + norm(&mut expected.iter().copied())), "{what}: off by {off}");
 }
@@ -228,7 +236,12 @@ fn modules_that_are_not_computed_are_named() {
         ("modules.json", "1_Pooling", "../1_Pooling", "does not lie in this one"),
         ("modules.json", "[", "{", "modules.json"),
         ("1_Pooling/config.json", "\"lasttoken\"", "\"magic\"", "pools by `magic`"),
-        ("1_Pooling/config.json", "\"include_prompt\": true", "\"include_prompt\": false", "leaves the prompt out"),
+        (
+            "1_Pooling/config.json",
+            "\"include_prompt\": true",
+            "\"include_prompt\": false",
+            "leaves the prompt out",
+        ),
         ("2_Dense/config.json", "activation.Tanh", "activation.Softplus", "Softplus"),
         ("2_Dense/config.json", "\"out_features\": 8", "\"out_features\": 9", "config.json says"),
         ("2_Dense/config.json", "\"out_features\": 8", "\"out_features\": 99999999999", "outputs"),

@@ -46,7 +46,9 @@ impl IntoResponse for Refusal {
 /// A response of JSON.
 pub fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response(),
+        Ok(bytes) => {
+            (status, [(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -78,6 +78,9 @@ impl Texts {
     }
 }
 
+/// Tokens of a text, which runs in one piece.
+const MOST_OF_A_TEXT: usize = 1 << 15;
+
 /// Texts as a model reads them.
 struct Read {
     examples: Vec<Example>,
@@ -102,13 +105,22 @@ impl Shared {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         let long = truncate.map(|_| Long::Cut);
-        let read = predictor.encode_by(rows, prompt, long).map_err(|e| Refusal::invalid(e.to_string()))?;
-        let (examples, longer) = read;
+        // Other connections go on meanwhile.
+        let read = tokio::task::block_in_place(|| predictor.encode_by(rows, prompt, long));
+        let (examples, longer) = read.map_err(|e| Refusal::invalid(e.to_string()))?;
         if truncate == Some(false) && longer.cut > 0 {
             let message = format!("a text is longer than the model's {} tokens", predictor.longest());
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        let tokens = examples.iter().map(Example::tokens).sum();
+        let tokens: usize = examples.iter().map(Example::tokens).sum();
+        let longest = examples.iter().map(Example::tokens).max().unwrap_or(0);
+        if tokens > self.engine.most_waiting() || longest > MOST_OF_A_TEXT {
+            let most = self.engine.most_waiting();
+            let message = format!(
+                "{tokens} tokens are more than {most} of a request, or one text has more than {MOST_OF_A_TEXT}"
+            );
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
         Ok(Read { examples, tokens })
     }
 
@@ -132,15 +144,15 @@ impl Shared {
         let predictor = &self.engine.models.vectors;
         let width = predictor.vector_width();
         if let Some(size) = dimensions.filter(|size| !(1..=width).contains(size)) {
-            return Err(Refusal::invalid(format!("dimensions {size}: must be from 1 to the model's {width}")));
+            return Err(Refusal::invalid(format!(
+                "dimensions {size}: must be from 1 to the model's {width}"
+            )));
         }
         let read = self.read(predictor, &rows_of(texts), prompt, truncate)?;
         let mut vectors = self.compute(Asked::Vectors, read.examples).await?;
         for vector in &mut vectors {
-            let is_short = dimensions.is_some_and(|size| size < width);
             vector.truncate(dimensions.unwrap_or(width));
-            // What the model has scaled to length one already stays as it is, to the bit.
-            if normalizes && (is_short || !predictor.normalizes()) || is_short && predictor.normalizes() {
+            if normalizes || predictor.normalizes() {
                 normalize(vector);
             }
         }
@@ -180,8 +192,9 @@ async fn openai(State(shared): Server, bytes: Received) -> Answer {
         Some("base64") => true,
         Some(other) => return Err(Refusal::invalid(format!("encoding_format `{other}`: float or base64"))),
     };
-    let texts: Texts = serde_json::from_value(asked.input)
-        .map_err(|_| Refusal::invalid("input: give a text or a list of texts; token numbers are another model's"))?;
+    let texts: Texts = serde_json::from_value(asked.input).map_err(|_| {
+        Refusal::invalid("input: give a text or a list of texts; token numbers are another model's")
+    })?;
     let (vectors, tokens) = shared.vectors(texts.all(), None, None, (asked.dimensions, true)).await?;
     Ok(json_of(StatusCode::OK, &embeddings(&vectors, as_base64, &shared.name, tokens)))
 }
@@ -302,8 +315,12 @@ async fn rerank(State(shared): Server, bytes: Received) -> Answer {
     }
     let all = std::iter::once(asked.query).chain(asked.texts.iter().cloned()).collect();
     let (vectors, _) = shared.vectors(all, None, asked.truncate, (None, true)).await?;
-    let Some((query, texts)) = vectors.split_first() else { return Err(Refusal::invalid("there is no text")) };
-    let score = |text: &Vec<f32>| text.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
+    let Some((query, texts)) = vectors.split_first() else {
+        return Err(Refusal::invalid("there is no text"));
+    };
+    let score = |text: &Vec<f32>| {
+        text.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
+    };
     let mut ranked: Vec<(usize, f32)> = texts.iter().map(score).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let one = |(index, score): (usize, f32)| match asked.return_text {
@@ -331,7 +348,8 @@ async fn tokenize(State(shared): Server, bytes: Received) -> Answer {
     let with_special = asked.add_special_tokens.unwrap_or(true);
     let mut all = Vec::new();
     for text in texts {
-        let mut ids = tokenizer.encode(&text).map_err(|e| Refusal::invalid(e.to_string()))?;
+        let ids = tokio::task::block_in_place(|| tokenizer.encode(&text));
+        let mut ids = ids.map_err(|e| Refusal::invalid(e.to_string()))?;
         if with_special {
             ids.insert(0, tokenizer.special().cls);
             ids.push(tokenizer.special().sep);

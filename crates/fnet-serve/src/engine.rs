@@ -69,13 +69,17 @@ impl Engine {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The most that may wait.
+    pub fn most_waiting(&self) -> usize {
+        self.most_waiting
+    }
+
     /// Puts texts into the queue; `None` if too much is waiting, or no more is taken.
     pub fn ask(&self, asked: Asked, examples: Vec<Example>) -> Option<oneshot::Receiver<Answer>> {
         let tokens: usize = examples.iter().map(Example::tokens).sum();
         let (reply, answer) = oneshot::channel();
         let mut queue = self.lock();
-        // A request that is larger than all that may wait is taken when nothing else waits.
-        if queue.closed || queue.tokens > 0 && queue.tokens + tokens > self.most_waiting {
+        if queue.closed || queue.tokens + tokens > self.most_waiting {
             return None;
         }
         queue.tokens += tokens;
@@ -158,13 +162,14 @@ impl Engine {
     /// The answers to the parts of a batch.
     fn compute(&self, parts: &[Part], w: &mut Workspace) -> Vec<Answer> {
         let mut answers: Vec<Answer> = parts.iter().map(|_| Ok(Vec::new())).collect();
-        let of_vectors: Vec<usize> = (0..parts.len()).filter(|i| parts[*i].job.asked == Asked::Vectors).collect();
+        let of_vectors: Vec<usize> =
+            (0..parts.len()).filter(|i| parts[*i].job.asked == Asked::Vectors).collect();
         if !of_vectors.is_empty() {
             let examples: Vec<Example> =
                 of_vectors.iter().flat_map(|i| parts[*i].examples.iter().cloned()).collect();
             let model = &self.models.vectors;
-            let made = model.vectors_of(&examples, w).map_err(|e| e.to_string());
-            let mut rest = made.map(|made| chunks(&made, model.vector_width()).into_iter());
+            let made = model.raw_vectors_of(&examples, w).map_err(|e| e.to_string());
+            let mut rest = made.map(|made| chunks(&made, made.len() / examples.len()).into_iter());
             for i in of_vectors {
                 answers[i] = match &mut rest {
                     Ok(rest) => Ok(rest.take(parts[i].examples.len()).collect()),
@@ -201,7 +206,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives a job what was computed of it; what is left of it goes back to the head of the queue.
+    /// Gives a job what was computed of it; what is left of it waits behind all others.
     fn give(&self, part: Part, answer: Answer) {
         let mut job = part.job;
         match answer {
@@ -217,7 +222,7 @@ impl Engine {
                 if job.examples.is_empty() {
                     let _ = job.reply.send(Ok(job.done));
                 } else {
-                    self.lock().jobs.push_front(job);
+                    self.lock().jobs.push_back(job);
                 }
             }
         }

@@ -29,7 +29,15 @@ impl Metrics {
     /// Of a server with these predictors.
     pub fn new(predictors: &[String]) -> Self {
         let fixed = [
-            "/v1/embeddings", "/v1/models", "/embed", "/predict", "/rerank", "/tokenize", "/info", "/health", "/metrics",
+            "/v1/embeddings",
+            "/v1/models",
+            "/embed",
+            "/predict",
+            "/rerank",
+            "/tokenize",
+            "/info",
+            "/health",
+            "/metrics",
         ];
         let named = predictors.iter().map(|name| format!("/predict/{name}"));
         Self { routes: fixed.iter().map(ToString::to_string).chain(named).collect(), ..Self::default() }
@@ -68,14 +76,16 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let mut say = |name: &str, kind: &str, help: &str, value: u64| {
-            let _ = writeln!(text, "# HELP fnet_{name} {help}\n# TYPE fnet_{name} {kind}\nfnet_{name} {value}");
+            let _ =
+                writeln!(text, "# HELP fnet_{name} {help}\n# TYPE fnet_{name} {kind}\nfnet_{name} {value}");
         };
         say("texts_total", "counter", "Texts that were run.", self.texts.load(Relaxed));
         say("tokens_total", "counter", "Tokens that were run.", self.tokens.load(Relaxed));
         say("batches_total", "counter", "Batches that were run.", self.batches.load(Relaxed));
         say("waiting_tokens", "gauge", "Tokens that wait.", self.waiting.load(Relaxed));
         say("connections", "gauge", "Open connections.", self.connections.load(Relaxed));
-        text += "# HELP fnet_requests_total Requests by route and status.\n# TYPE fnet_requests_total counter\n";
+        text +=
+            "# HELP fnet_requests_total Requests by route and status.\n# TYPE fnet_requests_total counter\n";
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         for ((route, status), count) in requests.iter() {
             let _ = writeln!(text, "fnet_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}");

@@ -140,8 +140,7 @@ async fn serve(
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let guarded = middleware::from_fn_with_state((Arc::clone(&shared), Arc::clone(&options)), guard);
-    let router =
-        routes(Arc::clone(&shared)).layer(DefaultBodyLimit::max(options.most_bytes)).layer(guarded);
+    let router = routes(Arc::clone(&shared)).layer(DefaultBodyLimit::max(options.most_bytes)).layer(guarded);
     let mut http = hyper::server::conn::http1::Builder::new();
     // A connection whose request does not begin to arrive is closed.
     http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs_f64(options.seconds));
@@ -163,7 +162,8 @@ async fn serve(
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        let (connection, shared, all) = (graceful.watch(connection), Arc::clone(&shared), options.most_connections);
+        let (connection, shared, all) =
+            (graceful.watch(connection), Arc::clone(&shared), options.most_connections);
         let counted = Arc::clone(&places);
         shared.engine.metrics.set_connections(all - counted.available_permits());
         tokio::spawn(async move {

@@ -7,13 +7,13 @@ use fnet_encoder::{Batch, Head, Model, Padding, Pairs, Pool, Pooling, Workspace}
 use rayon::prelude::*;
 
 use crate::base_model::BaseModel;
+use crate::data::sentence_settings::SentenceSettings;
 use crate::data::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, predict_by, run_batches};
 use crate::data::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
 use crate::data::tasks::label_sets;
 use crate::data::tasks::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::data::sentence_settings::SentenceSettings;
 use crate::random::Fingerprint;
 use crate::settings::{refused, setting};
 use crate::together::Trunks;
@@ -145,7 +145,10 @@ impl Predictor {
         let long = Long::usual(pooling);
         let (batch_tokens, workspace) = (INFERENCE_TOKENS, Workspace::new());
         let (sentence, normalizes) = match sentence {
-            Some(config) => (base.folder().map_or_else(|| Ok(SentenceSettings::default()), SentenceSettings::read)?, config.normalize),
+            Some(config) => (
+                base.folder().map_or_else(|| Ok(SentenceSettings::default()), SentenceSettings::read)?,
+                config.normalize,
+            ),
             None => (SentenceSettings::default(), false),
         };
         let longest = sentence.longest.map_or(longest, |most| longest.min(most));
@@ -194,9 +197,12 @@ impl Predictor {
     /// # Errors
     /// If vectors have fewer values.
     pub fn set_vectors(&mut self, dimensions: Option<usize>, normalize: bool) -> Result<()> {
-        let width = self.model.vector_width().unwrap_or(self.model.pooled_width());
+        let width = self.raw_width();
         if let Some(size) = dimensions.filter(|size| !(1..=width).contains(size)) {
-            return Err(refused(&format!("dimensions {size}"), format!("must be from 1 to the model's {width}")));
+            return Err(refused(
+                &format!("dimensions {size}"),
+                format!("must be from 1 to the model's {width}"),
+            ));
         }
         self.vectors = (dimensions, self.vectors.1 || normalize);
         Ok(())
@@ -230,7 +236,9 @@ impl Predictor {
         let config = serde_json::to_string(self.model.config()).unwrap_or_default();
         add(config.as_bytes());
         add(self.tokenizer.to_json()?.as_bytes());
-        add(format!("{} {:?} {:?} {}", self.longest, self.long, self.vectors, self.prompt).as_bytes());
+        let (head, lowers) = (self.model.head(), self.sentence.lower_case);
+        let how = (self.longest, self.long, self.vectors, &self.prompt, head, lowers);
+        add(format!("{how:?}").as_bytes());
         self.model.parameters().values().iter().for_each(|v| fingerprint.add(u64::from(v.to_bits())));
         Ok(fingerprint.value())
     }
@@ -292,7 +300,9 @@ impl Predictor {
             }
             Head::NextSentence => Ok(Labels::Classes(["is_next", "not_next"].map(String::from).to_vec())),
             Head::Tokens { .. } => Err(Error::file(&self.path, "labels positions, not whole texts")),
-            Head::Sentence => Err(Error::file(&self.path, "makes vectors of texts, which `fnet embed` writes")),
+            Head::Sentence => {
+                Err(Error::file(&self.path, "makes vectors of texts, which `fnet embed` writes"))
+            }
             Head::Encoder | Head::MaskedLm | Head::PreTraining => Err(Error::file(
                 &self.path,
                 "is a pretrained model without a classifier; run `fnet finetune` first",
@@ -368,7 +378,7 @@ impl Predictor {
 
     /// Number of values of a text's vector.
     pub fn vector_width(&self) -> usize {
-        self.vectors.0.or(self.model.vector_width()).unwrap_or(self.model.pooled_width())
+        self.vectors.0.unwrap_or(self.raw_width())
     }
 
     /// The vector of each row, `[rows, vector_width]`, and how many rows were too long for the model: of a model with a
@@ -389,35 +399,50 @@ impl Predictor {
     /// # Errors
     /// If one does not fit the model.
     pub fn vectors_of(&self, examples: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
-        let width = self.vector_width();
-        let mut vectors = vec![0.0; examples.len() * width];
-        let makes_vectors = self.model.vector_width().is_some();
-        run_batches(
-            &self.model,
-            examples,
-            self.batch_tokens,
-            w,
-            |mut forward, numbers| {
-                let made = if makes_vectors { forward.vectors()? } else { forward.pooled() };
-                let whole = made.len() / numbers.len().max(1);
-                for (row, i) in made.chunks_exact(whole).zip(numbers) {
-                    vectors[*i as usize * width..][..width].copy_from_slice(&row[..width]);
-                }
-                Ok(())
-            },
-        )?;
+        let raw = self.raw_vectors_of(examples, w)?;
+        let (whole, width) = (self.raw_width(), self.vector_width());
+        let mut vectors: Vec<f32> = if whole == width {
+            raw
+        } else {
+            raw.chunks_exact(whole.max(1)).flat_map(|row| row[..width].iter().copied()).collect()
+        };
         if self.vectors.1 {
-            vectors.chunks_exact_mut(width).for_each(normalize);
+            vectors.chunks_exact_mut(width.max(1)).for_each(normalize);
         }
         Ok(vectors)
     }
 
-    fn encode(&self, rows: &[Row]) -> Result<(Vec<Example>, LongOnes)> {
-        self.encode_by(rows, None, None)
+    /// Vectors of texts that are encoded, all their values, before they are scaled.
+    ///
+    /// # Errors
+    /// If one does not fit the model.
+    pub fn raw_vectors_of(&self, examples: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
+        let width = self.raw_width();
+        let mut vectors = vec![0.0; examples.len() * width];
+        let makes_vectors = self.model.vector_width().is_some();
+        run_batches(&self.model, examples, self.batch_tokens, w, |mut forward, numbers| {
+            let made = if makes_vectors { forward.vectors()? } else { forward.pooled() };
+            for (row, i) in made.chunks_exact(width.max(1)).zip(numbers) {
+                vectors[*i as usize * width..][..width].copy_from_slice(row);
+            }
+            Ok(())
+        })?;
+        Ok(vectors)
     }
 
-    /// Encodes rows, with the prompt of a name, and long texts read in a way, if they are not to be as this was set up; counts
-    /// those that were too long.
+    /// Number of values of a vector before any is left out.
+    fn raw_width(&self) -> usize {
+        self.model.vector_width().unwrap_or(self.model.pooled_width())
+    }
+
+    fn encode(&self, rows: &[Row]) -> Result<(Vec<Example>, LongOnes)> {
+        let encoding = self.encoding();
+        let encode = |row: &Row| self.encode_row(row, &encoding, &self.prompt);
+        Ok(Self::counted(rows.par_iter().map(encode).collect::<Result<_>>()?))
+    }
+
+    /// Encodes rows on this thread, with the prompt of a name, and long texts read in a way, if they are not to be as this was
+    /// set up; counts those that were too long.
     ///
     /// # Errors
     /// If a text cannot be encoded, or there is no such prompt.
@@ -432,14 +457,21 @@ impl Predictor {
             Some(name) => self.sentence.prompt(Some(name))?,
             None => self.prompt.clone(),
         };
-        let encode = |row: &Row| match self.prepared(row, &prompt) {
+        let encoded = rows.iter().map(|row| self.encode_row(row, &encoding, &prompt));
+        Ok(Self::counted(encoded.collect::<Result<_>>()?))
+    }
+
+    fn encode_row(&self, row: &Row, encoding: &Encoding, prompt: &str) -> Result<Encoded> {
+        match self.prepared(row, prompt) {
             Some(row) => encoding.encode(&row, Vec::new()),
             None => encoding.encode(row, Vec::new()),
-        };
-        let encoded: Vec<Encoded> = rows.par_iter().map(encode).collect::<Result<_>>()?;
+        }
+    }
+
+    fn counted(encoded: Vec<Encoded>) -> (Vec<Example>, LongOnes) {
         let mut long = LongOnes::default();
         let examples = encoded.into_iter().map(|encoded| long.take(encoded)).collect();
-        Ok((examples, long))
+        (examples, long)
     }
 
     /// A row with its prompt, lower-cased if the model asks for it; `None` if it stays as it is.

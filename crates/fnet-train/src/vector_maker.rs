@@ -1,6 +1,6 @@
 //! A readout for vectors of texts, made in closed form from any text: word weights, and whitening.
 
-use fnet_encoder::pretrained;
+use fnet_encoder::pretrained::{self, Report};
 use fnet_encoder::{Head, Model, Workspace};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -23,11 +23,11 @@ pub struct VectorMaker {
 }
 
 impl VectorMaker {
-    /// Without a text yet.
-    pub fn new(tokenizer: &Tokenizer) -> Self {
+    /// Without a text yet, for a model with a vocabulary of so many.
+    pub fn new(tokenizer: &Tokenizer, vocabulary: usize) -> Self {
         let ids = tokenizer.special();
         Self {
-            counts: TokenCounts::new(tokenizer.vocab_size()),
+            counts: TokenCounts::new(vocabulary),
             special: tokenizer.specials(),
             frame: [ids.cls, ids.sep],
             sample: Vec::new(),
@@ -56,15 +56,15 @@ impl VectorMaker {
         Ok(())
     }
 
-    /// Opens a model under `head`, with the readout.
+    /// Opens a model under `head`, with the readout; what the head lacks starts from `seed`.
     ///
     /// # Errors
     /// If it cannot be opened, or the texts are too few.
-    pub fn open(&self, base: &BaseModel, head: Head) -> Result<Model> {
+    pub fn open(&self, base: &BaseModel, head: Head, seed: u64) -> Result<(Model, Report)> {
         let own = pretrained::read_config(base.source())?.sentence;
         let pooling = own.map_or_else(text_vectors::usual_pooling, |own| Ok(own.pooling))?;
         let open = |head: Head| {
-            pretrained::open_with(base.source(), head, 0, |config| {
+            pretrained::open_with(base.source(), head, seed, |config| {
                 let pooling = pooling.clone();
                 config.sentence =
                     Some(text_vectors::readout(pooling, config.hidden_size, config.num_hidden_layers));
@@ -72,9 +72,10 @@ impl VectorMaker {
         };
         let (mut vectors, _) = open(Head::Sentence)?;
         self.fill(&mut vectors)?;
-        let (mut model, _) = open(head)?;
+        let (mut model, mut report) = open(head)?;
         copy_readout(&vectors, &mut model);
-        Ok(model)
+        report.missing.retain(|name| !name.contains(".sentence."));
+        Ok((model, report))
     }
 
     /// Fills the readout of a model with the head for vectors.
@@ -90,7 +91,7 @@ impl VectorMaker {
 }
 
 /// Copies the tensors of the readout from one model to another.
-pub fn copy_readout(from: &Model, to: &mut Model) {
+fn copy_readout(from: &Model, to: &mut Model) {
     let (table, values) = (from.parameters().table().to_vec(), from.parameters().values());
     for tensor in table.iter().filter(|tensor| tensor.name.contains(".sentence.")) {
         if let Some(own) = to.parameters_mut().get_mut(&tensor.name) {

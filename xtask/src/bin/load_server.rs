@@ -16,7 +16,8 @@ fn main() {
     let (clients, texts, seconds) = (number(clients), number(texts), number(seconds));
     let all = std::fs::read_to_string(file).expect("a file of texts");
     let lines: Vec<&str> = all.lines().filter(|line| !line.is_empty()).collect();
-    let bodies: Vec<String> = lines.chunks(texts).map(|part| serde_json::json!({"inputs": part}).to_string()).collect();
+    let bodies: Vec<String> =
+        lines.chunks(texts).map(|part| serde_json::json!({"inputs": part}).to_string()).collect();
     let end = Instant::now() + Duration::from_secs(seconds as u64);
     let results: Vec<(u64, Vec<f64>)> = std::thread::scope(|scope| {
         let client = |first: usize| {
@@ -31,9 +32,14 @@ fn main() {
                         break;
                     }
                     let begun = Instant::now();
-                    let head = format!("POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+                    let head =
+                        format!("POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
                     stream.write_all((head + body).as_bytes()).expect("a connection");
-                    if answer(&mut reader) == 200 { times.push(begun.elapsed().as_secs_f64()) } else { refused += 1 }
+                    if answer(&mut reader) == 200 {
+                        times.push(begun.elapsed().as_secs_f64())
+                    } else {
+                        refused += 1
+                    }
                 }
                 (refused, times)
             })
@@ -44,7 +50,8 @@ fn main() {
     let refused: u64 = results.iter().map(|result| result.0).sum();
     let mut times: Vec<f64> = results.into_iter().flat_map(|result| result.1).collect();
     times.sort_by(f64::total_cmp);
-    let at = |share: f64| times.get((times.len() as f64 * share) as usize).map_or(f64::NAN, |time| 1e3 * time);
+    let at =
+        |share: f64| times.get((times.len() as f64 * share) as usize).map_or(f64::NAN, |time| 1e3 * time);
     println!(
         "{clients} clients, {texts} texts a request: {:.0} texts/s, median {:.2} ms, 99 % {:.2} ms, {refused} refused",
         (times.len() * texts) as f64 / seconds as f64,

@@ -63,7 +63,7 @@ impl Head {
     }
 
     /// Whether a readout for vectors of texts is stored with it, if only for other uses of the model.
-    pub(crate) fn keeps_sentence(self) -> bool {
+    pub fn keeps_sentence(self) -> bool {
         matches!(self, Self::Encoder | Self::Sentence | Self::MaskedLm | Self::PreTraining)
     }
 

@@ -98,7 +98,8 @@ impl Sentence {
         let readout = Readout::new(b, &name, &config.pooling, words);
         let (mut inputs, mut dense) = (readout.width(), Vec::new());
         for (i, layer) in config.dense.iter().enumerate() {
-            let unknown = || EncoderError::Config(format!("the activation `{}` is unknown", layer.activation));
+            let unknown =
+                || EncoderError::Config(format!("the activation `{}` is unknown", layer.activation));
             let activation = Activation::from_name(&layer.activation).ok_or_else(unknown)?;
             dense.push(Dense { linear: b.linear(&format!("{name}.{i}"), inputs, layer.outputs), activation });
             inputs = layer.outputs;
@@ -123,7 +124,13 @@ impl Sentence {
             set_len(before, p.batch.texts() * linear.outputs());
             set_len(after, before.len());
             linear.forward_without_bias(p, Matrix::new(x, linear.inputs()), before);
-            activation::forward((*activation).into(), before, linear.bias.of(p.values), Stored::Floats, after);
+            activation::forward(
+                (*activation).into(),
+                before,
+                linear.bias.of(p.values),
+                Stored::Floats,
+                after,
+            );
         }
         self.made(head)
     }

@@ -18,8 +18,8 @@ pub use open::{
     Inspection, Report, folder_of, inspect, open, open_as, open_reported, open_with, read_config, some_of,
 };
 pub use save::{
-    MODELING_FILE, MODULES_FILE, MULTI_LABEL, VECTORS_FILE, WeightType, config_to_json, labels_of, save, save_as, set_labels,
-    weights_to_bytes,
+    MODELING_FILE, MODULES_FILE, MULTI_LABEL, VECTORS_FILE, WeightType, config_to_json, labels_of, save,
+    save_as, set_labels, weights_to_bytes,
 };
 pub use source::Source;
 

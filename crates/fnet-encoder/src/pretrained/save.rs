@@ -148,6 +148,8 @@ pub fn config_to_json(model: &Model, stored: WeightType) -> String {
         let class = |class: &str| json!(format!("{MODELING_MODULE}.{class}"));
         let classes = Map::from_iter(AUTO_CLASSES.map(|(auto, ours)| (auto.to_string(), class(ours))));
         config.other.insert("auto_map".into(), classes.into());
+    }
+    if is_ours || config.sentence.is_some() {
         config.other.insert(BASE_MODEL_TYPE.into(), json!(config.model_type));
     }
     if config.model_type == "bert" {

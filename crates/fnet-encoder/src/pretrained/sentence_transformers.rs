@@ -50,7 +50,9 @@ pub(super) fn modules_of(folder: &Path) -> Result<Option<Modules>, EncoderError>
     let text = |module: &Value, key: &str| module[key].as_str().unwrap_or("").to_string();
     let modules: Vec<(String, String)> = list
         .iter()
-        .map(|module| (text(module, "type").rsplit('.').next().unwrap_or("").to_string(), text(module, "path")))
+        .map(|module| {
+            (text(module, "type").rsplit('.').next().unwrap_or("").to_string(), text(module, "path"))
+        })
         .collect();
     let rest = match modules.split_first() {
         Some(((class, _), _)) if class == VECTORS_CLASS => return Ok(None),
@@ -117,7 +119,11 @@ fn pooling_of(file: &Path) -> Result<Pooling, EncoderError> {
     let named: Vec<&str> = match &config["pooling_mode"] {
         Value::String(name) => vec![name],
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-        _ => POOLINGS.iter().filter(|known| config[known.1] == Value::Bool(true)).map(|known| known.0).collect(),
+        _ => POOLINGS
+            .iter()
+            .filter(|known| config[known.1] == Value::Bool(true))
+            .map(|known| known.0)
+            .collect(),
     };
     let mut pools = Vec::new();
     for name in named {

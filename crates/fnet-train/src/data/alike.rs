@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::tasks::rows::{self, Beginning, Column, Columns, beginning, holds_text, quoted_names};
+use crate::data::tasks::rows::{self, Column, Columns, beginning, holds_text, quoted_names};
 use crate::error::{Error, Result};
 use crate::settings::setting;
 
@@ -105,12 +105,15 @@ fn columns_of(path: &Path, named: Named) -> Result<(Kind, Columns)> {
         skip_ragged: false,
         several_labels: false,
     };
-    let found = if named.text.is_empty() { beginning(path)? } else { None };
-    let is_named = !named.text.is_empty();
+    let found = if named.header { beginning(path)? } else { None };
     let (texts, label) = match found {
-        Some(found) => by_header(path, &found, named.label)?,
-        None if is_named => (named.text.to_vec(), named.label.map(String::from)),
-        None => return Ok((Kind::Texts, whole(Vec::new(), None, false))),
+        Some((header, rows)) => by_header(path, &header, &rows, named)?,
+        None if named.header => return Ok((Kind::Texts, whole(Vec::new(), None, false))),
+        None if named.text.is_empty() => {
+            let [text, no_header] = ["text", "no_header"].map(setting);
+            return Err(Error::usage(format!("{no_header}: name the text columns by {text}")));
+        }
+        None => (named.text.to_vec(), named.label.map(String::from)),
     };
     let column = |name: &String| match (named.header, name.parse::<usize>()) {
         (true, _) => Ok(Column::Name(name.clone())),
@@ -142,19 +145,30 @@ fn columns_of(path: &Path, named: Named) -> Result<(Kind, Columns)> {
 
 type TextsAndLabel = (Vec<String>, Option<String>);
 
-fn by_header(path: &Path, (header, rows): &Beginning, label: Option<&str>) -> Result<TextsAndLabel> {
-    let is_score = |name: &String| match label {
-        Some(label) => name == label,
-        None => SCORES.contains(&name.trim().to_lowercase().as_str()),
+fn by_header(path: &Path, header: &[String], rows: &[Vec<String>], named: Named) -> Result<TextsAndLabel> {
+    let is_score = |name: &String| match named.label {
+        Some(label) => name.trim() == label.trim(),
+        None => SCORES.contains(&name.trim().to_lowercase().as_str()) && !named.text.contains(name),
     };
+    let names = || quoted_names(header.iter().map(String::as_str));
     let score = header.iter().find(|name| is_score(name)).cloned();
+    if let (Some(label), None) = (named.label, &score) {
+        let field = setting("label");
+        return Err(Error::file(
+            path,
+            format!("{field} {label}: there is no such column; there are {}", names()),
+        ));
+    }
+    if !named.text.is_empty() {
+        return Ok((named.text.to_vec(), score));
+    }
     let is_text = |i: &usize| !is_score(&header[*i]) && holds_text(rows, *i);
     let texts: Vec<String> = (0..header.len()).filter(is_text).map(|i| header[i].clone()).collect();
     if (1..=3).contains(&texts.len()) {
         return Ok((texts, score));
     }
-    let names = quoted_names(header.iter().map(String::as_str));
-    let message = format!("which columns are the texts? Name them by {}; there are {names}", setting("text"));
+    let message =
+        format!("which columns are the texts? Name them by {}; there are {}", setting("text"), names());
     Err(Error::file(path, message))
 }
 
@@ -176,7 +190,13 @@ mod tests {
         for (name, text, kind, texts, score) in [
             ("a.csv", "one,two,score\nx,y,0.5\n", Kind::Scored, 2, Some(0.5)),
             ("a.tsv", "id\tone\ttwo\n1\tx\ty\n", Kind::Pairs, 2, None),
-            ("a.jsonl", "{\"anchor\": \"x\", \"positive\": \"y\", \"negative\": \"z\"}\n", Kind::Triplets, 3, None),
+            (
+                "a.jsonl",
+                "{\"anchor\": \"x\", \"positive\": \"y\", \"negative\": \"z\"}\n",
+                Kind::Triplets,
+                3,
+                None,
+            ),
             ("a.jsonl", "{\"label\": 1, \"a\": \"x\", \"b\": \"y\"}\n", Kind::Scored, 2, Some(1.0)),
             ("a.txt", "x\n\ny\n", Kind::Texts, 1, None),
             ("a.csv", "text\nx\n", Kind::Texts, 1, None),
@@ -193,6 +213,10 @@ mod tests {
         let named = ["b".to_string(), "a".into()];
         let named = Named { text: &named, label: None, header: true };
         assert_eq!(rows("a.csv", "a,b,c\nx,y,z\n", named).unwrap().texts[0], ["y", "x"]);
+        assert_eq!(rows("a.csv", "a,b,score\nx,y,3\n", named).unwrap().scores, [3.0]);
+        let wrong = Named { label: Some("Score"), ..NOTHING };
+        let message = rows("a.csv", "a,b,score\nx,y,3\n", wrong).unwrap_err();
+        assert!(message.contains("there is no such column; there are `a`, `b`, `score`"), "{message}");
     }
 
     #[test]

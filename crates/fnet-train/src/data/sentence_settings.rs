@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fnet_encoder::whole_file::write_whole;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-const TEXTS_FILE: &str = "sentence_bert_config.json";
-const PROMPTS_FILE: &str = "config_sentence_transformers.json";
+pub(crate) const TEXTS_FILE: &str = "sentence_bert_config.json";
+pub(crate) const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 
 /// How texts are prepared.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +47,21 @@ impl SentenceSettings {
         Ok(settings)
     }
 
+    /// Copies the files that say so, where there are any.
+    ///
+    /// # Errors
+    /// If one cannot be read or written.
+    pub fn copy(from: &Path, to: &Path) -> Result<()> {
+        for name in [TEXTS_FILE, PROMPTS_FILE] {
+            let (file, copy) = (from.join(name), to.join(name));
+            if file.exists() && file != copy {
+                let bytes = std::fs::read(&file).map_err(Error::io(&file))?;
+                write_whole(&copy, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What stands before every text: the prompt of that name, or the default one.
     ///
     /// # Errors
@@ -54,7 +70,11 @@ impl SentenceSettings {
         let Some(name) = name.or(self.default_prompt.as_deref()) else { return Ok(String::new()) };
         self.prompts.get(name).cloned().ok_or_else(|| {
             let known: Vec<&str> = self.prompts.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "there are none".into() } else { format!("known are {}", known.join(", ")) };
+            let known = if known.is_empty() {
+                "there are none".into()
+            } else {
+                format!("known are {}", known.join(", "))
+            };
             Error::usage(format!("the model has no prompt `{name}`: {known}"))
         })
     }

@@ -19,6 +19,7 @@ use claim::Claim;
 use state::State;
 
 use crate::base_model::TrunkPlace;
+use crate::data::sentence_settings::{PROMPTS_FILE, TEXTS_FILE};
 use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer};
 use crate::error::{Error, Result};
 use crate::settings::{Settings, from_table, setting};
@@ -40,7 +41,7 @@ pub const REPORT_FILE: &str = "report.html";
 const STATE_FOLDER: &str = "state";
 pub(crate) const CHECKPOINT_FILE: &str = "state/checkpoint.safetensors";
 /// The files that make a folder a run.
-const RUN_FILES: [&str; 13] = [
+const RUN_FILES: [&str; 15] = [
     ADAPTER_FILE,
     ADAPTER_INFO_FILE,
     SETTINGS_FILE,
@@ -53,13 +54,17 @@ const RUN_FILES: [&str; 13] = [
     MODELING_FILE,
     VECTORS_FILE,
     MODULES_FILE,
+    TEXTS_FILE,
+    PROMPTS_FILE,
     SUMS_FILE,
 ];
 
 /// The files that a new run or model begins with, in the order in which they are put in place: the settings come last,
 /// for with them the folder is a run that can be resumed.
-const IN_ORDER: [&str; 11] = [
+const IN_ORDER: [&str; 13] = [
     CHECKPOINT_FILE,
+    TEXTS_FILE,
+    PROMPTS_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
     MODELING_FILE,

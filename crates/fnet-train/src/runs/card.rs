@@ -45,6 +45,7 @@ fn card(name: &str, config: &ModelConfig, settings: &str, results: &Value) -> St
             let is_image = config.other.get(READING_KEY).is_some_and(|reading| reading["kind"] == "image");
             (if is_image { "image-classification" } else { "other" }, "fine-tuned")
         }
+        a if a.ends_with("Model") && config.sentence.is_some() => ("sentence-similarity", "fine-tuned"),
         a if a.ends_with("ForSequenceClassification") => ("text-classification", "fine-tuned"),
         a if a.ends_with("ForMaskedLM") || a.ends_with("ForPreTraining") => ("fill-mask", "pretrained"),
         _ => ("feature-extraction", "pretrained"),

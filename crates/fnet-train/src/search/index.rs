@@ -105,17 +105,21 @@ impl Index {
         let not = |e: safetensors::SafeTensorError| fail(format!("is no index of texts: {e}"));
         let tensors = SafeTensors::deserialize(&map).map_err(not)?;
         let (_, metadata) = SafeTensors::read_metadata(&map).map_err(not)?;
-        let model = metadata.metadata().as_ref().and_then(|all| u64::from_str_radix(all.get(MODEL)?, 16).ok());
+        let model =
+            metadata.metadata().as_ref().and_then(|all| u64::from_str_radix(all.get(MODEL)?, 16).ok());
         let Some(model) = model else { return Err(fail("is no index of texts: it names no model".into())) };
         let place = |name: &str, dtype: Dtype| -> Result<(Vec<usize>, std::ops::Range<usize>)> {
             let tensor = tensors.tensor(name).map_err(not)?;
             let first = tensor.data().as_ptr().addr() - map.as_ptr().addr();
-            if tensor.dtype() != dtype || !tensor.data().as_ptr().cast::<u32>().is_aligned() && dtype == Dtype::F32 {
+            if tensor.dtype() != dtype
+                || !tensor.data().as_ptr().cast::<u32>().is_aligned() && dtype == Dtype::F32
+            {
                 return Err(fail(format!("is no index of texts: `{name}` has another type")));
             }
             Ok((tensor.shape().to_vec(), first..first + tensor.data().len()))
         };
-        let ((shape, vectors), (ends_shape, ends)) = (place("vectors", Dtype::F32)?, place("ends", Dtype::U64)?);
+        let ((shape, vectors), (ends_shape, ends)) =
+            (place("vectors", Dtype::F32)?, place("ends", Dtype::U64)?);
         let (_, texts) = place("texts", Dtype::U8)?;
         let ([count, width], true) = (shape.as_slice(), ends_shape == shape[..1.min(shape.len())]) else {
             return Err(fail("is no index of texts: its tensors do not fit one another".into()));

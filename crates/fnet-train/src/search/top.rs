@@ -76,8 +76,9 @@ pub fn top(rows: &[f32], width: usize, queries: &[f32], count: usize) -> Vec<Vec
 fn keep(best: &mut Vec<Found>, products: &[f32], first: usize, most: usize) {
     let mut least = if best.len() >= most { best[most - 1].score } else { f32::NEG_INFINITY };
     for (i, score) in products.iter().enumerate() {
-        if *score > least || best.len() < most {
-            best.push(Found { row: first + i, score: *score });
+        let score = if score.is_nan() { f32::NEG_INFINITY } else { *score };
+        if score > least || best.len() < most {
+            best.push(Found { row: first + i, score });
             if best.len() >= 2 * most {
                 shorten(best, most);
                 least = best[most - 1].score;
@@ -92,6 +93,9 @@ fn shorten(best: &mut Vec<Found>, most: usize) {
     best.truncate(most);
 }
 
+/// The cosine of a text with itself may be less than one by this much.
+const ROUNDING: f32 = 1e-6;
+
 /// Hands all pairs of rows with a dot product of at least `least` to `each`, the earlier row first: near duplicates.
 ///
 /// # Errors
@@ -102,7 +106,7 @@ pub fn pairs_above<E>(
     least: f32,
     mut each: impl FnMut(usize, Found) -> Result<(), E>,
 ) -> Result<(), E> {
-    let width = width.max(1);
+    let (width, least) = (width.max(1), least - ROUNDING);
     const SIDE: usize = 512;
     for (i, own) in rows.chunks(SIDE * width).enumerate() {
         let later = rows[i * SIDE * width..].par_chunks(SIDE * width).enumerate();
@@ -112,7 +116,9 @@ pub fn pairs_above<E>(
                 let mut products = vec![0.0; own.len() / width * count];
                 dot_products(own, others, width, &mut products);
                 let (a, b) = (i * SIDE, (i + j) * SIDE);
-                let pair = |(at, score): (usize, &f32)| (a + at / count, Found { row: b + at % count, score: *score });
+                let pair = |(at, score): (usize, &f32)| {
+                    (a + at / count, Found { row: b + at % count, score: *score })
+                };
                 let pairs = products.iter().enumerate().map(pair);
                 pairs.filter(|(row, found)| *row < found.row && found.score >= least).collect()
             })
@@ -136,7 +142,8 @@ mod tests {
     }
 
     fn plain(rows: &[f32], width: usize, query: &[f32], count: usize) -> Vec<usize> {
-        let score = |row: &[f32]| row.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let score =
+            |row: &[f32]| row.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let mut all: Vec<(f64, usize)> =
             rows.chunks_exact(width).enumerate().map(|(i, row)| (score(row), i)).collect();
         all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -145,7 +152,9 @@ mod tests {
 
     #[test]
     fn the_best_are_found_whatever_else_is_asked() {
-        for (rows, width, asked, count) in [(3_000, 24, 9, 10), (1, 3, 2, 5), (20_000, 8, 1, 3), (40, 1, 6, 40)] {
+        for (rows, width, asked, count) in
+            [(3_000, 24, 9, 10), (1, 3, 2, 5), (20_000, 8, 1, 3), (40, 1, 6, 40)]
+        {
             let (vectors, queries) = (noise(rows, width, 1), noise(asked, width, 2));
             let all = top(&vectors, width, &queries, count);
             for (query, found) in queries.chunks_exact(width).zip(&all) {

@@ -1,8 +1,11 @@
 //! Vectors of texts by what is alike, as an objective of the training loop.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use fnet_encoder::similarity::{Contrast, ContrastGradients, ScoredLoss, contrastive, cosines, scored};
+use fnet_encoder::similarity::{
+    Contrast, ContrastGradients, ScoredLoss, all_cosines, contrastive, cosines, scored,
+};
 use fnet_encoder::{Batch, Dropout, EncoderError, Loss, Mode, Model, Workspace};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -105,7 +108,8 @@ impl SimilarityObjective {
             self.shuffle(position.epoch);
         }
         let mut random = generator(self.seed, "vary", position.epoch << 32 | position.index as u64);
-        let mut drawn = Drawn { kind: Kind::Texts, texts: Vec::new(), scores: Vec::new(), groups: Vec::new() };
+        let mut drawn =
+            Drawn { kind: Kind::Texts, texts: Vec::new(), scores: Vec::new(), groups: Vec::new() };
         if let Some((file, rows)) = self.batches.get(position.index) {
             let file = &self.train[*file];
             drawn.kind = file.kind;
@@ -168,7 +172,8 @@ const ALONE: u32 = u32::MAX;
 
 /// The mean loss of a batch's vectors `[texts, width]`, and its gradient.
 fn loss_of(drawn: &Drawn, comparing: &Comparing, vectors: &[f32], width: usize) -> (Loss, Vec<f32>) {
-    let sizes: Vec<usize> = comparing.dimensions.iter().copied().filter(|d| *d < width).chain([width]).collect();
+    let sizes: Vec<usize> =
+        comparing.dimensions.iter().copied().filter(|d| *d < width).chain([width]).collect();
     let mut d = vec![0.0; vectors.len()];
     let (mut loss, share) = (Loss::default(), 1.0 / sizes.len() as f32);
     for size in sizes {
@@ -288,11 +293,10 @@ impl Objective for SimilarityObjective {
     }
 
     fn evaluate(&mut self, model: &Model, w: &mut Workspace) -> Result<Option<Evaluation>> {
-        let mut values = Vec::new();
+        let (mut values, mut chosen) = (Vec::new(), Vec::new());
         for rows in &self.dev {
-            values.extend(judge(model, rows, &self.comparing.dimensions, w)?);
+            judge(model, rows, &self.comparing.dimensions, w, &mut values, &mut chosen)?;
         }
-        let chosen: Vec<f64> = values.iter().filter(|(name, _)| chooses(name)).map(|(_, v)| *v).collect();
         let score = chosen.iter().sum::<f64>() / chosen.len().max(1) as f64;
         Ok((!values.is_empty()).then_some(Evaluation { values, score }))
     }
@@ -306,32 +310,33 @@ impl Objective for SimilarityObjective {
     }
 }
 
-/// Whether a metric has a part in choosing the best: those of whole vectors that count.
-fn chooses(name: &str) -> bool {
-    (name.starts_with(Metric::Spearman.name()) || name.starts_with("mrr")) && !name.contains("_at_")
-}
+/// The metrics that choose the best, of whole vectors.
+const CHOOSE: [&str; 2] = ["spearman", "mrr"];
 
 /// How well vectors tell what is alike: correlations for scored pairs, for others how soon a text's own partner is found among
-/// all partners.
+/// all partners. Adds to all `values`, and to those that choose the best.
 fn judge(
     model: &Model,
     rows: &Alike,
     dimensions: &[usize],
     w: &mut Workspace,
-) -> Result<Vec<(String, f64)>> {
+    values: &mut Vec<(String, f64)>,
+    chosen: &mut Vec<f64>,
+) -> Result<()> {
     let texts = rows.examples.iter().flat_map(|row| &row.texts);
     let texts: Vec<Example> =
         texts.map(|text| Example { texts: vec![text.clone()], target: Vec::new() }).collect();
     let (vectors, width) = (vectors_of(model, &texts, w)?, model.vector_width().unwrap_or(0));
-    let mut values = Vec::new();
     for size in [width].into_iter().chain(dimensions.iter().copied().filter(|size| *size < width)) {
         let vectors = shortened(&vectors, width, size);
         let at = if size == width { String::new() } else { format!("_at_{size}") };
         let file = if rows.name.is_empty() { String::new() } else { format!("_{}", rows.name) };
         let measured = measure(rows, &vectors, size);
+        let chooses = measured.iter().filter(|(name, _)| size == width && CHOOSE.contains(name));
+        chosen.extend(chooses.map(|(_, value)| value));
         values.extend(measured.into_iter().map(|(name, value)| (format!("{name}{at}{file}"), value)));
     }
-    Ok(values)
+    Ok(())
 }
 
 fn measure(rows: &Alike, vectors: &[f32], width: usize) -> Vec<(&'static str, f64)> {
@@ -340,7 +345,9 @@ fn measure(rows: &Alike, vectors: &[f32], width: usize) -> Vec<(&'static str, f6
             let wide = |x: &f32| f64::from(*x);
             let found: Vec<f64> = cosines(vectors, width).iter().map(wide).collect();
             let scores: Vec<f64> = rows.examples.iter().flat_map(|row| row.target.iter().map(wide)).collect();
-            [Metric::Spearman, Metric::Pearson].map(|metric| (metric.name(), metric.of_values(&found, &scores))).into()
+            [Metric::Spearman, Metric::Pearson]
+                .map(|metric| (metric.name(), metric.of_values(&found, &scores)))
+                .into()
         }
         Kind::Texts => Vec::new(),
         Kind::Pairs | Kind::Triplets => {
@@ -350,25 +357,36 @@ fn measure(rows: &Alike, vectors: &[f32], width: usize) -> Vec<(&'static str, f6
                 rows.flat_map(|row| row[text * width..(text + 1) * width].iter().copied()).collect()
             };
             let candidates = (1..texts).map(place).collect::<Vec<_>>().concat();
-            let cosines = fnet_encoder::similarity::all_cosines(&place(0), &candidates, width);
-            ranks(rows, |i, j| cosines[i * (candidates.len() / width) + j]).named()
+            let (anchors, count) = (place(0), candidates.len() / width);
+            let mut found = Vec::new();
+            for (block, anchors) in anchors.chunks(RANKED * width).enumerate() {
+                let cosines = all_cosines(anchors, &candidates, width);
+                let first = block * RANKED;
+                let own = first..first + anchors.len() / width;
+                found.extend(ranks(rows, own, |i, j| cosines[(i - first) * count + j]));
+            }
+            Ranks(found).named()
         }
     }
 }
 
-/// The rank of each row's second text among all, and of triplets the third ones too, by how alike they are to the first. A
+/// Rows whose cosines with all others are held at a time.
+const RANKED: usize = 256;
+
+/// The rank of the second text of each row `of` some among all, and of triplets the third ones too, by how alike they are to the first. A
 /// candidate with the same text as a row's own is not counted against it.
-pub fn ranks(rows: &Alike, alike: impl Fn(usize, usize) -> f32 + Sync) -> Ranks {
+pub fn ranks(rows: &Alike, of: Range<usize>, alike: impl Fn(usize, usize) -> f32 + Sync) -> Vec<usize> {
     use rayon::prelude::*;
     let examples = &rows.examples;
     let texts = texts_of(rows.kind);
-    let candidates: Vec<&Text> = (1..texts).flat_map(|text| examples.iter().map(move |row| &row.texts[text])).collect();
+    let candidates: Vec<&Text> =
+        (1..texts).flat_map(|text| examples.iter().map(move |row| &row.texts[text])).collect();
     let rank = |i: usize| {
         let own = alike(i, i);
         let is_other = |j: &usize| *j != i && candidates[*j].tokens != candidates[i].tokens;
         1 + (0..candidates.len()).filter(is_other).filter(|j| alike(i, *j) >= own).count()
     };
-    Ranks((0..examples.len()).into_par_iter().map(rank).collect())
+    of.into_par_iter().map(rank).collect()
 }
 
 /// The vectors of texts, `[texts, width]`.
@@ -413,8 +431,7 @@ mod tests {
 
     fn gradients(kind: Kind, texts: usize, tokens: usize) -> (f64, Vec<f32>) {
         let model = model();
-        let comparing =
-            Comparing { loss: ScoredLoss::Cosent, scale: 20.0, dimensions: vec![256, 64, 16] };
+        let comparing = Comparing { loss: ScoredLoss::Cosent, scale: 20.0, dimensions: vec![256, 64, 16] };
         let sizes = Sizes { batch: 9, tokens };
         let variation = Variation { hide_rate: 0.0, mask: 1, special: vec![false; 60], swap_rate: 0.0 };
         let train = vec![rows(kind, texts, kind == Kind::Scored)];
@@ -430,7 +447,8 @@ mod tests {
     #[test]
     fn parts_have_the_gradients_of_the_whole() {
         for (kind, texts) in [(Kind::Scored, 2), (Kind::Pairs, 2), (Kind::Triplets, 3)] {
-            let ((loss, whole), (part_loss, parts)) = (gradients(kind, texts, 10_000), gradients(kind, texts, 12));
+            let ((loss, whole), (part_loss, parts)) =
+                (gradients(kind, texts, 10_000), gradients(kind, texts, 12));
             assert!((loss - part_loss).abs() < 1e-6 && loss > 0.0, "{kind:?}");
             let norm = |g: &[f32]| g.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
             let off: Vec<f32> = whole.iter().zip(&parts).map(|(a, b)| a - b).collect();
@@ -451,9 +469,9 @@ mod tests {
     fn a_partner_is_found_or_not() {
         let mut rows = rows(Kind::Pairs, 2, false);
         rows.examples.truncate(3);
-        let found = ranks(&rows, |i, j| if i == j { 1.0 } else { 0.0 });
-        assert_eq!(found.0, [1, 1, 1]);
-        assert_eq!(ranks(&rows, |_, _| 0.5).0, [3, 3, 3], "what is all alike is not found");
-        assert_eq!(found.named(), [("recall_1", 1.0), ("recall_10", 1.0), ("mrr", 1.0)]);
+        let found = ranks(&rows, 0..3, |i, j| if i == j { 1.0 } else { 0.0 });
+        assert_eq!(found, [1, 1, 1]);
+        assert_eq!(ranks(&rows, 1..3, |_, _| 0.5), [3, 3], "what is all alike is not found");
+        assert_eq!(Ranks(found).named(), [("recall_1", 1.0), ("recall_10", 1.0), ("mrr", 1.0)]);
     }
 }

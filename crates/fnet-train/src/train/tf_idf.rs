@@ -48,7 +48,8 @@ impl Rarity {
 
     /// The metrics of some rows, by name.
     pub fn judge(&self, rows: &Rows) -> Vec<(&'static str, f64)> {
-        let vector = |texts: &Vec<String>, i: usize| texts.get(i).map(|text| self.vector(text)).unwrap_or_default();
+        let vector =
+            |texts: &Vec<String>, i: usize| texts.get(i).map(|text| self.vector(text)).unwrap_or_default();
         let all = |i: usize| rows.texts.iter().map(|texts| vector(texts, i)).collect::<Vec<Words>>();
         match rows.kind {
             Kind::Texts => Vec::new(),
@@ -64,7 +65,8 @@ impl Rarity {
 
     fn ranks(&self, rows: &Rows) -> Ranks {
         let texts = if rows.kind == Kind::Triplets { 3 } else { 2 };
-        let candidates: Vec<&String> = (1..texts).flat_map(|t| rows.texts.iter().map(move |row| &row[t])).collect();
+        let candidates: Vec<&String> =
+            (1..texts).flat_map(|t| rows.texts.iter().map(move |row| &row[t])).collect();
         let mut holds: HashMap<String, Vec<(usize, f64)>> = HashMap::new();
         for (j, text) in candidates.iter().enumerate() {
             for (word, value) in self.vector(text) {
@@ -117,7 +119,8 @@ mod tests {
 
     #[test]
     fn partners_are_found_by_their_words() {
-        let rows = pairs(Kind::Pairs, &[["red house", "a house"], ["green tree", "the tree"], ["cat", "dog"]], &[]);
+        let rows =
+            pairs(Kind::Pairs, &[["red house", "a house"], ["green tree", "the tree"], ["cat", "dog"]], &[]);
         assert_eq!(Rarity::of([&rows]).ranks(&rows).0, [1, 1, 3]);
     }
 }

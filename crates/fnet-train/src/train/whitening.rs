@@ -96,6 +96,9 @@ fn start_matching(model: &mut Model, sample: &[Example]) {
 /// Makes the dense layer `name` whiten each pooled vector of a text. What has no covariance to whiten by stays as it is.
 pub fn whiten_blocks(model: &mut Model, name: &str, sample: &[Example], w: &mut Workspace) -> Result<()> {
     let (width, hidden) = (model.pooled_width(), model.config().hidden_size);
+    if model.parameters().get(&format!("{name}.bias")).is_none_or(|bias| bias.len() != width) {
+        return Ok(()); // not square
+    }
     let mut texts = Vec::new();
     run_batches(model, sample, INFERENCE_TOKENS, w, |mut forward, _| {
         texts.extend_from_slice(forward.pooled());

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use fnet_encoder::pretrained::{self, Report, WeightType};
 use fnet_encoder::{Head, Model};
-use fnet_encoder::pretrained::{self, WeightType};
 use fnet_train::base_model::{BaseModel, TrunkPlace};
-use fnet_train::folder::{RunFolder, check_is_not_model};
+use fnet_train::data::sentence_settings::SentenceSettings;
 use fnet_train::data::tasks::rows::{self, Columns, only_text_column};
-use fnet_train::data::tokenizer::Tokenizer;
+use fnet_train::folder::{RunFolder, check_is_not_model};
 use fnet_train::predictor::{check_vocabulary, say_unused};
-use fnet_train::vector_maker::VectorMaker;
 use fnet_train::signal_predictor::SignalPredictor;
+use fnet_train::vector_maker::VectorMaker;
 use fnet_train::{Error, Result};
 
 use super::common::say;
@@ -66,8 +66,26 @@ enum HeadName {
 }
 
 /// The model with a readout for vectors of texts, made from texts.
-fn with_vectors(base: &BaseModel, head: Head, tokenizer: &Tokenizer, files: &[PathBuf]) -> Result<Model> {
-    let mut maker = VectorMaker::new(tokenizer);
+fn with_vectors(
+    base: &BaseModel,
+    head: Option<Head>,
+    seed: u64,
+    files: &[PathBuf],
+) -> Result<(Model, Report)> {
+    let refuse = |what: &str| Err(Error::usage(format!("--vectors-from: {base} {what}")));
+    if base.trunk()?.is_some() {
+        return refuse("is an adapter: merge it first");
+    }
+    if SignalPredictor::reads(base) {
+        return refuse("reads signals, not texts");
+    }
+    let own = pretrained::inspect(base.source())?;
+    let head = head.unwrap_or(own.head);
+    if !head.keeps_sentence() {
+        return refuse("predicts labels: give --head sentence, or the model that it was fine-tuned from");
+    }
+    let tokenizer = base.tokenizer()?;
+    let mut maker = VectorMaker::new(&tokenizer, own.config.vocab_size);
     for file in files {
         let columns = match only_text_column(file)? {
             Some(name) => Columns::named(&[name], None, true)?,
@@ -77,7 +95,7 @@ fn with_vectors(base: &BaseModel, head: Head, tokenizer: &Tokenizer, files: &[Pa
             block.iter().try_for_each(|row| maker.add(&tokenizer.encode(&row.first)?))
         })?;
     }
-    maker.open(base, head)
+    maker.open(base, head, seed)
 }
 
 /// Runs `fnet convert`.
@@ -94,18 +112,18 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage("--head: an adapter keeps its head; merge it first"));
     }
     let folder = RunFolder::new(&args.out, args.overwrite)?;
-    let (mut model, report) = match args.head {
+    let head = args.head.map(|head| match head {
+        HeadName::Encoder => Head::Encoder,
+        HeadName::MaskedLm => Head::MaskedLm,
+        HeadName::PreTraining => Head::PreTraining,
+        HeadName::NextSentence => Head::NextSentence,
+        HeadName::Sentence => Head::Sentence,
+    });
+    let seed = args.seed.unwrap_or(1);
+    let (model, report) = match head {
+        _ if !args.vectors_from.is_empty() => with_vectors(&base, head, seed, &args.vectors_from)?,
         None => base.open()?,
-        Some(head) => {
-            let head = match head {
-                HeadName::Encoder => Head::Encoder,
-                HeadName::MaskedLm => Head::MaskedLm,
-                HeadName::PreTraining => Head::PreTraining,
-                HeadName::NextSentence => Head::NextSentence,
-                HeadName::Sentence => Head::Sentence,
-            };
-            pretrained::open_as(base.source(), head, args.seed.unwrap_or(1))?
-        }
+        Some(head) => pretrained::open_as(base.source(), head, seed)?,
     };
     say_unused(&base.name(), &report);
     if !report.missing.is_empty() {
@@ -117,10 +135,6 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(tokenizer) = &tokenizer {
         check_vocabulary(&base.name(), tokenizer, &model)?;
     }
-    if let (false, Some(tokenizer)) = (args.vectors_from.is_empty(), &tokenizer) {
-        let head = model.head();
-        model = with_vectors(&base, head, tokenizer, &args.vectors_from)?;
-    }
     let stored = match args.dtype {
         Dtype::Float32 => WeightType::Float32,
         Dtype::Bfloat16 => WeightType::Bfloat16,
@@ -128,6 +142,9 @@ pub fn run(args: &Args) -> Result<()> {
     folder.replace(|staged| {
         let longest = base.longest(model.config().max_position_embeddings);
         tokenizer.iter().try_for_each(|tokenizer| tokenizer.save(staged.path(), longest))?;
+        if let (Some(from), Some(_)) = (base.folder(), &model.config().sentence) {
+            SentenceSettings::copy(from, staged.path())?;
+        }
         Ok(pretrained::save_as(&model, staged.path(), stored)?)
     })?;
     say(format!("wrote {} weights to {}", model.parameters().len(), args.out.display()))

@@ -4,9 +4,9 @@ use fnet_encoder::{Pairs, Pooling};
 use fnet_train::data::tasks::encoding::Long;
 use fnet_train::folder::SETTINGS_FILE;
 use fnet_train::runs::finetune::{self, ClassWeights, FinetuneSettings, NamedTask, SeveralSettings};
-use fnet_train::{Error, Result};
 use fnet_train::runs::similarity::{self, Loss, Objective, SimilaritySettings};
 use fnet_train::settings::{given, refused, unknown};
+use fnet_train::{Error, Result};
 use serde::{Serialize, Serializer};
 
 use super::columns::column_names;

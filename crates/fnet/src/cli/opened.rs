@@ -11,6 +11,7 @@ use fnet_train::data::tasks::encoding::{Long, LongOnes};
 use fnet_train::folder::RunFolder;
 use fnet_train::predictor::{Predictor, say_unused};
 use fnet_train::runs::finetune::FinetuneSettings;
+use fnet_train::runs::similarity::SimilaritySettings;
 use fnet_train::settings::{in_range, refused};
 use fnet_train::together::Trunks;
 
@@ -63,7 +64,13 @@ pub struct PaddingFlags {
 
 /// Settings of the fine-tuning run that made a folder.
 pub fn trained(folder: &Path) -> Option<FinetuneSettings> {
-    let settings = RunFolder::at(folder).settings::<FinetuneSettings>().ok();
+    let folder = RunFolder::at(folder);
+    if folder.settings_table().is_ok_and(|table| table.contains_key("objective")) {
+        // Of vectors of texts nothing but this is of use later.
+        let long = folder.settings::<SimilaritySettings>().ok()?.long;
+        return Some(FinetuneSettings { long, ..FinetuneSettings::default() });
+    }
+    let settings = folder.settings::<FinetuneSettings>().ok();
     settings.filter(|settings| settings.task.is_some() || settings.train.is_some())
 }
 

@@ -66,7 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
     args.inference.check()?;
     in_range("top", args.top as f64, 1.0, 1e6)?;
     in_range("pairs_above", args.pairs_above.map(f64::from), -1.0, 1.0)?;
-    if [&args.queries, &args.corpus].into_iter().flatten().filter(|path| is_standard_stream(path)).count() > 1 {
+    if [&args.queries, &args.corpus].into_iter().flatten().filter(|path| is_standard_stream(path)).count() > 1
+    {
         return Err(Error::usage("--queries, --corpus: standard input can be one of them"));
     }
     let mut opened = args.vectors.open(true, &args.inference)?;
@@ -137,7 +138,9 @@ impl Texts {
             let width = opened.predictor.vector_width();
             let mut writer = IndexWriter::create(file, model, width)?;
             read(args, opened, |rows, made| {
-                rows.iter().zip(made.chunks_exact(width)).try_for_each(|(row, made)| writer.add(&row.first, made))
+                rows.iter()
+                    .zip(made.chunks_exact(width))
+                    .try_for_each(|(row, made)| writer.add(&row.first, made))
             })?;
             let count = writer.finish()?;
             if !args.quiet {

@@ -70,7 +70,8 @@ pub fn run(args: &Args) -> Result<()> {
     let vectors = args.vectors.open(false, &args.inference)?.predictor;
     let (mut trunks, mut predictors) = (Trunks::default(), BTreeMap::new());
     for named in &args.adapter {
-        let Some((name, folder)) = named.split_once('=').filter(|(name, folder)| is_name(name) && !folder.is_empty())
+        let Some((name, folder)) =
+            named.split_once('=').filter(|(name, folder)| is_name(name) && !folder.is_empty())
         else {
             let message = "is no NAME=DIR with a name of letters, digits, - and _";
             return Err(Error::usage(format!("--adapter {named}: {message}")));
@@ -83,7 +84,8 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let name = vectors.path().file_name().map_or("fnet".into(), |name| name.to_string_lossy().into_owned());
-    let key = args.api_key.clone().or_else(|| std::env::var("FNET_API_KEY").ok()).filter(|key| !key.is_empty());
+    let key =
+        args.api_key.clone().or_else(|| std::env::var("FNET_API_KEY").ok()).filter(|key| !key.is_empty());
     let options = Options {
         host: args.host,
         port: args.port,

@@ -101,7 +101,8 @@ fn model(
     let mut model = match source {
         None => Model::new(settings.config(tokenizer)?, head, seed)?,
         Some(path) => {
-            let (model, report) = pretrained::open_as(path, head, seed)?;
+            // A readout for vectors of texts does not follow what is pretrained further.
+            let (model, report) = pretrained::open_with(path, head, seed, |config| config.sentence = None)?;
             // What tells pairs apart may start fresh on a model of masked tokens alone.
             let fresh =
                 |name: &&String| name.starts_with("cls.seq_relationship.") || name.contains(".pooler.");

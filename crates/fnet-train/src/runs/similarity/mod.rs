@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::base_model::BaseModel;
 use crate::data::alike::{self, Kind, Rows};
 use crate::data::held_out;
+use crate::data::sentence_settings::SentenceSettings;
 use crate::data::tasks::encoding::{Encoding, Example, Long, LongOnes};
 use crate::data::tasks::glue::GlueTask;
 use crate::data::tokenizer::Tokenizer;
@@ -64,17 +65,26 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
     if base.folder().is_none() && !quiet {
         eprintln!("starting from {base}, the model that ships with fnet");
     }
-    let data = Data::read(&settings, quiet)?;
+    let mut data = Data::read(&settings, quiet)?;
     let tokenizer = base.tokenizer()?;
     let (mut model, is_new) = open(&base, &settings, resume, quiet)?;
     check_vocabulary(&base.name(), &tokenizer, &model)?;
     settings.training.prepare(&mut model, quiet)?;
-    let longest = longest(&mut model, &settings, &tokenizer)?;
-    let encoding = encoding(&model, &settings, &tokenizer, longest)?;
-    let encode = |files: &[File]| files.iter().map(|file| file.encode(&encoding, quiet)).collect::<Result<Vec<_>>>();
+    let told = base.folder().map_or_else(|| Ok(SentenceSettings::default()), SentenceSettings::read)?;
+    let longest = longest(&mut model, &settings, &tokenizer, &told)?;
+    let encoding = encoding(&model, &settings, &tokenizer, longest, &told)?;
+    if told.lower_case {
+        data.lower_case();
+    }
+    let encode =
+        |files: &[File]| files.iter().map(|file| file.encode(&encoding, quiet)).collect::<Result<Vec<_>>>();
     let (train, dev) = (encode(&data.train)?, encode(&data.dev)?);
     if !resume {
-        start(&mut model, &train, &tokenizer, is_new)?;
+        // What was trained stays; the shipped readout was made from novels, and many texts of one's own say more.
+        let is_free = is_new || settings.from_scratch || base.folder().is_none();
+        if is_free {
+            start(&mut model, &train, &tokenizer, is_new)?;
+        }
     }
     let comparing = Comparing {
         loss: settings.loss.of_scored(),
@@ -88,12 +98,14 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
         mask: tokenizer.special().mask,
         special: tokenizer.specials(),
     };
-    let mut objective = SimilarityObjective::new(train, dev, comparing, sizes, variation, settings.training.seed);
+    let mut objective =
+        SimilarityObjective::new(train, dev, comparing, sizes, variation, settings.training.seed);
     if settings.training.budget().is_none() {
         settings.training.epochs = Some(usual_epochs(objective.rows()));
     }
     if !resume {
         folder.begin(&settings, Some(&tokenizer), longest, &model, objective.data())?;
+        base.folder().map_or(Ok(()), |from| SentenceSettings::copy(from, folder.path()))?;
     }
     // What the closed form alone reaches, to be seen beside what training adds.
     let before = if resume { None } else { objective.evaluate(&model, &mut Workspace::new())? };
@@ -137,7 +149,9 @@ struct Data {
 impl Data {
     fn read(settings: &SimilaritySettings, quiet: bool) -> Result<Self> {
         let mut data = match &settings.task {
-            Some(task) => Self::of_task(GlueTask::named(task)?, settings.data.as_deref().unwrap_or(Path::new(".")))?,
+            Some(task) => {
+                Self::of_task(GlueTask::named(task)?, settings.data.as_deref().unwrap_or(Path::new(".")))?
+            }
             None => Self::of_files(settings, quiet)?,
         };
         if settings.loss == Loss::Cosine {
@@ -172,6 +186,11 @@ impl Data {
         if dev.len() == 1 {
             dev[0].name.clear();
         }
+        for i in 1..dev.len() {
+            if dev[..i].iter().any(|other| other.name == dev[i].name) {
+                dev[i].name = format!("{}-{}", dev[i].name, i + 1);
+            }
+        }
         Ok(Self { train, dev })
     }
 
@@ -188,6 +207,12 @@ impl Data {
         let train = vec![read(&files.train, &files.train_columns)?];
         let dev = files.dev.iter().map(|(_, path, columns)| read(path, columns)).collect::<Result<_>>()?;
         Ok(Self { train, dev })
+    }
+
+    fn lower_case(&mut self) {
+        let files = self.train.iter_mut().chain(&mut self.dev);
+        let texts = files.flat_map(|file| &mut file.rows.texts).flatten();
+        texts.for_each(|text| *text = text.to_lowercase());
     }
 
     /// What cosines of weighted words reach on held-out rows.
@@ -239,7 +264,8 @@ impl File {
             rows.map(|(texts, target)| encoding.encode_apart(texts, target)).collect::<Result<_>>()?;
         let mut long = LongOnes::default();
         let examples: Vec<Example> = encoded.into_iter().map(|encoded| long.take(encoded)).collect();
-        if let (Some(sentence), false) = (long.sentence(&self.path, examples.len(), encoding.longest), quiet) {
+        if let (Some(sentence), false) = (long.sentence(&self.path, examples.len(), encoding.longest), quiet)
+        {
             eprintln!("{sentence}");
         }
         Ok(Alike { name: self.name.clone(), kind: self.rows.kind, examples })
@@ -247,12 +273,7 @@ impl File {
 }
 
 /// The base model with a readout for vectors of texts, and whether that starts fresh.
-fn open(
-    base: &BaseModel,
-    settings: &SimilaritySettings,
-    resume: bool,
-    quiet: bool,
-) -> Result<(Model, bool)> {
+fn open(base: &BaseModel, settings: &SimilaritySettings, resume: bool, quiet: bool) -> Result<(Model, bool)> {
     if resume {
         return Ok((base.open()?.0, false));
     }
@@ -279,8 +300,14 @@ fn open(
     Ok((model, is_new || settings.from_scratch))
 }
 
-fn longest(model: &mut Model, settings: &SimilaritySettings, tokenizer: &Tokenizer) -> Result<usize> {
+fn longest(
+    model: &mut Model,
+    settings: &SimilaritySettings,
+    tokenizer: &Tokenizer,
+    told: &SentenceSettings,
+) -> Result<usize> {
     let most = model.config().max_position_embeddings;
+    let most = told.longest.map_or(most, |longest| most.min(longest));
     if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > most) {
         let message = format!("the model's longest sequence is {most}");
         return Err(refused(&format!("max_length {tokens}"), message));
@@ -298,9 +325,11 @@ fn encoding<'a>(
     settings: &SimilaritySettings,
     tokenizer: &'a Tokenizer,
     longest: usize,
+    told: &SentenceSettings,
 ) -> Result<Encoding<'a>> {
     let (config, pairs) = (model.config(), Pairs::Towers);
-    let long = settings.long.unwrap_or(Long::usual(&settings.pooling_of(config)?));
+    let usual = if told.cuts { Long::Cut } else { Long::usual(&settings.pooling_of(config)?) };
+    let long = settings.long.unwrap_or(usual);
     Ok(Encoding { tokenizer, longest, fixed_length: config.fixed_length(), pairs, long })
 }
 

@@ -140,8 +140,11 @@ impl Default for SimilaritySettings {
 }
 
 impl settings::Settings for SimilaritySettings {
-    const RIVALS: &[&[&[&str]]] =
-        &[&[&["dev"], &["held_out"]], &[&["steps"], &["epochs"], &["minutes"]], &[&["task", "data"], &["train"]]];
+    const RIVALS: &[&[&[&str]]] = &[
+        &[&["dev"], &["held_out"]],
+        &[&["steps"], &["epochs"], &["minutes"]],
+        &[&["task", "data"], &["train"]],
+    ];
 
     fn defaults(_: &Table) -> Self {
         Self::default()
@@ -175,10 +178,16 @@ impl SimilaritySettings {
                 let message = "has no scores: name its rows by their files instead";
                 return Err(refused(&format!("task {task}"), message));
             }
+            (Some(_), _, _) if self.held_out.is_some() || !self.dev.is_empty() => {
+                return Err(refused("task, held_out, dev", "a task has its own held-out rows"));
+            }
             _ => {}
         }
         if self.train.iter().chain(&self.dev).any(|path| path.ends_with(STANDARD_STREAM)) {
-            return Err(refused("train, dev", "rows are read more than once, so standard input cannot hold them"));
+            return Err(refused(
+                "train, dev",
+                "rows are read more than once, so standard input cannot hold them",
+            ));
         }
         in_range("held_out", self.held_out, 1e-6, 0.999)?;
         if self.text.len() > 3 {
@@ -200,7 +209,11 @@ impl SimilaritySettings {
                 "a batch of any size is one step here: give a larger batch_size instead",
             ));
         }
-        if self.training.evaluations > 0 && self.dev.is_empty() && self.held_out.is_none() && self.task.is_none() {
+        if self.training.evaluations > 0
+            && self.dev.is_empty()
+            && self.held_out.is_none()
+            && self.task.is_none()
+        {
             let message = format!("there is nothing to evaluate on; give {}", setting("dev"));
             return Err(refused("evaluations", message));
         }

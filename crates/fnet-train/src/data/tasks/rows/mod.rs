@@ -9,7 +9,7 @@ pub use columns::{Column, Columns};
 pub use format::Format;
 pub(crate) use jsonl::next_object;
 pub use only_text::only_text_column;
-pub(crate) use only_text::{Beginning, beginning, holds_text};
+pub(crate) use only_text::{beginning, holds_text};
 pub(crate) use places::{quoted_names, shortened};
 
 mod columns;
