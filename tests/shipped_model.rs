@@ -33,8 +33,10 @@ fn it_is_the_folder_in_the_repository_and_small() {
     assert!(bytes("model.safetensors") < 10_000_000);
     assert!(bytes("README.md") > 0, "its card");
     // A folder contains the code that opens it in Transformers; this copy must not fall behind.
-    let code = |place: &str| std::fs::read(root().join(place).join("modeling_fnet_mixing.py")).unwrap();
-    assert!(code("models/mini") == code("crates/fnet-encoder/src/pretrained"), "run fnet convert again");
+    for name in ["modeling_fnet_mixing.py", "sentence_vectors.py"] {
+        let code = |place: &str| std::fs::read(root().join(place).join(name)).unwrap();
+        assert!(code("models/mini") == code("crates/fnet-encoder/src/pretrained"), "run fnet convert again");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use fnet_train::data::tasks::dataset::Labels;
 use fnet_train::data::tasks::encoding::{Example, Long};
 use fnet_train::data::tasks::rows::Row;
 use fnet_train::predictor::{Predictor, normalize};
+use fnet_train::search::dot;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -100,10 +101,7 @@ impl Shared {
         if rows.is_empty() {
             return Err(Refusal::invalid("there is no text: give one at least"));
         }
-        if rows.len() > self.most_texts {
-            let message = format!("{} texts are more than {} of a request", rows.len(), self.most_texts);
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
+        self.check_count(rows.len())?;
         let long = truncate.map(|_| Long::Cut);
         // Other connections go on meanwhile.
         let read = tokio::task::block_in_place(|| predictor.encode_by(rows, prompt, long));
@@ -122,6 +120,14 @@ impl Shared {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         Ok(Read { examples, tokens })
+    }
+
+    fn check_count(&self, texts: usize) -> Result<(), Refusal> {
+        if texts <= self.most_texts {
+            return Ok(());
+        }
+        let message = format!("{texts} texts are more than {} of a request", self.most_texts);
+        Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message))
     }
 
     async fn compute(&self, asked: Asked, examples: Vec<Example>) -> Result<Vec<Vec<f32>>, Refusal> {
@@ -318,10 +324,8 @@ async fn rerank(State(shared): Server, bytes: Received) -> Answer {
     let Some((query, texts)) = vectors.split_first() else {
         return Err(Refusal::invalid("there is no text"));
     };
-    let score = |text: &Vec<f32>| {
-        text.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
-    };
-    let mut ranked: Vec<(usize, f32)> = texts.iter().map(score).enumerate().collect();
+    let mut ranked: Vec<(usize, f32)> =
+        texts.iter().map(|text| dot(text, query) as f32).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let one = |(index, score): (usize, f32)| match asked.return_text {
         true => json!({"index": index, "score": score, "text": asked.texts[index]}),
@@ -340,10 +344,7 @@ struct Tokenize {
 async fn tokenize(State(shared): Server, bytes: Received) -> Answer {
     let asked: Tokenize = body(bytes)?;
     let (texts, tokenizer) = (asked.inputs.all(), shared.engine.models.vectors.tokenizer());
-    if texts.len() > shared.most_texts {
-        let message = format!("{} texts are more than {} of a request", texts.len(), shared.most_texts);
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-    }
+    shared.check_count(texts.len())?;
     let special = tokenizer.specials();
     let with_special = asked.add_special_tokens.unwrap_or(true);
     let mut all = Vec::new();

@@ -8,13 +8,13 @@ use rayon::prelude::*;
 
 use crate::base_model::BaseModel;
 use crate::data::sentence_settings::SentenceSettings;
-use crate::data::tasks::dataset::{INFERENCE_TOKENS, Labels, likeliest, predict, predict_by, run_batches};
+use crate::data::tasks::dataset::{self, INFERENCE_TOKENS, Labels, likeliest, predict, predict_by};
 use crate::data::tasks::encoding::{Encoded, Encoding, Example, Long, LongOnes};
 use crate::data::tasks::label_sets;
 use crate::data::tasks::rows::Row;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::random::Fingerprint;
+use crate::random::{self, Fingerprint};
 use crate::settings::{refused, setting};
 use crate::together::Trunks;
 
@@ -44,8 +44,10 @@ pub struct Predictor {
     sentence: SentenceSettings,
     /// What stands before every text.
     prompt: String,
-    /// Values of a vector that are kept, and whether vectors are scaled to length one.
-    vectors: (Option<usize>, bool),
+    /// Leading values of a vector that are kept, if not all.
+    dimensions: Option<usize>,
+    /// Whether vectors are scaled to length one.
+    normalizes: bool,
     workspace: Workspace,
 }
 
@@ -153,8 +155,19 @@ impl Predictor {
         };
         let longest = sentence.longest.map_or(longest, |most| longest.min(most));
         let (long, prompt) = (if sentence.cuts { Long::Cut } else { long }, sentence.prompt(None)?);
-        let vectors = (None, normalizes);
-        Ok(Self { path, model, tokenizer, longest, long, batch_tokens, sentence, prompt, vectors, workspace })
+        Ok(Self {
+            path,
+            model,
+            tokenizer,
+            longest,
+            long,
+            batch_tokens,
+            sentence,
+            prompt,
+            dimensions: None,
+            normalizes,
+            workspace,
+        })
     }
 
     /// Pads every text to so many tokens and mixes the padding in, as some checkpoints were trained.
@@ -204,13 +217,14 @@ impl Predictor {
                 format!("must be from 1 to the model's {width}"),
             ));
         }
-        self.vectors = (dimensions, self.vectors.1 || normalize);
+        self.dimensions = dimensions;
+        self.normalizes |= normalize;
         Ok(())
     }
 
     /// Whether vectors have length one.
     pub fn normalizes(&self) -> bool {
-        self.vectors.1
+        self.normalizes
     }
 
     /// Whether an example is a pair of texts, each read on its own.
@@ -225,19 +239,13 @@ impl Predictor {
     /// If the tokenizer cannot be written.
     pub fn fingerprint(&self) -> Result<u64> {
         let mut fingerprint = Fingerprint::default();
-        let mut add = |bytes: &[u8]| {
-            fingerprint.add(bytes.len() as u64);
-            bytes.chunks(8).for_each(|part| {
-                let mut word = [0; 8];
-                word[..part.len()].copy_from_slice(part);
-                fingerprint.add(u64::from_le_bytes(word));
-            });
-        };
+        let mut add = |bytes: &[u8]| fingerprint.add(random::fingerprint(bytes));
         let config = serde_json::to_string(self.model.config()).unwrap_or_default();
         add(config.as_bytes());
         add(self.tokenizer.to_json()?.as_bytes());
         let (head, lowers) = (self.model.head(), self.sentence.lower_case);
-        let how = (self.longest, self.long, self.vectors, &self.prompt, head, lowers);
+        let made = (self.dimensions, self.normalizes);
+        let how = (self.longest, self.long, made, &self.prompt, head, lowers);
         add(format!("{how:?}").as_bytes());
         self.model.parameters().values().iter().for_each(|v| fingerprint.add(u64::from(v.to_bits())));
         Ok(fingerprint.value())
@@ -378,7 +386,7 @@ impl Predictor {
 
     /// Number of values of a text's vector.
     pub fn vector_width(&self) -> usize {
-        self.vectors.0.unwrap_or(self.raw_width())
+        self.dimensions.unwrap_or(self.raw_width())
     }
 
     /// The vector of each row, `[rows, vector_width]`, and how many rows were too long for the model: of a model with a
@@ -406,7 +414,7 @@ impl Predictor {
         } else {
             raw.chunks_exact(whole.max(1)).flat_map(|row| row[..width].iter().copied()).collect()
         };
-        if self.vectors.1 {
+        if self.normalizes {
             vectors.chunks_exact_mut(width.max(1)).for_each(normalize);
         }
         Ok(vectors)
@@ -417,17 +425,7 @@ impl Predictor {
     /// # Errors
     /// If one does not fit the model.
     pub fn raw_vectors_of(&self, examples: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
-        let width = self.raw_width();
-        let mut vectors = vec![0.0; examples.len() * width];
-        let makes_vectors = self.model.vector_width().is_some();
-        run_batches(&self.model, examples, self.batch_tokens, w, |mut forward, numbers| {
-            let made = if makes_vectors { forward.vectors()? } else { forward.pooled() };
-            for (row, i) in made.chunks_exact(width.max(1)).zip(numbers) {
-                vectors[*i as usize * width..][..width].copy_from_slice(row);
-            }
-            Ok(())
-        })?;
-        Ok(vectors)
+        dataset::vectors(&self.model, examples, self.batch_tokens, w)
     }
 
     /// Number of values of a vector before any is left out.
@@ -534,6 +532,13 @@ pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Re
         &Tokenizer::file_of(pretrained::folder_of(path)),
         format!("has {tokens} tokens, the model {rows}: they do not belong together"),
     ))
+}
+
+/// As [`say_unused`], without the heads of pretraining, which are left behind as a matter of course.
+pub(crate) fn say_unused_body(path: &Path, report: &Report) {
+    let is_head = |name: &str| name.starts_with("cls.") || name.contains(".pooler.");
+    let unused = report.unused.iter().filter(|name| !is_head(name)).cloned().collect();
+    say_unused(path, &Report { unused, ..Report::default() });
 }
 
 /// Says on standard error which tensors of a weight file have no place in the model.

@@ -37,10 +37,7 @@ impl VectorMaker {
     }
 
     /// Takes a text's tokens: counts all of them, and keeps its beginning for some of the texts (Vitter 1985, algorithm R).
-    ///
-    /// # Errors
-    /// Never; for use in readers.
-    pub fn add(&mut self, tokens: &[u32]) -> Result<()> {
+    pub fn add(&mut self, tokens: &[u32]) {
         self.counts.add(tokens);
         if let Some(text) = text_vectors::sentence_of(tokens, self.frame) {
             self.seen += 1;
@@ -53,7 +50,6 @@ impl VectorMaker {
                 }
             }
         }
-        Ok(())
     }
 
     /// Opens a model under `head`, with the readout; what the head lacks starts from `seed`.
@@ -79,10 +75,7 @@ impl VectorMaker {
     }
 
     /// Fills the readout of a model with the head for vectors.
-    ///
-    /// # Errors
-    /// If the texts are too few.
-    pub fn fill(&self, model: &mut Model) -> Result<()> {
+    fn fill(&self, model: &mut Model) -> Result<()> {
         if self.sample.len() < 2 {
             return Err(Error::usage("the texts are too few or too short to make vectors from"));
         }

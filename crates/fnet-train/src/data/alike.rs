@@ -23,6 +23,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Texts of a row as they are compared: a text alone is compared with itself.
+    pub fn texts(self) -> usize {
+        if self == Self::Triplets { 3 } else { 2 }
+    }
+
     /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 use fnet_encoder::{AdamW, Level, Model, ModelConfig, PRESETS, Precision, Products};
 use serde::{Deserialize, Serialize};
 
+use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::settings::{in_range, refused};
 use crate::train::recipe::{Part, Recipe, train_only};
@@ -156,6 +157,29 @@ impl TrainingSettings {
         }
         Ok(())
     }
+}
+
+/// The longest sequence in tokens: what the setting asks for, by its name, or else `most`. A model that mixes padding in is
+/// told.
+///
+/// # Errors
+/// If more is asked for than there can be, or the tokenizer cannot pad.
+pub(crate) fn longest(
+    model: &mut Model,
+    tokenizer: &Tokenizer,
+    (field, asked): (&str, Option<usize>),
+    most: usize,
+) -> Result<usize> {
+    if let Some(tokens) = asked.filter(|tokens| *tokens > most) {
+        let message = format!("the model's longest sequence is {most}");
+        return Err(refused(&format!("{field} {tokens}"), message));
+    }
+    let longest = asked.unwrap_or(most);
+    if model.config().fixed_length().is_some() {
+        tokenizer.check_padding()?;
+        model.change_config(|config| config.padding_length = Some(longest))?;
+    }
+    Ok(longest)
 }
 
 /// The shape of a preset.

@@ -4,4 +4,4 @@ mod index;
 mod top;
 
 pub use index::{Index, IndexWriter};
-pub use top::{Found, pairs_above, top};
+pub use top::{Found, dot, pairs_above, top};

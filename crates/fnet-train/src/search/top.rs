@@ -22,6 +22,11 @@ impl Found {
     }
 }
 
+/// The dot product of two vectors, summed in float64: their cosine, if both have length one.
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
 /// Bytes of rows that are compared with all queries while they are in the cache.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Rows of a task, in blocks.
@@ -58,10 +63,7 @@ pub fn top(rows: &[f32], width: usize, queries: &[f32], count: usize) -> Vec<Vec
     };
     let best = tasks.reduce(|| vec![Vec::new(); asked], join);
     let queries = queries.chunks_exact(width);
-    let exact = |query: &[f32], row: usize| -> f32 {
-        let row = &rows[row * width..][..width];
-        query.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
-    };
+    let exact = |query: &[f32], row: usize| dot(query, &rows[row * width..][..width]) as f32;
     best.into_iter()
         .zip(queries)
         .map(|(mut best, query)| {

@@ -6,12 +6,12 @@ use std::ops::Range;
 use fnet_encoder::similarity::{
     Contrast, ContrastGradients, ScoredLoss, all_cosines, contrastive, cosines, scored,
 };
-use fnet_encoder::{Batch, Dropout, EncoderError, Loss, Mode, Model, Workspace};
+use fnet_encoder::{Batch, Dropout, Loss, Mode, Model, Workspace};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::alike::Kind;
-use crate::data::tasks::dataset::{INFERENCE_TOKENS, run_batches};
+use crate::data::tasks::dataset::{INFERENCE_TOKENS, metric_name, vectors};
 use crate::data::tasks::encoding::{Example, Text};
 use crate::data::tasks::metrics::{Metric, Ranks};
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub struct Alike {
     pub name: String,
     /// What the rows are.
     pub kind: Kind,
-    /// Texts, and the score of scored pairs; of pairs of one class its number, for others nothing.
+    /// Texts, and the score of scored pairs.
     pub examples: Vec<Example>,
 }
 
@@ -140,14 +140,11 @@ struct Drawn {
     groups: Vec<u32>,
 }
 
-/// A number for each row: rows with the same one hold texts that belong together, because they share a text or are of one
-/// class. Other texts of theirs are no examples of what does not belong.
+/// A number for each row: rows with the same one hold texts that belong together, because they share a text. Other texts of
+/// theirs are no examples of what does not belong.
 fn groups(kind: Kind, rows: &[&Example]) -> Vec<u32> {
     if kind == Kind::Scored {
         return Vec::new();
-    }
-    if rows.iter().all(|row| !row.target.is_empty()) {
-        return rows.iter().map(|row| row.target[0] as u32).collect();
     }
     let mut first: HashMap<&[u32], usize> = HashMap::new();
     let mut parents: Vec<usize> = (0..rows.len()).collect();
@@ -183,7 +180,7 @@ fn loss_of(drawn: &Drawn, comparing: &Comparing, vectors: &[f32], width: usize) 
         for (d, d_short) in d.chunks_exact_mut(width).zip(d_short.chunks_exact(size)) {
             d.iter_mut().zip(d_short).for_each(|(d, s)| *d += s);
         }
-        let rows = drawn.texts.len() / texts_of(drawn.kind);
+        let rows = drawn.texts.len() / drawn.kind.texts();
         loss.sum += f64::from(share) * value * rows as f64;
         (loss.count, loss.correct) = (rows, right); // at last, of the whole vectors
     }
@@ -195,9 +192,13 @@ fn shortened(vectors: &[f32], width: usize, size: usize) -> Vec<f32> {
     vectors.chunks_exact(width).flat_map(|row| row[..size].iter().copied()).collect()
 }
 
-/// Texts of a row in a batch.
-fn texts_of(kind: Kind) -> usize {
-    if kind == Kind::Triplets { 3 } else { 2 }
+/// The vectors of all rows' first texts, and those of all second ones followed by all third ones, from `[rows, texts * width]`.
+fn anchors_and_candidates(vectors: &[f32], width: usize, texts: usize) -> (Vec<f32>, Vec<f32>) {
+    let place = |text: usize| -> Vec<f32> {
+        let rows = vectors.chunks_exact(texts * width);
+        rows.flat_map(|row| row[text * width..(text + 1) * width].iter().copied()).collect()
+    };
+    (place(0), (1..texts).flat_map(place).collect())
 }
 
 fn loss_at(
@@ -212,13 +213,9 @@ fn loss_at(
         let Comparing { loss, scale, .. } = *comparing;
         return (scored(loss, vectors, width, &drawn.scores, scale, share, d), 0);
     }
-    let (texts, mut candidate_groups) = (texts_of(drawn.kind), drawn.groups.clone());
+    let (texts, mut candidate_groups) = (drawn.kind.texts(), drawn.groups.clone());
     candidate_groups.extend((0..drawn.groups.len() * (texts - 2)).map(|_| ALONE));
-    let place = |text: usize| -> Vec<f32> {
-        let rows = vectors.chunks_exact(texts * width);
-        rows.flat_map(|row| row[text * width..(text + 1) * width].iter().copied()).collect()
-    };
-    let (anchors, candidates) = (place(0), (1..texts).map(place).collect::<Vec<_>>().concat());
+    let (anchors, candidates) = anchors_and_candidates(vectors, width, texts);
     let contrast = Contrast {
         anchors: &anchors,
         candidates: &candidates,
@@ -323,18 +320,16 @@ fn judge(
     values: &mut Vec<(String, f64)>,
     chosen: &mut Vec<f64>,
 ) -> Result<()> {
-    let texts = rows.examples.iter().flat_map(|row| &row.texts);
-    let texts: Vec<Example> =
-        texts.map(|text| Example { texts: vec![text.clone()], target: Vec::new() }).collect();
-    let (vectors, width) = (vectors_of(model, &texts, w)?, model.vector_width().unwrap_or(0));
+    let width = model.vector_width().unwrap_or(0);
+    let vectors = vectors(model, &rows.examples, INFERENCE_TOKENS, w)?;
     for size in [width].into_iter().chain(dimensions.iter().copied().filter(|size| *size < width)) {
         let vectors = shortened(&vectors, width, size);
         let at = if size == width { String::new() } else { format!("_at_{size}") };
-        let file = if rows.name.is_empty() { String::new() } else { format!("_{}", rows.name) };
         let measured = measure(rows, &vectors, size);
         let chooses = measured.iter().filter(|(name, _)| size == width && CHOOSE.contains(name));
         chosen.extend(chooses.map(|(_, value)| value));
-        values.extend(measured.into_iter().map(|(name, value)| (format!("{name}{at}{file}"), value)));
+        let named = |name: &str| metric_name(&format!("{name}{at}"), &rows.name);
+        values.extend(measured.into_iter().map(|(name, value)| (named(name), value)));
     }
     Ok(())
 }
@@ -351,13 +346,8 @@ fn measure(rows: &Alike, vectors: &[f32], width: usize) -> Vec<(&'static str, f6
         }
         Kind::Texts => Vec::new(),
         Kind::Pairs | Kind::Triplets => {
-            let texts = texts_of(rows.kind);
-            let place = |text: usize| -> Vec<f32> {
-                let rows = vectors.chunks_exact(texts * width);
-                rows.flat_map(|row| row[text * width..(text + 1) * width].iter().copied()).collect()
-            };
-            let candidates = (1..texts).map(place).collect::<Vec<_>>().concat();
-            let (anchors, count) = (place(0), candidates.len() / width);
+            let (anchors, candidates) = anchors_and_candidates(vectors, width, rows.kind.texts());
+            let count = candidates.len() / width;
             let mut found = Vec::new();
             for (block, anchors) in anchors.chunks(RANKED * width).enumerate() {
                 let cosines = all_cosines(anchors, &candidates, width);
@@ -373,35 +363,18 @@ fn measure(rows: &Alike, vectors: &[f32], width: usize) -> Vec<(&'static str, f6
 /// Rows whose cosines with all others are held at a time.
 const RANKED: usize = 256;
 
-/// The rank of the second text of each row `of` some among all, and of triplets the third ones too, by how alike they are to the first. A
-/// candidate with the same text as a row's own is not counted against it.
-pub fn ranks(rows: &Alike, of: Range<usize>, alike: impl Fn(usize, usize) -> f32 + Sync) -> Vec<usize> {
+/// The ranks of some rows' second texts among those of all, and of triplets the third ones too, by how alike they are to the
+/// first.
+fn ranks(rows: &Alike, of: Range<usize>, alike: impl Fn(usize, usize) -> f32 + Sync) -> Vec<usize> {
     use rayon::prelude::*;
     let examples = &rows.examples;
-    let texts = texts_of(rows.kind);
     let candidates: Vec<&Text> =
-        (1..texts).flat_map(|text| examples.iter().map(move |row| &row.texts[text])).collect();
+        (1..rows.kind.texts()).flat_map(|text| examples.iter().map(move |row| &row.texts[text])).collect();
     let rank = |i: usize| {
-        let own = alike(i, i);
-        let is_other = |j: &usize| *j != i && candidates[*j].tokens != candidates[i].tokens;
-        1 + (0..candidates.len()).filter(is_other).filter(|j| alike(i, *j) >= own).count()
+        let is_same = |j: usize| candidates[j].tokens == candidates[i].tokens;
+        Ranks::of(i, candidates.len(), is_same, |j| alike(i, j))
     };
     of.into_par_iter().map(rank).collect()
-}
-
-/// The vectors of texts, `[texts, width]`.
-pub fn vectors_of(model: &Model, texts: &[Example], w: &mut Workspace) -> Result<Vec<f32>> {
-    let Some(width) = model.vector_width() else {
-        return Err(EncoderError::Config("the model makes no vectors of texts".into()).into());
-    };
-    let mut vectors = vec![0.0; texts.len() * width];
-    run_batches(model, texts, INFERENCE_TOKENS, w, |mut forward, numbers| {
-        for (row, i) in forward.vectors()?.chunks_exact(width).zip(numbers) {
-            vectors[*i as usize * width..][..width].copy_from_slice(row);
-        }
-        Ok(())
-    })?;
-    Ok(vectors)
 }
 
 #[cfg(test)]

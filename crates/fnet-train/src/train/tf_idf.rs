@@ -64,9 +64,8 @@ impl Rarity {
     }
 
     fn ranks(&self, rows: &Rows) -> Ranks {
-        let texts = if rows.kind == Kind::Triplets { 3 } else { 2 };
         let candidates: Vec<&String> =
-            (1..texts).flat_map(|t| rows.texts.iter().map(move |row| &row[t])).collect();
+            (1..rows.kind.texts()).flat_map(|t| rows.texts.iter().map(move |row| &row[t])).collect();
         let mut holds: HashMap<String, Vec<(usize, f64)>> = HashMap::new();
         for (j, text) in candidates.iter().enumerate() {
             for (word, value) in self.vector(text) {
@@ -80,8 +79,7 @@ impl Rarity {
             for (word, value) in own {
                 holds.get(&word).into_iter().flatten().for_each(|(j, other)| alike[*j] += value * other);
             }
-            let is_other = |j: &usize| *j != i && candidates[*j] != candidates[i];
-            1 + (0..candidates.len()).filter(is_other).filter(|j| alike[*j] >= alike[i]).count()
+            Ranks::of(i, candidates.len(), |j| candidates[j] == candidates[i], |j| alike[j])
         };
         Ranks(rows.texts.iter().enumerate().map(rank).collect())
     }

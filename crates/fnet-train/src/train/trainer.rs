@@ -1,5 +1,6 @@
 //! One loop for pretraining and fine-tuning.
 
+use std::fmt;
 use std::time::Instant;
 
 use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Workspace, gradient_norm};
@@ -62,6 +63,13 @@ pub struct Evaluation {
     pub values: Vec<(String, f64)>,
     /// Higher is better.
     pub score: f64,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let words: Vec<_> = self.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
+        f.write_str(&words.join(", "))
+    }
 }
 
 /// What is trained: draws batches, and knows how well the model does.
@@ -290,8 +298,7 @@ impl<'a> Course<'a> {
             let folder = self.run.folder.path().to_path_buf();
             return Err(Error::Diverged { step, what, value, learning_rate, folder });
         }
-        let words: Vec<_> = evaluation.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
-        self.progress.line(&format!("step {}: {}", self.state.step, words.join(", ")));
+        self.progress.line(&format!("step {}: {evaluation}", self.state.step));
         let mut row = json!({"step": self.state.step, "seconds": round(self.state.seconds)});
         for (name, value) in &evaluation.values {
             row[name] = json!(value);

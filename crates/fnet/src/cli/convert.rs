@@ -92,7 +92,10 @@ fn with_vectors(
             None => Columns::of_lines(),
         };
         rows::read_blocks(file, &columns, 4_096, |block| {
-            block.iter().try_for_each(|row| maker.add(&tokenizer.encode(&row.first)?))
+            for row in block {
+                maker.add(&tokenizer.encode(&row.first)?);
+            }
+            Ok(())
         })?;
     }
     maker.open(base, head, seed)

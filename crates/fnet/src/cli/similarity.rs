@@ -1,4 +1,5 @@
 use fnet_train::Result;
+use fnet_train::search::dot;
 use serde_json::json;
 
 use super::common::{say, set_threads};
@@ -31,7 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut opened = args.vectors.open(true, &args.inference)?;
     let vectors = opened.predictor.embed(&[&args.first, &args.second])?;
     let similarity: f64 = match vectors.as_slice() {
-        [a, b] => a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum(),
+        [a, b] => dot(a, b),
         _ => f64::NAN,
     };
     if args.json { say(json!({"similarity": similarity})) } else { say(format!("{similarity:.4}")) }

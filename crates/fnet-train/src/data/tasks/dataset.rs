@@ -274,6 +274,30 @@ pub(crate) fn predict_by<'a>(
     Ok(outputs)
 }
 
+/// The vectors of each example's texts, `[examples, texts * width]`: those of a readout for vectors of texts, of other models
+/// what is pooled.
+///
+/// # Errors
+/// If an example does not fit the model.
+pub fn vectors(
+    model: &Model,
+    examples: &[Example],
+    batch_tokens: usize,
+    w: &mut Workspace,
+) -> Result<Vec<f32>> {
+    let (makes_vectors, mut vectors) = (model.vector_width().is_some(), Vec::new());
+    run_batches(model, examples, batch_tokens, w, |mut forward, numbers| {
+        let made = if makes_vectors { forward.vectors()? } else { forward.pooled() };
+        let width = made.len() / numbers.len().max(1);
+        vectors.resize(examples.len() * width, 0.0);
+        for (row, i) in made.chunks_exact(width.max(1)).zip(numbers) {
+            vectors[*i as usize * width..][..width].copy_from_slice(row);
+        }
+        Ok(())
+    })?;
+    Ok(vectors)
+}
+
 /// A metric's name and value.
 pub type Score = (String, f64);
 
@@ -311,8 +335,13 @@ pub fn score_named(
     outputs: &[f32],
     expected: &[f32],
 ) -> Vec<Score> {
-    let named = |metric: String| if name.is_empty() { metric } else { format!("{metric}_{name}") };
-    score(labels, metrics, outputs, expected).into_iter().map(|(metric, v)| (named(metric), v)).collect()
+    let scores = score(labels, metrics, outputs, expected).into_iter();
+    scores.map(|(metric, v)| (metric_name(&metric, name), v)).collect()
+}
+
+/// A metric's name with that of the file that it is of, if there are several.
+pub(crate) fn metric_name(metric: &str, file: &str) -> String {
+    if file.is_empty() { metric.into() } else { format!("{metric}_{file}") }
 }
 
 /// The score that chooses an epoch or a seed: the mean of the metrics for which higher is better.

@@ -76,6 +76,18 @@ impl Metric {
 pub struct Ranks(pub Vec<usize>);
 
 impl Ranks {
+    /// The rank of `own` among so many candidates, by how alike they are to what is looked for: behind all that are as alike,
+    /// but for those that are the same text.
+    pub fn of<T: PartialOrd>(
+        own: usize,
+        candidates: usize,
+        is_same: impl Fn(usize) -> bool,
+        alike: impl Fn(usize) -> T,
+    ) -> usize {
+        let others = (0..candidates).filter(|other| *other != own && !is_same(*other));
+        1 + others.filter(|other| alike(*other) >= alike(own)).count()
+    }
+
     /// Found first, found among the first ten, and the mean of one over the rank.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         let n = self.0.len() as f64;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, MULTI_LABEL, Report};
+use fnet_encoder::pretrained::{self, MULTI_LABEL};
 use fnet_encoder::{Model, Padding, Workspace};
 
 use super::Start;
@@ -16,8 +16,8 @@ use crate::data::tasks::rows::Columns;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
-use crate::predictor::{check_vocabulary, say_unused};
-use crate::settings::refused;
+use crate::predictor::{check_vocabulary, say_unused_body};
+use crate::runs::training::longest;
 use crate::train::finetune::{BatchSize, TaskObjective, Variation};
 use crate::train::{bag_start, text_vectors, whitening};
 
@@ -46,7 +46,9 @@ pub(super) fn prepare(
     check_vocabulary(&base.name(), &tokenizer, &model)?;
     files.train_columns.check_segments(model.config())?;
     settings.training.prepare(&mut model, quiet)?;
-    let longest = longest(&mut model, settings, &tokenizer)?;
+    let field = if settings.pad_to.is_some() { "pad_to" } else { "max_length" };
+    let most = model.config().max_position_embeddings;
+    let longest = longest(&mut model, &tokenizer, (field, settings.max_length), most)?;
     let config = model.config();
     let encoding = Encoding {
         tokenizer: &tokenizer,
@@ -107,11 +109,8 @@ fn open_model(
         config.classifier_linear = settings.has_linear_head();
         config.classifier_matching = settings.matching.unwrap_or_default();
     })?;
-    // The heads of pretraining are left behind as a matter of course.
-    let is_head = |name: &str| name.starts_with("cls.") || name.contains(".pooler.");
-    let unused = report.unused.iter().filter(|name| !is_head(name)).cloned().collect();
     if !quiet {
-        say_unused(&base.name(), &Report { unused, ..Report::default() });
+        say_unused_body(&base.name(), &report);
     }
     if settings.from_scratch {
         model = Model::new(model.config().clone(), head, seed)?;
@@ -138,22 +137,6 @@ const MANY_ROWS: usize = 20_000;
 /// Whether there is a second opinion where nobody says.
 fn usual_bag(files: &TaskFiles, has_linear_head: bool) -> Result<bool> {
     Ok(!has_linear_head && files.train_columns.text.len() == 1 && files.train_rows()? < MANY_ROWS)
-}
-
-/// The longest sequence in tokens, which a model that mixes padding in is told.
-fn longest(model: &mut Model, settings: &FinetuneSettings, tokenizer: &Tokenizer) -> Result<usize> {
-    let longest = model.config().max_position_embeddings;
-    if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > longest) {
-        let field = if settings.pad_to.is_some() { "pad_to" } else { "max_length" };
-        let message = format!("the model's longest sequence is {longest}");
-        return Err(refused(&format!("{field} {tokens}"), message));
-    }
-    let longest = settings.max_length.unwrap_or(longest);
-    if model.config().fixed_length().is_some() {
-        tokenizer.check_padding()?;
-        model.change_config(|config| config.padding_length = Some(longest))?;
-    }
-    Ok(longest)
 }
 
 fn read_rows(

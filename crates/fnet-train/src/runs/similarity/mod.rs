@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fnet_encoder::pretrained::{self, Report};
+use fnet_encoder::pretrained;
 use fnet_encoder::{Head, Model, Pairs, Workspace};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -11,14 +11,16 @@ use crate::base_model::BaseModel;
 use crate::data::alike::{self, Kind, Rows};
 use crate::data::held_out;
 use crate::data::sentence_settings::SentenceSettings;
-use crate::data::tasks::encoding::{Encoding, Example, Long, LongOnes};
+use crate::data::tasks::dataset::metric_name;
+use crate::data::tasks::encoding::{Encoding, Example, Long, LongOnes, Text};
 use crate::data::tasks::glue::GlueTask;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::folder::{RunFolder, check_is_not_model};
-use crate::predictor::{check_vocabulary, say_unused};
+use crate::predictor::{check_vocabulary, say_unused_body};
 use crate::runs::finetune::usual_epochs;
 use crate::runs::running::Running;
+use crate::runs::training::longest;
 use crate::runs::{card, report};
 use crate::settings::refused;
 use crate::train::finetune::Variation;
@@ -71,7 +73,9 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
     check_vocabulary(&base.name(), &tokenizer, &model)?;
     settings.training.prepare(&mut model, quiet)?;
     let told = base.folder().map_or_else(|| Ok(SentenceSettings::default()), SentenceSettings::read)?;
-    let longest = longest(&mut model, &settings, &tokenizer, &told)?;
+    let most = model.config().max_position_embeddings;
+    let most = told.longest.map_or(most, |longest| most.min(longest));
+    let longest = longest(&mut model, &tokenizer, ("max_length", settings.max_length), most)?;
     let encoding = encoding(&model, &settings, &tokenizer, longest, &told)?;
     if told.lower_case {
         data.lower_case();
@@ -81,9 +85,10 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
     let (train, dev) = (encode(&data.train)?, encode(&data.dev)?);
     if !resume {
         // What was trained stays; the shipped readout was made from novels, and many texts of one's own say more.
-        let is_free = is_new || settings.from_scratch || base.folder().is_none();
-        if is_free {
-            start(&mut model, &train, &tokenizer, is_new)?;
+        let texts: Vec<&Text> =
+            train.iter().flat_map(|rows| &rows.examples).flat_map(|row| &row.texts).collect();
+        if is_new || base.folder().is_none() && texts.len() >= MANY_TEXTS {
+            start(&mut model, &texts, &tokenizer)?;
         }
     }
     let comparing = Comparing {
@@ -110,8 +115,7 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
     // What the closed form alone reaches, to be seen beside what training adds.
     let before = if resume { None } else { objective.evaluate(&model, &mut Workspace::new())? };
     if let (Some(before), false) = (&before, quiet) {
-        let words: Vec<_> = before.values.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
-        eprintln!("before training: {}", words.join(", "));
+        eprintln!("before training: {before}");
     }
     let state = Trainer {
         model: &mut model,
@@ -219,9 +223,8 @@ impl Data {
     fn bag_of_words(&self) -> Vec<(String, f64)> {
         let rarity = Rarity::of(self.train.iter().map(|file| &file.rows));
         let named = |file: &File| {
-            let end = if file.name.is_empty() { String::new() } else { format!("_{}", file.name) };
             let values = rarity.judge(&file.rows).into_iter();
-            values.map(|(name, value)| (format!("{name}{end}"), value)).collect::<Vec<_>>()
+            values.map(|(name, value)| (metric_name(name, &file.name), value)).collect::<Vec<_>>()
         };
         self.dev.iter().flat_map(named).collect()
     }
@@ -288,36 +291,14 @@ fn open(base: &BaseModel, settings: &SimilaritySettings, resume: bool, quiet: bo
         }
         config.classifier_pairs = Pairs::Together;
     })?;
-    let is_head = |name: &str| name.starts_with("cls.") || name.contains(".pooler.");
-    let unused = report.unused.iter().filter(|name| !is_head(name)).cloned().collect();
     if !quiet {
-        say_unused(&base.name(), &Report { unused, ..Report::default() });
+        say_unused_body(&base.name(), &report);
     }
     if settings.from_scratch {
         model = Model::new(model.config().clone(), Head::Sentence, seed)?;
     }
     model.change_config(|config| config.hidden_dropout_prob = settings.training.dropout)?;
     Ok((model, is_new || settings.from_scratch))
-}
-
-fn longest(
-    model: &mut Model,
-    settings: &SimilaritySettings,
-    tokenizer: &Tokenizer,
-    told: &SentenceSettings,
-) -> Result<usize> {
-    let most = model.config().max_position_embeddings;
-    let most = told.longest.map_or(most, |longest| most.min(longest));
-    if let Some(tokens) = settings.max_length.filter(|tokens| *tokens > most) {
-        let message = format!("the model's longest sequence is {most}");
-        return Err(refused(&format!("max_length {tokens}"), message));
-    }
-    let longest = settings.max_length.unwrap_or(most);
-    if model.config().fixed_length().is_some() {
-        tokenizer.check_padding()?;
-        model.change_config(|config| config.padding_length = Some(longest))?;
-    }
-    Ok(longest)
 }
 
 fn encoding<'a>(
@@ -342,19 +323,14 @@ fn dimensions(settings: &SimilaritySettings, model: &Model) -> Result<Vec<usize>
     }
 }
 
-/// Fewer texts say less of words and directions than those that the base model's readout was made from.
-const FEW_TEXTS: usize = 1_000;
+/// As many texts say more of words and directions than those that the shipped readout was made from.
+const MANY_TEXTS: usize = 1_000;
 
-/// The closed-form start, from the training texts: of a readout that is new, or where there are many texts.
-fn start(model: &mut Model, train: &[Alike], tokenizer: &Tokenizer, is_new: bool) -> Result<()> {
-    let texts: Vec<Example> = (train.iter().flat_map(|rows| &rows.examples).flat_map(|row| &row.texts))
-        .map(|text| Example { texts: vec![text.clone()], target: Vec::new() })
-        .collect();
-    if !is_new && texts.len() < FEW_TEXTS {
-        return Ok(());
-    }
+/// The closed-form start of the readout, from the training texts.
+fn start(model: &mut Model, texts: &[&Text], tokenizer: &Tokenizer) -> Result<()> {
     let mut counts = TokenCounts::new(model.config().vocab_size);
-    texts.iter().flat_map(|text| &text.texts).for_each(|text| counts.add(&text.tokens));
-    let sample: Vec<Example> = texts.iter().step_by(texts.len().div_ceil(SAMPLE)).cloned().collect();
+    texts.iter().for_each(|text| counts.add(&text.tokens));
+    let alone = |text: &&Text| Example { texts: vec![Text::clone(text)], target: Vec::new() };
+    let sample: Vec<Example> = texts.iter().step_by(texts.len().div_ceil(SAMPLE).max(1)).map(alone).collect();
     text_vectors::start(model, &counts, &tokenizer.specials(), &sample, &mut Workspace::new())
 }
