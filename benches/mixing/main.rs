@@ -39,6 +39,7 @@ fn lengths(group: &mut BenchmarkGroup<'_, WallTime>, seq_len: usize) {
     let mut run = |name: &str, mix: &mut dyn FnMut(&[f32], &mut [f32])| {
         group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(|| mix(&x, &mut y)));
     };
+    run("copying", &mut |x, y| y.copy_from_slice(x));
     let mixer = FourierMixer::new(seq_len, HIDDEN).expect("a shape that can be mixed");
     run("fnet-mixing", &mut |x, y| mixer.mix(x, y).expect("whole samples"));
     let peer = RealThenComplex::new(seq_len, HIDDEN);

@@ -1,8 +1,10 @@
-//! Matrix products, training steps and inference: `cargo bench -p fnet-train`, on two threads.
+//! Matrix products, training steps, inference and real runs: `cargo bench -p fnet-train`, on two threads.
 //!
 //! `cargo run --release -p xtask --bin bench_table` prints all that the benches have measured.
 
 #![allow(missing_docs)] // the macros below make public functions
+
+mod real_run;
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use criterion::{
 use fnet_encoder::gemm::peak::flops_per_second;
 use fnet_encoder::gemm::{Out, matmul_nn, matmul_nt, matmul_tn};
 use fnet_encoder::{Head, Mode, Model, ModelConfig, Precision, Products, Workspace};
-use fnet_train::speed::TimedStep;
+use fnet_train::speed::{MASKED, TimedStep};
 
 #[derive(Clone, Copy)]
 struct Size {
@@ -39,6 +41,7 @@ fn all(c: &mut Criterion) {
             model(c, precision, size);
         }
     }
+    real_run::measure(c);
 }
 
 /// A plain kernel on registers: the most that products could reach.
@@ -95,7 +98,7 @@ fn model(c: &mut Criterion, precision: Precision, size: Size) {
     };
     let mut group = c.benchmark_group(format!("{} {}", size.preset, precision.name()));
     few_samples(&mut group);
-    let mut step = TimedStep::new(open(Head::MaskedLm), size.sequences, size.seq_len);
+    let mut step = TimedStep::new(open(Head::MaskedLm), size.sequences, size.seq_len, MASKED);
     let tokens = Throughput::Elements(step.batch.tokens().len() as u64);
     for recompute in [false, true] {
         step.model.set_recompute(recompute);

@@ -19,8 +19,10 @@ pub struct TimedStep {
     pub model: Model,
     /// Sequences of equal length.
     pub batch: Batch,
-    /// 15 % of the tokens.
+    /// Some of the tokens.
     pub targets: MlmTargets,
+    /// Rate of dropout, 0.1 unless set.
+    pub dropout: f32,
     gradients: Vec<f32>,
     moments: Moments,
     workspace: Workspace,
@@ -37,8 +39,8 @@ pub struct Timing {
 }
 
 impl TimedStep {
-    /// `sequences` of `seq_len` random tokens for an MLM model.
-    pub fn new(model: Model, sequences: usize, seq_len: usize) -> Self {
+    /// `sequences` of `seq_len` random tokens for an MLM model, a part `masked` of which it predicts.
+    pub fn new(model: Model, sequences: usize, seq_len: usize, masked: f64) -> Self {
         let mut random = generator(1, "tokens", 0);
         let (mut batch, mut targets) = (Batch::new(), MlmTargets::default());
         for _ in 0..sequences {
@@ -48,7 +50,7 @@ impl TimedStep {
             batch.push(&tokens, &[]);
         }
         for (place, token) in batch.tokens().iter().enumerate() {
-            if random.random_bool(0.15) {
+            if random.random_bool(masked) {
                 targets.places.push(place as u32);
                 targets.labels.push(*token);
             }
@@ -56,7 +58,7 @@ impl TimedStep {
         let len = model.parameters().len();
         let (gradients, moments, workspace) =
             (vec![0.0; len], Moments::new(model.parameters()), Workspace::new());
-        Self { model, batch, targets, gradients, moments, workspace, steps: 0 }
+        Self { model, batch, targets, dropout: 0.1, gradients, moments, workspace, steps: 0 }
     }
 
     /// Forward pass, backward pass, clipping and AdamW.
@@ -67,7 +69,7 @@ impl TimedStep {
         take_tally();
         let begun = Instant::now();
         self.steps += 1;
-        let dropout = Dropout { rate: 0.1, key: self.steps };
+        let dropout = Dropout { rate: self.dropout, key: self.steps };
         let scale = 1.0 / self.targets.places.len().max(1) as f32;
         let gradients = &mut self.gradients;
         let mut forward = self.model.forward(&self.batch, Mode::Train(dropout), &mut self.workspace)?;
@@ -133,6 +135,8 @@ pub struct Speed {
 pub const LENGTHS: [usize; 4] = [128, 512, 2_048, 8_192];
 /// Tokens in a batch, or one sequence where that is longer.
 const TOKENS: usize = 4_096;
+/// Part of the tokens that is predicted.
+pub const MASKED: f64 = 0.15;
 /// Weights beyond which a length is left out: matrices over the sequence grow with its square.
 const MOST_BYTES: usize = 1 << 30;
 
@@ -149,7 +153,7 @@ impl Speed {
             return Ok(None);
         }
         let model = Model::new(config, Head::MaskedLm, 1)?;
-        let mut step = TimedStep::new(model, (TOKENS / seq_len).max(1), seq_len);
+        let mut step = TimedStep::new(model, (TOKENS / seq_len).max(1), seq_len, MASKED);
         let tokens = step.batch.tokens().len() as f64;
         let training = tokens / step.measure(seconds)?.step.as_secs_f64();
         let inference = tokens / step.measure_inference(seconds / 2.0)?.as_secs_f64();

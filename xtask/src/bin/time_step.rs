@@ -7,6 +7,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use fnet_encoder::gemm::peak::flops_per_second;
+use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::{Head, Model, ModelConfig, Precision, Products};
 use fnet_train::speed::{TimedStep, Timing};
 
@@ -29,7 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let config = ModelConfig::preset(&preset).ok_or("--preset: unknown")?;
     let longest = config.max_position_embeddings.max(seq_len);
-    let config = ModelConfig { vocab_size, max_position_embeddings: longest, ..config };
+    let mut config = ModelConfig { vocab_size, max_position_embeddings: longest, ..config };
+    let mixer = value("--mixer", "fourier");
+    config.set_mixers(MixerKind::layers(&mixer, config.num_hidden_layers)?);
     let mut model = Model::new(config, Head::MaskedLm, 1)?;
     match value("--precision", "f32").as_str() {
         "f32" => {}
@@ -39,7 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     model.set_recompute(arguments.iter().any(|a| a == "--recompute"));
     let products = model.products();
     let peak = flops_per_second(products, 0.5);
-    let mut step = TimedStep::new(model, batch_size, seq_len);
+    let mut step = TimedStep::new(model, batch_size, seq_len, value("--mask-rate", "0.15").parse()?);
+    step.dropout = value("--dropout", "0.1").parse()?;
     let mut timings: Vec<Timing> = Vec::new();
     let started = Instant::now();
     while timings.len() < 5 || started.elapsed().as_secs_f64() < seconds {

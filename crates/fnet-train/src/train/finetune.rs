@@ -1,5 +1,7 @@
 //! Classification or regression of labelled examples, as an objective of the training loop.
 
+use std::time::Instant;
+
 use fnet_encoder::{Batch, ClassTargets, Dropout, Mode, Model, Targets, Workspace};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -255,6 +257,7 @@ impl Objective for TaskObjective {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
+        let begun = Instant::now();
         let (epoch, mut micro) = (position.epoch, Vec::new());
         while micro.len() < self.accumulate && position.epoch == epoch {
             let (mut batch, mut targets) = (Batch::new(), Vec::new());
@@ -263,7 +266,7 @@ impl Objective for TaskObjective {
         }
         // The mean is over all examples of the step, however they fall into batches.
         let scale = 1.0 / micro.iter().map(|m| m.1.len()).sum::<usize>().max(1) as f32;
-        let mut outcome = StepOutcome::default();
+        let mut outcome = StepOutcome { drawing: begun.elapsed(), ..StepOutcome::default() };
         for (i, (batch, targets)) in micro.iter().enumerate() {
             let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
             let labels = match &self.labels {

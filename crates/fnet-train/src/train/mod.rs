@@ -15,6 +15,7 @@ pub(crate) mod standardize;
 pub mod stop;
 pub(crate) mod text_vectors;
 pub(crate) mod tf_idf;
+mod time_spent;
 pub(crate) mod trainer;
 pub(crate) mod whitening;
 

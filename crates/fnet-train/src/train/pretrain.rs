@@ -1,5 +1,7 @@
 //! Masked language modelling on a corpus, as an objective of the training loop.
 
+use std::time::Instant;
+
 use fnet_encoder::{
     Batch, ClassTargets, Dropout, Head, IGNORED, Loss, MlmTargets, Mode, Model, Targets, Workspace,
 };
@@ -260,6 +262,7 @@ impl Objective for MlmObjective<'_> {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
+        let begun = Instant::now();
         let mut micro = std::mem::take(&mut self.micro);
         micro.resize_with(self.settings.accumulate, Masked::default);
         // The mean is over all masked tokens of the step, however they fall into batches.
@@ -283,7 +286,7 @@ impl Objective for MlmObjective<'_> {
         let scale = 1.0 / count as f32;
         let pair_scale =
             1.0 / micro.iter().flat_map(|m| &m.classes).filter(|c| **c != IGNORED).count().max(1) as f32;
-        let mut outcome = StepOutcome::default();
+        let mut outcome = StepOutcome { drawing: begun.elapsed(), ..StepOutcome::default() };
         for (i, Masked { batch, targets, classes }) in micro.iter().enumerate() {
             if batch.is_empty() {
                 continue;

@@ -1,6 +1,7 @@
 //! Learning from signals, as an objective of the training loop.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use fnet_encoder::{Batch, ClassTargets, Dropout, Loss, Mode, Model, Targets, Workspace};
 use rand::seq::SliceRandom;
@@ -214,6 +215,7 @@ impl Objective for SignalObjective {
         if self.pooled.is_none() && self.train.is_fixed() && model.trains_head_alone() {
             self.pooled = Some(pool(model, &*self.train, 0..self.train.len(), w)?);
         }
+        let begun = Instant::now();
         let (epoch, mut micro) = (position.epoch, Vec::new());
         for _ in 0..self.accumulate.max(1) {
             if position.epoch == epoch {
@@ -221,7 +223,7 @@ impl Objective for SignalObjective {
             }
         }
         let scale = 1.0 / micro.iter().map(Drawn::count).sum::<usize>().max(1) as f32;
-        let mut outcome = StepOutcome::default();
+        let mut outcome = StepOutcome { drawing: begun.elapsed(), ..StepOutcome::default() };
         for (i, drawn) in micro.iter().enumerate() {
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             let mode = Mode::Train(dropout);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Instant;
 
 use fnet_encoder::similarity::{
     Contrast, ContrastGradients, ScoredLoss, all_cosines, contrastive, cosines, scored,
@@ -257,9 +258,11 @@ impl Objective for SimilarityObjective {
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
+        let begun = Instant::now();
         let mut random = generator(self.seed, "windows", position.epoch << 32 | position.index as u64);
         let drawn = self.draw(position);
         let parts = parts(&drawn.texts, self.sizes.tokens, &mut random);
+        let drawing = begun.elapsed();
         let width = model.vector_width().unwrap_or(0);
         let mode = |i: usize| Mode::Train(Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout });
         let tokens = parts.iter().map(|part| part.tokens().len()).sum();
@@ -267,7 +270,7 @@ impl Objective for SimilarityObjective {
             let mut forward = model.forward(only, mode(0), w)?;
             let (loss, d) = loss_of(&drawn, &self.comparing, forward.vectors()?, width);
             forward.backward_vectors(&d, gradients)?;
-            return Ok(StepOutcome { loss, tokens });
+            return Ok(StepOutcome { loss, tokens, drawing });
         }
         let mut vectors = Vec::new();
         for (i, part) in parts.iter().enumerate() {
@@ -280,7 +283,7 @@ impl Objective for SimilarityObjective {
             rest = after;
             model.forward(part, mode(i), w)?.backward_vectors(own, gradients)?;
         }
-        Ok(StepOutcome { loss, tokens })
+        Ok(StepOutcome { loss, tokens, drawing })
     }
 
     fn epochs(&self, position: Position) -> f64 {

@@ -1,7 +1,7 @@
 //! One loop for pretraining and fine-tuning.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Workspace, gradient_norm};
 use rand::Rng;
@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::random::generator;
 use crate::train::schedule::Schedule;
 use crate::train::stop::Stop;
+use crate::train::time_spent::TimeSpent;
 
 /// How long a run lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,8 @@ pub struct StepOutcome {
     pub loss: Loss,
     /// Tokens that went through the encoder.
     pub tokens: usize,
+    /// Time in which its batches were drawn.
+    pub drawing: Duration,
 }
 
 /// Values of an evaluation by name, and the one that the best model is chosen by.
@@ -163,6 +166,7 @@ pub(super) struct Course<'a> {
     metrics: MetricsLog,
     progress: Progress,
     log: Window,
+    spent: TimeSpent,
     /// Whether the folder keeps the last model even where the objective would keep the best.
     pub keeps_last: bool,
 }
@@ -178,8 +182,9 @@ impl<'a> Course<'a> {
         }
         let metrics = run.folder.metrics(state.step)?;
         let gradients = vec![0.0; run.model.parameters().len()];
-        let (progress, log) = (Progress::new(run.name, run.quiet), Window::default());
-        Ok(Self { run, state, moments, gradients, metrics, progress, log, keeps_last: false })
+        let progress = Progress::new(run.name, run.quiet);
+        let (log, spent) = (Window::default(), TimeSpent::default());
+        Ok(Self { run, state, moments, gradients, metrics, progress, log, spent, keeps_last: false })
     }
 
     /// Whether the budget is used up.
@@ -190,9 +195,9 @@ impl<'a> Course<'a> {
     /// One step, with an evaluation where one is due.
     pub fn advance(&mut self, w: &mut Workspace) -> Result<()> {
         let (before, epoch) = (self.part_done(), self.state.position.epoch);
-        let started = Instant::now();
+        let begun = TimeSpent::begin();
         let row = self.step(w)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = self.spent.add(begun, row.outcome.drawing).as_secs_f64();
         self.state.seconds += seconds;
         let after = self.part_done();
         self.metrics.write(&row.to_json(&self.state, seconds))?;
@@ -318,13 +323,24 @@ impl<'a> Course<'a> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        self.log_time()?;
         self.metrics.flush()?;
         self.run.folder.save_checkpoint(self.run.model, &self.moments, &self.state)?;
         self.save_last()
     }
 
+    /// Says what the time of this process's steps went into.
+    fn log_time(&mut self) -> Result<()> {
+        if self.spent.is_empty() {
+            return Ok(());
+        }
+        self.progress.line(&self.spent.message());
+        self.metrics.write(&json!({"step": self.state.step, "time": self.spent.to_json()}))
+    }
+
     /// Writes a checkpoint beside the last one, see [`RunFolder::take_checkpoint`].
     pub fn stage_checkpoint(&mut self) -> Result<()> {
+        self.log_time()?;
         self.metrics.flush()?;
         self.run.folder.stage_checkpoint(self.run.model, &self.moments, &self.state)
     }
