@@ -12,7 +12,7 @@ use fnet_train::runs::training::TrainingSettings;
 
 /// Tokens that a measurement is given for, about as many as a step has.
 const TOKENS: u64 = 1_000;
-const STEPS: u64 = 100;
+const STEPS: u64 = 40;
 
 pub fn measure(c: &mut Criterion) {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/corpus");

@@ -127,7 +127,8 @@ impl Predictor {
             let mean = || Pooling::new(vec![Pool::Mean]).unwrap_or_default();
             config.classifier_pooling = pooling.or(own).unwrap_or_else(mean);
         })?;
-        if let [missing, ..] = report.missing.as_slice() {
+        // The pooler's dense layer comes after what is read.
+        if let Some(missing) = report.missing.iter().find(|name| !name.contains(".pooler.dense.")) {
             return Err(Error::file(&base.name(), format!("lacks {missing}: choose another pooling")));
         }
         Self::of(base, model)

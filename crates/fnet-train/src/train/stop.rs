@@ -42,7 +42,12 @@ impl Stop {
         self.0.armed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a signal came.
+    /// Asks for a checkpoint and an end, as a signal would.
+    pub fn ask(&self) {
+        self.0.set.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a signal came, or somebody asked.
     pub fn is_set(&self) -> bool {
         self.0.set.load(Ordering::SeqCst)
     }

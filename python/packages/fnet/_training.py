@@ -1,0 +1,102 @@
+"""Fine-tuning on rows that are in memory or in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence, Union
+
+from ._threads import number_of
+
+from fnet_mixing import _native
+
+Rows = Union[str, os.PathLike, Mapping[str, Sequence], Any]
+
+
+def finetune(
+    train: Optional[Rows] = None,
+    *,
+    out: Union[str, os.PathLike, None] = None,
+    dev: Optional[Rows] = None,
+    text: Union[str, Sequence[str]] = "text",
+    label: str = "label",
+    model: Union[str, os.PathLike, None] = None,
+    resume: Union[str, os.PathLike, None] = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    threads: Optional[int] = None,
+    **settings: Any,
+) -> dict:
+    """Fine-tunes a model on labelled rows and writes it to the folder ``out``; returns its results.
+
+    ``train``, ``dev``: a pandas frame, a dictionary of columns, or a file that ``fnet finetune`` reads. ``text``: the
+    column of the texts, or two for pairs. ``label``: the column of classes, or of numbers with ``regression=True``.
+    ``model``: a pretrained folder, by default the model that ships with the package. Other settings are those of
+    ``fnet finetune``: ``epochs``, ``learning_rate``, ``seeds``, ``adapter``, ``recipe``, ``objective="similarity"`` and more.
+
+    Progress is shown on standard error unless ``quiet``. Ctrl-C writes a checkpoint and raises KeyboardInterrupt;
+    ``finetune(resume=out)`` goes on, to the same bytes. Rows in memory are kept beside ``out`` for that.
+    """
+    if resume is not None:
+        if train is not None or dev is not None or out is not None or settings:
+            raise ValueError("a run goes on with its own rows and settings: give `resume` alone")
+        return json.loads(_native.finetune("{}", os.fspath(resume), True, False, quiet, number_of(threads)))
+    if train is None or out is None:
+        raise ValueError("`train` and `out` are needed, or `resume`")
+    out = Path(out)
+    columns = [text] if isinstance(text, str) else list(text)
+    rows = {"train": _file_of(train, "train", columns + [label], out), "dev": dev}
+    rows["dev"] = _file_of(dev, "dev", columns + [label], out) if dev is not None else None
+    given = {**rows, "model": model, **settings}
+    if settings.get("objective") is None:
+        given.update(text=columns, label=label)
+    given = {name: _plain(value) for name, value in given.items() if value is not None}
+    return json.loads(_native.finetune(json.dumps(given), os.fspath(out), False, overwrite, quiet, number_of(threads)))
+
+
+def _plain(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _file_of(rows: Rows, name: str, columns: list[str], out: Path) -> str:
+    """The file of rows: their own, or one beside the run's folder that they are written to."""
+    if isinstance(rows, (str, os.PathLike)):
+        return os.path.abspath(rows)
+    table = {str(column): _values(rows[column]) for column in _columns_of(rows, name)}
+    missing = [column for column in columns if column not in table]
+    if missing and "label" not in missing and "text" not in missing:
+        raise ValueError(f"`{name}` has no column {missing[0]!r}; there are {', '.join(map(repr, table))}")
+    if missing:
+        raise ValueError(
+            f"`{name}` has no column {missing[0]!r}: name yours by `text` and `label`; "
+            f"there are {', '.join(map(repr, table))}"
+        )
+    sizes = {column: len(values) for column, values in table.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"the columns of `{name}` differ in length: {sizes}")
+    for column in columns:
+        for i, value in enumerate(table[column]):
+            if value is None or value != value:
+                raise ValueError(f"`{name}`: row {i} has no {column!r}")
+    lines = (json.dumps({c: table[c][i] for c in columns}) for i in range(len(table[columns[0]])))
+    path = out.with_name(f"{out.name}-{name}.jsonl").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all, for a run that goes on reads it again.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+    os.replace(file.name, path)
+    return str(path)
+
+
+def _columns_of(rows: Any, name: str) -> list:
+    if isinstance(rows, Mapping):
+        return list(rows)
+    if hasattr(rows, "columns") and hasattr(rows, "iloc"):
+        return list(rows.columns)
+    raise TypeError(f"`{name}` must be a pandas frame, a dictionary of columns or a file, not {type(rows).__name__}")
+
+
+def _values(column: Any) -> list:
+    return column.tolist() if hasattr(column, "tolist") else list(column)

@@ -1,0 +1,175 @@
+//! A model opened for use.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use fnet_encoder::{Pooling, Workspace};
+use fnet_train::base_model::BaseModel;
+use fnet_train::data::tasks::rows::Row;
+use fnet_train::predictor::{Prediction, Predictor, normalize};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict};
+use rayon::prelude::*;
+
+use crate::raised;
+use crate::threads::pool;
+
+/// A model with its tokenizer: `fnet.Model` is the class for people.
+#[pyclass(frozen)]
+pub struct Model {
+    base: BaseModel,
+    pooling: Option<Pooling>,
+    threads: usize,
+    /// With its head.
+    predictor: Mutex<Predictor>,
+    /// For vectors, opened when they are first asked for.
+    reader: Mutex<Option<Predictor>>,
+}
+
+impl Model {
+    /// Works on the model's threads, with Python free for others.
+    fn run<R: Send>(&self, py: Python, work: impl FnOnce() -> fnet_train::Result<R> + Send) -> PyResult<R> {
+        let pool = pool(self.threads)?;
+        py.detach(|| pool.install(work)).map_err(raised)
+    }
+
+    fn predicting<R>(
+        &self,
+        work: impl FnOnce(&mut Predictor) -> fnet_train::Result<R>,
+    ) -> fnet_train::Result<R> {
+        work(&mut self.predictor.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn reading<R>(&self, work: impl FnOnce(&Predictor) -> fnet_train::Result<R>) -> fnet_train::Result<R> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reader) = &*reader {
+            return work(reader);
+        }
+        work(reader.insert(Predictor::open_to_read(&self.base, self.pooling.clone())?))
+    }
+}
+
+#[pymethods]
+impl Model {
+    #[new]
+    #[pyo3(signature = (path, pooling, threads))]
+    fn new(py: Python, path: Option<PathBuf>, pooling: Option<String>, threads: usize) -> PyResult<Self> {
+        let parse =
+            |names: String| names.parse().map_err(|e| PyValueError::new_err(format!("`pooling`: {e}")));
+        let pooling = pooling.map(parse).transpose()?;
+        let base = BaseModel::named(path.as_deref()).map_err(raised)?;
+        let workers = pool(threads)?;
+        let predictor = py.detach(|| workers.install(|| Predictor::open(&base))).map_err(raised)?;
+        Ok(Self { base, pooling, threads, predictor: Mutex::new(predictor), reader: Mutex::default() })
+    }
+
+    /// Vectors of texts, float32 as bytes, and how many values each has.
+    #[pyo3(signature = (texts, dimensions, normalized, prompt))]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        dimensions: Option<usize>,
+        normalized: Option<bool>,
+        prompt: Option<String>,
+    ) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
+        let rows = rows(texts.into_iter().map(|text| (text, None)));
+        let (bytes, width) = self.run(py, || {
+            self.reading(|reader| {
+                const TEXTS: usize = 64;
+                let encode = |rows: &[Row]| Ok(reader.encode_by(rows, prompt.as_deref(), None)?.0);
+                let examples: Vec<_> =
+                    rows.par_chunks(TEXTS).map(encode).collect::<fnet_train::Result<_>>()?;
+                let raw = reader.raw_vectors_of(&examples.concat(), &mut Workspace::new())?;
+                let whole = reader.vector_width();
+                let width = dimensions.unwrap_or(whole);
+                if !(1..=whole).contains(&width) {
+                    return Err(fnet_train::settings::refused(
+                        &format!("dimensions {width}"),
+                        format!("must be from 1 to the model's {whole}"),
+                    ));
+                }
+                let mut bytes = Vec::with_capacity(rows.len() * width * size_of::<f32>());
+                for vector in raw.chunks_exact(whole) {
+                    let mut vector = vector[..width].to_vec();
+                    if normalized.unwrap_or(reader.normalizes()) {
+                        normalize(&mut vector);
+                    }
+                    bytes.extend(vector.iter().flat_map(|v| v.to_ne_bytes()));
+                }
+                Ok((bytes, width))
+            })
+        })?;
+        Ok((PyByteArray::new(py, &bytes), width))
+    }
+
+    /// A dictionary for each text, or pair of texts.
+    #[pyo3(signature = (texts, seconds))]
+    fn predict<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        seconds: Option<Vec<String>>,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let predictions = self.run(py, || {
+            self.predicting(|predictor| match seconds {
+                None => predictor.predict(&texts),
+                Some(seconds) => {
+                    let pairs: Vec<(String, String)> = texts.into_iter().zip(seconds).collect();
+                    predictor.predict_pairs(&pairs)
+                }
+            })
+        })?;
+        let names = self.labels()?;
+        predictions.into_iter().map(|prediction| dictionary(py, prediction, &names)).collect()
+    }
+
+    /// Names of classes or labels; empty where a number is predicted.
+    fn labels(&self) -> PyResult<Vec<String>> {
+        use fnet_train::data::tasks::dataset::Labels;
+        match self.predicting(|predictor| predictor.labels()).map_err(raised)? {
+            Labels::Classes(names) | Labels::Several(names) => Ok(names),
+            Labels::Number => Ok(Vec::new()),
+        }
+    }
+
+    /// For each mask of a text, its guesses: token, probability and the whole text.
+    fn fill_mask(&self, py: Python, text: String, top: usize) -> PyResult<Vec<Vec<(String, f32, String)>>> {
+        let filled = self.run(py, || self.predicting(|predictor| predictor.fill_masks(&text, top)))?;
+        let guesses = |guesses: Vec<fnet_train::fill_mask::Guess>| {
+            guesses.into_iter().map(|guess| (guess.token, guess.probability, guess.text)).collect()
+        };
+        Ok(filled.masks.into_iter().map(guesses).collect())
+    }
+}
+
+fn rows(texts: impl Iterator<Item = (String, Option<String>)>) -> Vec<Row> {
+    let row = |(i, (first, second))| Row { line: i + 1, first, second, label: None };
+    texts.enumerate().map(row).collect()
+}
+
+fn dictionary<'py>(
+    py: Python<'py>,
+    prediction: Prediction,
+    names: &[String],
+) -> PyResult<Bound<'py, PyDict>> {
+    let all = PyDict::new(py);
+    let named = |probabilities: Vec<f32>| {
+        let shares = PyDict::new(py);
+        names.iter().zip(probabilities).try_for_each(|(name, share)| shares.set_item(name, share))?;
+        PyResult::Ok(shares)
+    };
+    match prediction {
+        Prediction::Number(value) => all.set_item("value", value)?,
+        Prediction::Class { label, probabilities } => {
+            all.set_item("label", label)?;
+            all.set_item("probabilities", named(probabilities)?)?;
+        }
+        Prediction::Labels { labels, probabilities } => {
+            all.set_item("labels", labels)?;
+            all.set_item("probabilities", named(probabilities)?)?;
+        }
+    }
+    Ok(all)
+}
