@@ -7,8 +7,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// The process that has pools, and they by their number of threads.
-static POOLS: Mutex<Option<(u32, HashMap<usize, Arc<ThreadPool>>)>> = Mutex::new(None);
+/// Pools by their number of threads.
+type Pools = HashMap<usize, Arc<ThreadPool>>;
+
+/// The process that has pools, and these.
+static POOLS: Mutex<Option<(u32, Pools)>> = Mutex::new(None);
 /// No machine has more.
 const MOST_THREADS: usize = 1 << 12;
 

@@ -45,8 +45,9 @@ pub struct Args {
     overwrite: bool,
 }
 
+/// How weights are written.
 #[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
+pub enum Dtype {
     Float32,
     Bfloat16,
 }

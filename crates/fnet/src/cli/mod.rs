@@ -6,6 +6,7 @@ mod compare;
 mod convert;
 mod embed;
 mod evaluate;
+mod export;
 mod fill_mask;
 mod finetune;
 mod forecast;
@@ -59,6 +60,7 @@ enum Command {
     Similarity(similarity::Args),
     Serve(serve::Args),
     Convert(convert::Args),
+    Export(export::Args),
     Inspect(inspect::Args),
 }
 
@@ -96,6 +98,7 @@ fn run(command: Command) -> Result<()> {
         Command::Similarity(args) => similarity::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     }
 }

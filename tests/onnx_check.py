@@ -1,0 +1,45 @@
+"""Compares exported models with the program's own answers: onnx_check.py FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+folder, worst = Path(sys.argv[1]), 0.0
+for path in sorted(folder.glob("*.json")):
+    told = json.loads(path.read_text())
+    file = str(path.with_suffix(".onnx"))
+    onnx.checker.check_model(file, full_check=True)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    assert names == list(told["outputs"]), (names, list(told["outputs"]))
+
+    def run(examples):
+        """All examples in one batch, each a list of texts, padded to the longest or to the fixed length."""
+        length = max(told["padded"] or 0, max(len(text["ids"]) for texts in examples for text in texts))
+        inputs = {name: np.zeros((len(examples), told["texts"], length), np.int64)
+                  for name in ("input_ids", "attention_mask", "token_type_ids")}
+        for i, texts in enumerate(examples):
+            for j, text in enumerate(texts):
+                inputs["input_ids"][i, j, : len(text["ids"])] = text["ids"]
+                inputs["token_type_ids"][i, j, : len(text["ids"])] = text["segments"]
+                inputs["attention_mask"][i, j, : len(text["ids"])] = 1
+        if told["texts"] == 1:
+            inputs = {name: values[:, 0] for name, values in inputs.items()}
+        outputs = session.run(names, inputs)
+        # Of what is by token, the tokens' own.
+        return [[out[i][: len(examples[i][0]["ids"])] if out.ndim == 3 else out[i] for out in outputs]
+                for i in range(len(examples))]
+
+    together = run(told["examples"])
+    for i, example in enumerate(told["examples"]):
+        for got in (together[i], run([example])[0]):
+            for name, values in zip(names, got):
+                expected = np.array(told["outputs"][name][i], np.float32)
+                error = np.abs(values.ravel() - expected).max() / max(1.0, np.abs(expected).max())
+                worst = max(worst, error)
+                assert values.size == expected.size and error < 1e-4, (told["about"], name, i, error)
+print(f"worst {worst:.1e}")
