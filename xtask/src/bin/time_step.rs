@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     timings.sort_by_key(|t| t.step);
     let tokens = step.batch.tokens().len() as f64;
     let (best, median) = (timings[0], timings[timings.len() / 2]);
+    let inference = step.measure_inference(seconds / 4.0)?;
     let in_products = best.products.time.as_secs_f64();
     println!(
         "{}",
@@ -60,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "products": format!("{} by {}", products.precision().name(), products.level().name()),
             "tokens_per_second": (tokens / best.step.as_secs_f64()).round(),
             "median_tokens_per_second": (tokens / median.step.as_secs_f64()).round(),
+            "inference_tokens_per_second": (tokens / inference.as_secs_f64()).round(),
             "part_in_products": in_products / best.step.as_secs_f64(),
             "products_gflops": best.products.flops as f64 * 1e-9 / in_products,
             "peak_gflops": peak * 1e-9,
