@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use fnet_encoder::{Pooling, Workspace};
+use fnet_onnx::Weights;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::rows::Row;
 use fnet_train::predictor::{Prediction, Predictor, normalize};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict};
+use pyo3::types::{PyByteArray, PyBytes, PyDict};
 use rayon::prelude::*;
 
 use crate::raised;
@@ -132,6 +133,31 @@ impl Model {
             Labels::Classes(names) | Labels::Several(names) => Ok(names),
             Labels::Number => Ok(Vec::new()),
         }
+    }
+
+    /// The bytes of an ONNX file: of what is predicted, or of the vectors.
+    #[pyo3(signature = (vectors, weights))]
+    fn export_onnx<'py>(
+        &self,
+        py: Python<'py>,
+        vectors: bool,
+        weights: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let weights = match weights {
+            "float32" => Weights::Float32,
+            "bfloat16" => Weights::Bfloat16,
+            "int8" => Weights::Int8,
+            other => {
+                let message = format!("`weights`: {other}; float32, bfloat16 or int8");
+                return Err(PyValueError::new_err(message));
+            }
+        };
+        let export = |predictor: &Predictor| Ok(fnet_onnx::export(predictor.model(), weights));
+        let bytes = self.run(py, || match vectors {
+            true => self.reading(export),
+            false => self.predicting(|predictor| export(predictor)),
+        })?;
+        Ok(PyBytes::new(py, &bytes.map_err(|e| PyValueError::new_err(e.to_string()))?))
     }
 
     /// For each mask of a text, its guesses: token, probability and the whole text.

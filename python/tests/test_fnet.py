@@ -71,6 +71,22 @@ def test_finetune_and_predict(tmp_path, rows):
         fnet.finetune(rows, out=tmp_path / "run", quiet=True)
 
 
+def test_onnx(tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    model = fnet.Model.from_pretrained()
+    model.export_onnx(tmp_path / "vectors.onnx", vectors=True)
+    session = runtime.InferenceSession(tmp_path / "vectors.onnx", providers=["CPUExecutionProvider"])
+    ids = np.array([[2, 100, 200, 300, 3, 0, 0], [2, 7, 8, 9, 10, 11, 3]])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64), "token_type_ids": 0 * ids}
+    together = session.run(None, inputs)[0]
+    alone = session.run(None, {name: x[:1, :5] for name, x in inputs.items()})[0]
+    assert together.shape == (2, 256) and np.allclose(together[0], alone[0], atol=1e-5)
+    with pytest.raises(ValueError):
+        model.export_onnx(tmp_path / "other.onnx", weights="float7")
+    with pytest.raises(OSError):
+        model.export_onnx(tmp_path / "none" / "other.onnx")
+
+
 def test_frames_and_pairs(tmp_path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame({"a": ["one", "two"] * 8, "b": ["one", "three"] * 8, "score": [1.0, 0.0] * 8})

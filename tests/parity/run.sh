@@ -8,5 +8,5 @@ if [ ! -x "$python" ]; then
     python3 -m venv target/parity
     target/parity/bin/pip install --quiet torch==2.9.1 transformers tokenizers safetensors numpy sentencepiece protobuf
 fi
-cargo build --release -p fnet-encoder -p fnet-train -p fnet --bin fnet --example logits --example encode
+cargo build --release -p fnet-encoder -p fnet-train -p fnet-cli --bin fnet --example logits --example encode
 exec "$python" tests/parity/round_trip.py target/release --data data ${1:+--text "$1"}

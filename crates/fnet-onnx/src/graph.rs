@@ -18,8 +18,8 @@ pub enum Weights {
     Float32,
     /// In bfloat16: half of the size, three digits. All is computed in float32.
     Bfloat16,
-    /// Matrices of linear layers in int8, a scale for each column; their inputs are rounded to 8 bits as they come, with a
-    /// scale for each product of the whole batch.
+    /// Matrices of linear layers in int8, a scale for each column, other tables in bfloat16; the layers' inputs are rounded to
+    /// 8 bits as they come, with one scale for the whole batch.
     Int8,
 }
 
@@ -135,7 +135,7 @@ impl Graph {
     /// A table of weights, stored as the graph stores them.
     pub fn table(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
         match self.weights {
-            Weights::Bfloat16 => {
+            Weights::Bfloat16 | Weights::Int8 => {
                 let raw = || values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
                 let halves = self.store(name.into(), shape, DataType::Bfloat16, raw);
                 self.cast(&halves, DataType::Float)

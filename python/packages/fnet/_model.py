@@ -88,6 +88,17 @@ class Model:
         """For each ``[MASK]`` of a text, the likeliest tokens."""
         return [[Guess(*guess) for guess in guesses] for guesses in self._native.fill_mask(text, top)]
 
+    def export_onnx(
+        self, path: Union[str, os.PathLike], *, vectors: bool = False, weights: str = "float32"
+    ) -> None:
+        """Writes an ONNX file of standard operators; each sequence of a padded batch is mixed at its own length.
+
+        ``vectors``: what :meth:`encode` computes, instead of what is predicted. ``weights``: ``"float32"``, ``"bfloat16"`` or
+        ``"int8"``. Inputs are ``input_ids``, ``attention_mask`` and ``token_type_ids``, padded on the right.
+        """
+        with open(path, "wb") as file:
+            file.write(self._native.export_onnx(vectors, weights))
+
     @property
     def labels(self) -> list[str]:
         """Names of the classes or labels, in the order of the model; empty if it predicts a number."""
