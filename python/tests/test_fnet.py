@@ -42,6 +42,7 @@ def test_bad_input_is_an_error(tmp_path, rows):
         (lambda: model.encode("\ud800"), (UnicodeEncodeError, TypeError, ValueError)),
         (lambda: model.predict("a"), ValueError),
         (lambda: fnet.finetune(rows), ValueError),
+        (lambda: fnet.finetune([], out=tmp_path / "a"), ValueError),
         (lambda: fnet.finetune(3, out=tmp_path / "a"), TypeError),
         (lambda: fnet.finetune(rows, out=tmp_path / "a", label="stars"), ValueError),
         (lambda: fnet.finetune({**rows, "label": ["+"]}, out=tmp_path / "a"), ValueError),
@@ -93,6 +94,18 @@ def test_frames_and_pairs(tmp_path):
     out = tmp_path / "pairs"
     fnet.finetune(frame, out=out, text=["a", "b"], label="score", regression=True, steps=3, quiet=True)
     assert set(fnet.Model.from_pretrained(out).predict(["one"], ["two"])[0]) == {"value"}
+
+
+def test_rows_in_lists(tmp_path, rows):
+    pairs = list(zip(rows["text"], rows["label"]))
+    dictionaries = [{"text": text, "label": label, "more": 1} for text, label in pairs]
+    weights = []
+    for name, given in [("columns", rows), ("tuples", pairs), ("dictionaries", dictionaries)]:
+        fnet.finetune(given, out=tmp_path / name, steps=2, quiet=True)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] == weights[2]
+    with pytest.raises(ValueError, match="row 1"):
+        fnet.finetune([("a", "+"), ("b",)], out=tmp_path / "a")
 
 
 def test_vectors_of_texts(tmp_path):

@@ -31,7 +31,8 @@ def finetune(
 ) -> dict:
     """Fine-tunes a model on labelled rows and writes it to the folder ``out``; returns its results.
 
-    ``train``, ``dev``: a pandas frame, a dictionary of columns, or a file that ``fnet finetune`` reads. ``text``: the
+    ``train``, ``dev``: a pandas frame, a dictionary of columns, a list of rows (each a dictionary, or the texts and then the
+    label), or a file that ``fnet finetune`` reads. ``text``: the
     column of the texts, or two for pairs. ``label``: the column of classes, or of numbers with ``regression=True``.
     ``model``: a pretrained folder, by default the model that ships with the package. Other settings are those of
     ``fnet finetune``: ``epochs``, ``learning_rate``, ``seeds``, ``adapter``, ``recipe``, ``objective="similarity"`` and more.
@@ -64,6 +65,8 @@ def _file_of(rows: Rows, name: str, columns: list[str], out: Path) -> str:
     """The file of rows: their own, or one beside the run's folder that they are written to."""
     if isinstance(rows, (str, os.PathLike)):
         return os.path.abspath(rows)
+    if isinstance(rows, (list, tuple)):
+        rows = _columns_of_rows(rows, name, columns)
     table = {str(column): _values(rows[column]) for column in _columns_of(rows, name)}
     missing = [column for column in columns if column not in table]
     if missing and "label" not in missing and "text" not in missing:
@@ -90,12 +93,27 @@ def _file_of(rows: Rows, name: str, columns: list[str], out: Path) -> str:
     return str(path)
 
 
+def _columns_of_rows(rows: Sequence, name: str, columns: list[str]) -> dict[str, list]:
+    """Rows as columns."""
+    table: dict[str, list] = {column: [] for column in columns}
+    for i, row in enumerate(rows):
+        if isinstance(row, Mapping) and all(column in row for column in columns):
+            values = [row[column] for column in columns]
+        elif isinstance(row, (list, tuple)) and len(row) == len(columns):
+            values = row
+        else:
+            raise ValueError(f"`{name}`: row {i} is not made of {', '.join(columns)}")
+        for column, value in zip(columns, values):
+            table[column].append(value)
+    return table
+
+
 def _columns_of(rows: Any, name: str) -> list:
     if isinstance(rows, Mapping):
         return list(rows)
     if hasattr(rows, "columns") and hasattr(rows, "iloc"):
         return list(rows.columns)
-    raise TypeError(f"`{name}` must be a pandas frame, a dictionary of columns or a file, not {type(rows).__name__}")
+    raise TypeError(f"`{name}` must be a pandas frame, columns, rows or a file, not {type(rows).__name__}")
 
 
 def _values(column: Any) -> list:
