@@ -39,8 +39,14 @@ pub fn finetune(
         serde_json::from_str(&settings).map_err(|e| PyValueError::new_err(e.to_string()))?;
     let (stop, pool) = (Stop::default(), pool(threads)?);
     let resume_command = Some(format!("fnet.finetune(resume={:?})", out.display().to_string()));
-    let running =
-        Running { resume, quiet, overwrite: overwrite || resume, stop: stop.clone(), resume_command };
+    let running = Running {
+        resume,
+        quiet,
+        overwrite: overwrite || resume,
+        stop: stop.clone(),
+        resume_command,
+        ..Running::default()
+    };
     let (send, receive) = channel();
     let receive = Mutex::new(receive); // Python may go on in another thread
     pool.spawn(move || {

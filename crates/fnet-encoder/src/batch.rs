@@ -52,6 +52,22 @@ impl Batch {
         windows.into_iter().for_each(|(tokens, segments)| self.push_sequence(tokens, segments));
     }
 
+    /// Some of the texts, with their windows.
+    ///
+    /// # Panics
+    /// If there are fewer texts.
+    pub fn part(&self, texts: Range<usize>) -> Self {
+        let mut part = Self { vectors: self.vectors.clone(), vector_width: self.vector_width, ..Self::new() };
+        for text in texts {
+            let end = self.texts.get(text + 1).copied().unwrap_or(self.len());
+            part.push_windows((self.texts[text]..end).map(|sequence| {
+                let own = self.range(sequence);
+                (&self.tokens[own.clone()], &self.segments[own])
+            }));
+        }
+        part
+    }
+
     /// Appends a sequence of vectors, `[positions, width]`: patches of an image, steps of a series.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod search;
 pub mod settings;
 pub mod signal_predictor;
 pub mod speed;
+pub mod team;
 pub mod together;
 pub mod train;
 pub mod vector_maker;

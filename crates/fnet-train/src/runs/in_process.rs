@@ -26,7 +26,7 @@ impl InProcess {
             quiet: self.quiet,
             overwrite: true,
             stop: self.stop.clone(),
-            resume_command: None,
+            ..Running::default()
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::settings::{in_range, refused};
+use crate::train::leaves::Exchange;
 use crate::train::recipe::{Part, Recipe, train_only};
 use crate::train::schedule::{Decay, Schedule};
 use crate::train::trainer::{Budget, LoopSettings};
@@ -45,6 +46,13 @@ pub struct TrainingSettings {
     pub evaluations: u32,
     /// Minutes between checkpoints.
     pub checkpoint_minutes: f64,
+    /// Parts of a batch whose gradients are added in a tree, a power of two: the bytes of a run on several processes with as
+    /// many.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub leaves: usize,
+    /// How gradients travel between processes.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub exchange: Exchange,
     /// Operands of matrix products.
     pub precision: Precision,
     /// What computes them; by default the fastest of this machine.
@@ -57,6 +65,18 @@ pub struct TrainingSettings {
     pub recipe: Recipe,
     /// Parameters that are not trained, by name; `*` stands for any characters.
     pub freeze: Vec<String>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(leaves: &usize) -> bool {
+    *leaves == 1
+}
+
+fn is_plain(exchange: &Exchange) -> bool {
+    *exchange == Exchange::F32
 }
 
 /// The defaults of fine-tuning.
@@ -80,6 +100,8 @@ impl Default for TrainingSettings {
             seed: 1,
             evaluations: 0,
             checkpoint_minutes: 5.0,
+            leaves: 1,
+            exchange: Exchange::F32,
             precision: Precision::default(),
             products: None,
             recompute: false,
@@ -102,6 +124,10 @@ impl TrainingSettings {
         in_range("minutes", self.minutes, 1e-6, 1e9)?;
         in_range("batch_size", self.batch_size as f64, 1.0, 1e6)?;
         in_range("accumulate", self.accumulate as f64, 1.0, 1e6)?;
+        in_range("leaves", self.leaves as f64, 1.0, 65_536.0)?;
+        if !self.leaves.is_power_of_two() {
+            return Err(refused(&format!("leaves {}", self.leaves), "must be a power of two"));
+        }
         in_range("learning_rate", self.learning_rate, 0.0, 1e3)?;
         in_range("warm_up", self.warm_up, 0.0, 1.0)?;
         in_range("weight_decay", f64::from(self.weight_decay), 0.0, 1e3)?;
@@ -129,6 +155,8 @@ impl TrainingSettings {
             seed: self.seed,
             evaluations: self.evaluations,
             checkpoint_minutes: self.checkpoint_minutes,
+            leaves: self.leaves,
+            exchange: self.exchange,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::data::tasks::metrics::Metric;
 use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
+use crate::train::leaves::Leaf;
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// Augmentation of training examples, drawn anew each time.
@@ -178,6 +179,14 @@ impl TaskObjective {
         self
     }
 
+    fn texts_of_example(&self) -> usize {
+        self.train.examples.first().map_or(1, |example| example.texts.len()).max(1)
+    }
+
+    fn targets_of_example(&self) -> usize {
+        self.train.examples.first().map_or(1, |example| example.target.len()).max(1)
+    }
+
     /// Number of training examples.
     pub fn examples(&self) -> usize {
         self.train.examples.len()
@@ -253,6 +262,7 @@ impl Objective for TaskObjective {
         &mut self,
         model: &Model,
         position: &mut Position,
+        leaf: Leaf,
         dropout: Dropout,
         gradients: &mut [f32],
         w: &mut Workspace,
@@ -267,7 +277,18 @@ impl Objective for TaskObjective {
         // The mean is over all examples of the step, however they fall into batches.
         let scale = 1.0 / micro.iter().map(|m| m.1.len()).sum::<usize>().max(1) as f32;
         let mut outcome = StepOutcome { drawing: begun.elapsed(), ..StepOutcome::default() };
+        if !leaf.is_whole() {
+            for (batch, targets) in &mut micro {
+                let own = leaf.range(batch.texts() / self.texts_of_example());
+                let (texts, values) = (self.texts_of_example(), self.targets_of_example());
+                *batch = batch.part(own.start * texts..own.end * texts);
+                *targets = targets[own.start * values..own.end * values].to_vec();
+            }
+        }
         for (i, (batch, targets)) in micro.iter().enumerate() {
+            if batch.is_empty() {
+                continue;
+            }
             let classes: Vec<u32> = targets.iter().map(|t| *t as u32).collect();
             let labels = match &self.labels {
                 Labels::Number => ClassTargets::Values(targets),

@@ -5,6 +5,7 @@ pub(crate) mod bag_start;
 mod dense;
 pub(crate) mod finetune;
 pub(crate) mod in_turn;
+pub mod leaves;
 pub(crate) mod mlm;
 pub(crate) mod pretrain;
 pub mod recipe;

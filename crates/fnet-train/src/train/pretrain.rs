@@ -14,6 +14,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::folder::state::Position;
 use crate::random::generator;
+use crate::train::leaves::Leaf;
 use crate::train::mlm::{Masker, Masking};
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
@@ -98,6 +99,22 @@ struct Masked {
 }
 
 impl Masked {
+    /// The sequences of a leaf.
+    fn part(&self, leaf: Leaf) -> Self {
+        let sequences = leaf.range(self.batch.len());
+        let batch = self.batch.part(sequences.clone());
+        let offsets = self.batch.offsets();
+        let [start, end] =
+            [sequences.start, sequences.end].map(|at| offsets.get(at).copied().unwrap_or(0) as u32);
+        let [first, last] =
+            [start, end].map(|token| self.targets.places.partition_point(|place| *place < token));
+        let targets = MlmTargets {
+            places: self.targets.places[first..last].iter().map(|place| place - start).collect(),
+            labels: self.targets.labels[first..last].to_vec(),
+        };
+        Self { batch, targets, classes: self.classes[sequences].to_vec() }
+    }
+
     fn clear(&mut self) {
         self.batch.clear();
         self.targets.places.clear();
@@ -258,6 +275,7 @@ impl Objective for MlmObjective<'_> {
         &mut self,
         model: &Model,
         position: &mut Position,
+        leaf: Leaf,
         dropout: Dropout,
         gradients: &mut [f32],
         w: &mut Workspace,
@@ -287,7 +305,14 @@ impl Objective for MlmObjective<'_> {
         let pair_scale =
             1.0 / micro.iter().flat_map(|m| &m.classes).filter(|c| **c != IGNORED).count().max(1) as f32;
         let mut outcome = StepOutcome { drawing: begun.elapsed(), ..StepOutcome::default() };
-        for (i, Masked { batch, targets, classes }) in micro.iter().enumerate() {
+        let cut: Vec<Masked>;
+        let own = if leaf.is_whole() {
+            &micro
+        } else {
+            cut = micro.iter().map(|masked| masked.part(leaf)).collect();
+            &cut
+        };
+        for (i, Masked { batch, targets, classes }) in own.iter().enumerate() {
             if batch.is_empty() {
                 continue;
             }

@@ -15,6 +15,7 @@ use crate::data::tasks::metrics::Metric;
 use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
+use crate::train::leaves::Leaf;
 use crate::train::standardize;
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
@@ -208,6 +209,7 @@ impl Objective for SignalObjective {
         &mut self,
         model: &Model,
         position: &mut Position,
+        leaf: Leaf,
         dropout: Dropout,
         gradients: &mut [f32],
         w: &mut Workspace,
@@ -215,6 +217,7 @@ impl Objective for SignalObjective {
         if self.pooled.is_none() && self.train.is_fixed() && model.trains_head_alone() {
             self.pooled = Some(pool(model, &*self.train, 0..self.train.len(), w)?);
         }
+        leaf.check_whole()?;
         let begun = Instant::now();
         let (epoch, mut micro) = (position.epoch, Vec::new());
         for _ in 0..self.accumulate.max(1) {

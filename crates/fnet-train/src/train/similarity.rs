@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::generator;
 use crate::train::finetune::{Variation, fingerprint, push};
+use crate::train::leaves::Leaf;
 use crate::train::trainer::{Evaluation, Objective, StepOutcome};
 
 /// The rows of one file: examples of one, two or three texts.
@@ -254,10 +255,12 @@ impl Objective for SimilarityObjective {
         &mut self,
         model: &Model,
         position: &mut Position,
+        leaf: Leaf,
         dropout: Dropout,
         gradients: &mut [f32],
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
+        leaf.check_whole()?;
         let begun = Instant::now();
         let mut random = generator(self.seed, "windows", position.epoch << 32 | position.index as u64);
         let drawn = self.draw(position);
@@ -270,7 +273,7 @@ impl Objective for SimilarityObjective {
             let mut forward = model.forward(only, mode(0), w)?;
             let (loss, d) = loss_of(&drawn, &self.comparing, forward.vectors()?, width);
             forward.backward_vectors(&d, gradients)?;
-            return Ok(StepOutcome { loss, tokens, drawing });
+            return Ok(StepOutcome { loss, tokens, drawing, ..StepOutcome::default() });
         }
         let mut vectors = Vec::new();
         for (i, part) in parts.iter().enumerate() {
@@ -283,7 +286,7 @@ impl Objective for SimilarityObjective {
             rest = after;
             model.forward(part, mode(i), w)?.backward_vectors(own, gradients)?;
         }
-        Ok(StepOutcome { loss, tokens, drawing })
+        Ok(StepOutcome { loss, tokens, drawing, ..StepOutcome::default() })
     }
 
     fn epochs(&self, position: Position) -> f64 {
@@ -415,7 +418,8 @@ mod tests {
         let mut gradients = vec![0.0; model.parameters().len()];
         let (mut position, mut w) = (Position::default(), Workspace::new());
         let dropout = Dropout { rate: 0.0, key: 3 };
-        let outcome = objective.step(&model, &mut position, dropout, &mut gradients, &mut w).unwrap();
+        let outcome =
+            objective.step(&model, &mut position, Leaf::WHOLE, dropout, &mut gradients, &mut w).unwrap();
         assert_eq!((position.epoch, position.index, outcome.loss.count), (1, 0, 9));
         (outcome.loss.mean(), gradients)
     }

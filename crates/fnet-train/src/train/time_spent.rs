@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use fnet_encoder::take_tally;
 use serde_json::{Value, json};
 
+use crate::train::trainer::StepOutcome;
+
 /// Time of the steps since this process began or resumed a run.
 #[derive(Default)]
 pub(super) struct TimeSpent {
     steps: Duration,
     drawing: Duration,
     products: Duration,
+    exchange: Duration,
     /// Processor time of all threads; `None` where the system does not tell.
     processors: Option<f64>,
 }
@@ -28,11 +31,12 @@ impl TimeSpent {
         Begun { processors: processor_seconds(), at: Instant::now() }
     }
 
-    /// Adds a step, which took so long to draw its batches. Returns how long it took.
-    pub fn add(&mut self, begun: Begun, drawing: Duration) -> Duration {
+    /// Adds a step. Returns how long it took.
+    pub fn add(&mut self, begun: Begun, outcome: &StepOutcome) -> Duration {
         let step = begun.at.elapsed();
         self.steps += step;
-        self.drawing += drawing;
+        self.drawing += outcome.drawing;
+        self.exchange += outcome.exchange;
         self.products += take_tally().time;
         let own = begun.processors.zip(processor_seconds()).map(|(before, after)| after - before);
         self.processors = own.map(|own| self.processors.unwrap_or_default() + own);
@@ -44,30 +48,31 @@ impl TimeSpent {
         self.steps.is_zero()
     }
 
-    /// Parts of the steps' time: drawing batches, products, and the rest; and the part of all threads' time in which
-    /// they waited.
-    fn parts(&self) -> [Option<f64>; 4] {
+    /// Parts of the steps' time: drawing batches, products, exchange with other processes, and the rest; and the part of all
+    /// threads' time in which they waited.
+    fn parts(&self) -> [Option<f64>; 5] {
         let steps = self.steps.as_secs_f64();
         let part = |time: Duration| (steps > 0.0).then(|| time.as_secs_f64() / steps);
-        let other = self.steps.saturating_sub(self.drawing + self.products);
+        let other = self.steps.saturating_sub(self.drawing + self.products + self.exchange);
         let of_threads = rayon::current_num_threads() as f64 * steps;
         let waiting = self.processors.filter(|_| steps > 0.0).map(|own| (1.0 - own / of_threads).max(0.0));
-        [part(self.drawing), part(self.products), part(other), waiting]
+        [part(self.drawing), part(self.products), part(self.exchange), part(other), waiting]
     }
 
     /// As a line of the log.
     pub fn message(&self) -> String {
         let percent = |part: Option<f64>| part.map_or("?".into(), |part| format!("{:.1} %", 100.0 * part));
-        let [drawing, products, other, waiting] = self.parts().map(percent);
+        let [drawing, products, exchange, other, waiting] = self.parts().map(percent);
+        let exchange = if self.exchange.is_zero() { String::new() } else { format!("exchange {exchange}, ") };
         format!(
-            "time: products {products}, other work {other}, drawing batches {drawing}; threads waited {waiting}"
+            "time: products {products}, {exchange}other work {other}, drawing batches {drawing}; threads waited {waiting}"
         )
     }
 
     /// As a row of `metrics.jsonl`.
     pub fn to_json(&self) -> Value {
-        let [drawing, products, other, waiting] = self.parts();
-        json!({"drawing": drawing, "products": products, "other": other, "waiting": waiting})
+        let [drawing, products, exchange, other, waiting] = self.parts();
+        json!({"drawing": drawing, "products": products, "exchange": exchange, "other": other, "waiting": waiting})
     }
 }
 
@@ -90,15 +95,16 @@ mod tests {
         let spent = TimeSpent {
             steps: Duration::from_secs(8),
             drawing: Duration::from_secs(1),
-            products: Duration::from_secs(5),
+            products: Duration::from_secs(4),
+            exchange: Duration::from_secs(1),
             processors: Some(6.0 * rayon::current_num_threads() as f64),
         };
-        assert_eq!(spent.parts(), [Some(0.125), Some(0.625), Some(0.25), Some(0.25)]);
-        assert_eq!(TimeSpent::default().parts(), [None; 4]);
+        assert_eq!(spent.parts(), [Some(0.125), Some(0.5), Some(0.125), Some(0.25), Some(0.25)]);
+        assert_eq!(TimeSpent::default().parts(), [None; 5]);
         let mut run = TimeSpent::default();
         let begun = TimeSpent::begin();
-        let took = run.add(begun, Duration::ZERO);
-        assert!(took == run.steps && run.parts()[2] == Some(1.0));
+        let took = run.add(begun, &StepOutcome::default());
+        assert!(took == run.steps && run.parts()[3] == Some(1.0));
     }
 
     #[test]

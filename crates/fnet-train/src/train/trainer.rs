@@ -1,6 +1,8 @@
 //! One loop for pretraining and fine-tuning.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Workspace, gradient_norm};
@@ -13,6 +15,8 @@ use crate::folder::state::{Position, State};
 use crate::folder::{MetricsLog, RunFolder};
 use crate::progress::Progress;
 use crate::random::generator;
+use crate::team::Team;
+use crate::train::leaves::{Exchange, Leaf, Leaves};
 use crate::train::schedule::Schedule;
 use crate::train::stop::Stop;
 use crate::train::time_spent::TimeSpent;
@@ -46,6 +50,10 @@ pub struct LoopSettings {
     pub evaluations: u32,
     /// Minutes between checkpoints.
     pub checkpoint_minutes: f64,
+    /// Parts of a batch whose gradients are added in a tree, a power of two.
+    pub leaves: usize,
+    /// How gradients travel between processes.
+    pub exchange: Exchange,
 }
 
 /// The result of one step.
@@ -57,6 +65,35 @@ pub struct StepOutcome {
     pub tokens: usize,
     /// Time in which its batches were drawn.
     pub drawing: Duration,
+    /// Time in which gradients travelled between processes, and were waited for.
+    pub exchange: Duration,
+}
+
+impl StepOutcome {
+    /// Bytes of an outcome without its time.
+    pub(super) const BYTES: usize = 32;
+
+    /// Adds that of another part of the batch.
+    pub(super) fn add(&mut self, other: Self) {
+        self.loss.add(other.loss);
+        self.tokens += other.tokens;
+        self.drawing += other.drawing;
+        self.exchange += other.exchange;
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let Loss { sum, count, correct } = self.loss;
+        let numbers = [sum.to_bits(), count as u64, correct as u64, self.tokens as u64];
+        bytemuck::cast(numbers.map(u64::to_le_bytes))
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let (numbers, _) = bytes.as_chunks::<8>();
+        let number = |i: usize| numbers.get(i).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let loss =
+            Loss { sum: f64::from_bits(number(0)), count: number(1) as usize, correct: number(2) as usize };
+        Self { loss, tokens: number(3) as usize, ..Self::default() }
+    }
 }
 
 /// Values of an evaluation by name, and the one that the best model is chosen by.
@@ -77,7 +114,7 @@ impl fmt::Display for Evaluation {
 
 /// What is trained: draws batches, and knows how well the model does.
 pub trait Objective {
-    /// Draws the next batches from `position`, advances it, and adds their gradients.
+    /// Draws the next batches from `position`, advances it, and adds the gradient of a part of them.
     ///
     /// # Errors
     /// If a batch does not fit the model.
@@ -85,6 +122,7 @@ pub trait Objective {
         &mut self,
         model: &Model,
         position: &mut Position,
+        leaf: Leaf,
         dropout: Dropout,
         gradients: &mut [f32],
         w: &mut Workspace,
@@ -130,6 +168,8 @@ pub struct Trainer<'a> {
     pub quiet: bool,
     /// How to resume after Ctrl-C.
     pub resume_command: String,
+    /// The processes that train with this one, of which the first alone writes.
+    pub team: Option<Arc<dyn Team>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -142,7 +182,7 @@ impl<'a> Trainer<'a> {
         let (mut w, mut checkpointed) = (Workspace::new(), Instant::now());
         let mut course = Course::begin(self)?;
         while !course.is_done() {
-            if stop.is_set() {
+            if course.stops(stop) {
                 course.checkpoint()?;
                 return Err(course.interrupted());
             }
@@ -163,10 +203,12 @@ pub(super) struct Course<'a> {
     pub state: State,
     pub moments: Moments,
     gradients: Vec<f32>,
-    metrics: MetricsLog,
+    /// Of the process that writes.
+    metrics: Option<MetricsLog>,
     progress: Progress,
     log: Window,
     spent: TimeSpent,
+    leaves: Leaves,
     /// Whether the folder keeps the last model even where the objective would keep the best.
     pub keeps_last: bool,
 }
@@ -180,11 +222,13 @@ impl<'a> Course<'a> {
             let message = "cannot go on: its training data is not what it was when the run began";
             return Err(Error::file(run.folder.path(), message));
         }
-        let metrics = run.folder.metrics(state.step)?;
+        let leads = run.team.as_ref().is_none_or(|team| team.rank() == 0);
+        let metrics = if leads { Some(run.folder.metrics(state.step)?) } else { None };
+        let leaves = Leaves::new(run.settings.leaves, run.settings.exchange, run.team.clone());
         let gradients = vec![0.0; run.model.parameters().len()];
         let progress = Progress::new(run.name, run.quiet);
         let (log, spent) = (Window::default(), TimeSpent::default());
-        Ok(Self { run, state, moments, gradients, metrics, progress, log, spent, keeps_last: false })
+        Ok(Self { run, state, moments, gradients, metrics, progress, log, spent, leaves, keeps_last: false })
     }
 
     /// Whether the budget is used up.
@@ -197,14 +241,14 @@ impl<'a> Course<'a> {
         let (before, epoch) = (self.part_done(), self.state.position.epoch);
         let begun = TimeSpent::begin();
         let row = self.step(w)?;
-        let seconds = self.spent.add(begun, row.outcome.drawing).as_secs_f64();
+        let seconds = self.spent.add(begun, &row.outcome).as_secs_f64();
         self.state.seconds += seconds;
         let after = self.part_done();
-        self.metrics.write(&row.to_json(&self.state, seconds))?;
+        self.log_row(&row.to_json(&self.state, seconds))?;
         self.log.add(&row, seconds);
         if self.progress.wants_update() {
             self.progress.update(Some(after), &self.log.message(&self.state));
-            self.metrics.flush()?;
+            self.flush_log()?;
             self.log = Window::default();
         }
         let due = match self.run.settings.evaluations {
@@ -212,6 +256,25 @@ impl<'a> Course<'a> {
             n => (after * f64::from(n)).floor() > (before * f64::from(n)).floor(),
         };
         if due || after >= 1.0 { self.evaluate(w) } else { Ok(()) }
+    }
+
+    fn log_row(&mut self, row: &Value) -> Result<()> {
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(row))
+    }
+
+    fn flush_log(&mut self) -> Result<()> {
+        self.metrics.as_mut().map_or(Ok(()), MetricsLog::flush)
+    }
+
+    /// Whether this process, or one that trains with it, was asked to stop. All go by the leader's clock.
+    pub fn stops(&mut self, stop: &Stop) -> bool {
+        let Some(team) = &self.run.team else { return stop.is_set() };
+        let mut own = self.state.seconds.to_le_bytes().to_vec();
+        own.push(u8::from(stop.is_set()));
+        let all = team.share(&own);
+        let seconds = all.first().and_then(|leader| leader.first_chunk());
+        self.state.seconds = seconds.map_or(self.state.seconds, |bytes| f64::from_le_bytes(*bytes));
+        all.iter().any(|rank| rank.last() == Some(&1))
     }
 
     /// Whether the last checkpoint is old.
@@ -249,8 +312,13 @@ impl<'a> Course<'a> {
             rate: self.run.model.config().hidden_dropout_prob,
             key: generator(settings.seed, "dropout", self.state.step).random(),
         };
-        let (run, gradients) = (&mut self.run, &mut self.gradients);
-        let outcome = run.objective.step(run.model, &mut self.state.position, dropout, gradients, w)?;
+        let (run, gradients, start) = (&mut self.run, &mut self.gradients, self.state.position);
+        let (model, objective, position) = (&*run.model, &mut *run.objective, &mut self.state.position);
+        let outcome = self.leaves.sum(gradients, &trained(model), &mut |leaf, gradients| {
+            *position = start;
+            let dropout = Dropout { key: leaf.key(dropout.key), ..dropout };
+            objective.step(model, position, leaf, dropout, gradients, w)
+        })?;
         let loss = outcome.loss.mean();
         let norm = gradient_norm(run.model.parameters(), gradients);
         self.check(loss, norm, learning_rate)?;
@@ -308,7 +376,7 @@ impl<'a> Course<'a> {
         for (name, value) in &evaluation.values {
             row[name] = json!(value);
         }
-        self.metrics.write(&row)?;
+        self.log_row(&row)?;
         let better = self.state.best.is_none_or(|(_, best)| evaluation.score > best);
         if better {
             self.state.best = Some((self.state.step, evaluation.score));
@@ -316,15 +384,18 @@ impl<'a> Course<'a> {
         if better || !self.keeps_best() {
             self.state.values = evaluation.values;
         }
-        if better && self.keeps_best() {
+        if better && self.keeps_best() && self.metrics.is_some() {
             self.run.folder.save_model(self.run.model)?;
         }
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        if self.metrics.is_none() {
+            return Ok(());
+        }
         self.log_time()?;
-        self.metrics.flush()?;
+        self.flush_log()?;
         self.run.folder.save_checkpoint(self.run.model, &self.moments, &self.state)?;
         self.save_last()
     }
@@ -335,13 +406,13 @@ impl<'a> Course<'a> {
             return Ok(());
         }
         self.progress.line(&self.spent.message());
-        self.metrics.write(&json!({"step": self.state.step, "time": self.spent.to_json()}))
+        self.log_row(&json!({"step": self.state.step, "time": self.spent.to_json()}))
     }
 
     /// Writes a checkpoint beside the last one, see [`RunFolder::take_checkpoint`].
     pub fn stage_checkpoint(&mut self) -> Result<()> {
         self.log_time()?;
-        self.metrics.flush()?;
+        self.flush_log()?;
         self.run.folder.stage_checkpoint(self.run.model, &self.moments, &self.state)
     }
 
@@ -349,6 +420,19 @@ impl<'a> Course<'a> {
     pub fn save_last(&self) -> Result<()> {
         if self.keeps_best() { Ok(()) } else { self.run.folder.save_model(self.run.model) }
     }
+}
+
+/// The ranges of what is trained, in the parameters' order.
+fn trained(model: &Model) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for tensor in model.parameters().table().iter().filter(|tensor| tensor.trainable) {
+        let own = tensor.range();
+        match ranges.last_mut() {
+            Some(last) if last.end == own.start => last.end = own.end,
+            _ => ranges.push(own),
+        }
+    }
+    ranges
 }
 
 /// What is logged for a step.

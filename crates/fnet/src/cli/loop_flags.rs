@@ -1,6 +1,7 @@
 //! Flags of training.
 
 use clap::Args;
+use fnet_train::train::leaves::Exchange;
 use fnet_train::train::recipe::{Part, Recipe};
 use fnet_train::train::schedule::Decay;
 use serde::Serialize;
@@ -25,6 +26,13 @@ pub struct LoopFlags {
     /// Batches whose gradients are summed in one step
     #[arg(long)]
     pub accumulate: Option<usize>,
+    /// Parts that a batch is cut into, whose gradients are added in a tree: a power of two, 1 by default, 8 under MPI. With
+    /// as many, a run has the same bytes at any number of processes
+    #[arg(long)]
+    pub leaves: Option<usize>,
+    /// How gradients travel between processes under MPI
+    #[arg(long, value_enum)]
+    pub exchange: Option<Exchange>,
     /// Highest learning rate
     #[arg(long)]
     pub learning_rate: Option<f64>,

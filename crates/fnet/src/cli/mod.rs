@@ -28,6 +28,7 @@ mod similarity;
 mod tokenizer;
 mod universal;
 mod vector_flags;
+mod world;
 
 use std::process::ExitCode;
 
@@ -67,11 +68,27 @@ enum Command {
 /// Runs the program; one line on standard error says what went wrong.
 pub fn main() -> ExitCode {
     fnet_train::settings::call_settings(common::name_flag);
-    let cli = Cli::parse();
-    match run(cli.command) {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        if !world::is_led() {
+            let _ = error.print(); // once, by the process that leads
+        }
+        std::process::exit(error.exit_code())
+    });
+    let done = world::enter().and_then(|world| {
+        let done = if matches!(cli.command, Command::Pretrain(_) | Command::Finetune(_)) {
+            run(cli.command)
+        } else {
+            world::alone().and_then(|()| run(cli.command))
+        };
+        world.leave(&done);
+        done
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::Interrupted { .. }) => {
-            eprintln!("{error}");
+            if !world::is_led() {
+                eprintln!("{error}");
+            }
             ExitCode::from(130)
         }
         Err(error) => {

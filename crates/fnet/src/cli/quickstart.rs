@@ -75,6 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         overwrite: true,
         stop: Stop::on_signal(),
         resume_command: Some(format!("fnet quickstart --out {}", args.out.display())),
+        team: None,
     };
     let folder = RunFolder::new(&pretrained, true)?;
     let results = match folder.results().filter(|_| goes_on) {

@@ -11,6 +11,7 @@ use fnet_train::{Error, Result, runs::report};
 use serde::Serialize;
 
 use super::common::{say, set_threads};
+use super::world;
 
 /// Where a run is written and how it is started, the same for every kind of training.
 #[derive(Args)]
@@ -47,7 +48,7 @@ impl RunFlags {
         resolve: impl FnOnce(&mut S) -> Result<()>,
     ) -> Result<(RunFolder, S, Running)> {
         if let Some(path) = &self.resume {
-            set_threads(self.threads)?;
+            set_threads(world::threads(self.threads))?;
             let (folder, mut settings) = self.resumed(command, path, flags)?;
             resolve(&mut settings)?;
             return Ok((folder, settings, self.running(command, path)));
@@ -59,9 +60,12 @@ impl RunFlags {
 
     /// The folder of a new run with these settings.
     pub fn start_with<S>(&self, command: &str, settings: S) -> Result<(RunFolder, S, Running)> {
-        set_threads(self.threads)?;
+        set_threads(world::threads(self.threads))?;
         let out = self.out.as_deref().unwrap_or(Path::new("."));
-        Ok((RunFolder::new(out, self.overwrite)?, settings, self.running(command, out)))
+        let running = self.running(command, out);
+        // Who follows opens what the leader has begun.
+        let folder = if running.leads() { RunFolder::new(out, self.overwrite)? } else { RunFolder::at(out) };
+        Ok((folder, settings, running))
     }
 
     /// Whether a run goes on whose folder is so.
@@ -87,7 +91,7 @@ impl RunFlags {
                 "--resume: a run goes on with its own settings; no other setting can be given",
             ));
         }
-        let folder = RunFolder::existing(path)?;
+        let folder = if world::is_led() { RunFolder::at(path) } else { RunFolder::existing(path)? };
         if let Some(key) = unknown::<S>(&folder.settings_table()?) {
             let message =
                 format!("is no run of `fnet {command}`: unknown setting `{key}` in its {SETTINGS_FILE}");
@@ -100,10 +104,11 @@ impl RunFlags {
     fn running(&self, command: &str, folder: &Path) -> Running {
         Running {
             resume: self.resume.is_some(),
-            quiet: self.quiet,
+            quiet: self.quiet || world::is_led(),
             overwrite: self.overwrite || self.resume.is_some(),
             stop: Stop::on_signal(),
             resume_command: Some(format!("fnet {command} --resume {}", folder.display())),
+            team: world::team(),
         }
     }
 
@@ -114,7 +119,10 @@ impl RunFlags {
 
     /// As [`settings`](Self::settings), over those of a file.
     pub fn settings_over<S: Settings>(&self, file: Option<&Path>, flags: &impl Serialize) -> Result<S> {
-        let given = given(flags)?;
+        let mut given = given(flags)?;
+        if let (Some(leaves), true) = (world::usual_leaves(), file.is_none()) {
+            given.entry("leaves").or_insert(leaves.into());
+        }
         from_table(match file {
             Some(path) => over_file::<S>(path, given)?,
             None => given,
@@ -123,6 +131,9 @@ impl RunFlags {
 
     /// Prints a finished run's results: a table, or one JSON object.
     pub fn finish(&self, folder: &RunFolder, results: &serde_json::Value) -> Result<()> {
+        if world::is_led() {
+            return Ok(());
+        }
         if self.json {
             say(results)?;
         } else {

@@ -70,6 +70,12 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
             check_is_not_model(&folder.file(&format!("seed-{seed}")), model)?;
         }
     }
+    if settings.seeds > 1 || settings.training.recipe == Recipe::Ridge {
+        running.alone("several seeds, and the recipe ridge,")?;
+    }
+    if running.team.is_some() && Signals::named(&settings)?.is_some() {
+        running.alone("signals")?;
+    }
     match settings.seeds {
         1 => run_seed(folder, settings, running),
         _ => seeds::run(folder, &settings, running),
@@ -94,13 +100,16 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
     if let Some(results) = folder.results().filter(|_| running.resume && !folder.has_checkpoint()) {
         return Ok(results); // an adapter's run that came to its end
     }
-    let resume = running.resume && folder.has_checkpoint();
+    let resume = running.goes_on(folder, settings.training.leaves)?;
     let Ready { start, mut learning } = ready(folder, &settings, resume, running.quiet)?;
     settings.bag = Some(start.model.config().classifier_bag);
     let (folder, mut results) = match settings.training.recipe {
         Recipe::Ridge => closed_form::fit(folder, &settings, start, &mut learning, running)?,
         _ => train(folder, &mut settings, start, learning.objective(), running)?,
     };
+    if !running.leads() {
+        return Ok(results);
+    }
     learning.compare(&settings, &mut results)?;
     finish(&folder, &settings, results)
 }
@@ -214,6 +223,7 @@ fn train(
     if !resume {
         folder.begin(settings, tokenizer.as_ref(), longest, &model, objective.data())?;
     }
+    running.start(settings, &model, objective.data())?;
     let state = Trainer {
         model: &mut model,
         objective,
@@ -222,6 +232,7 @@ fn train(
         name: settings.task.as_deref().unwrap_or("fine-tuning"),
         quiet: running.quiet,
         resume_command: running.how_to_resume(folder.path()),
+        team: running.team.clone(),
     }
     .run(&running.stop)?;
     let results = report::results(&state, &model);

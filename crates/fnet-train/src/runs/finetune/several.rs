@@ -72,6 +72,7 @@ pub fn run_several(
     share_norms: bool,
     running: &Running,
 ) -> Result<Value> {
+    running.alone("several tasks")?;
     check_names(tasks)?;
     if !running.resume {
         for model in tasks.iter().filter_map(|(_, settings)| settings.model.as_deref()) {
@@ -111,6 +112,7 @@ pub fn run_several(
         name,
         quiet: running.quiet,
         resume_command: resume_command.clone(),
+        team: None,
     });
     let states = in_turn::run(trainers.collect(), home, &shared, &running.stop)?;
     let mut states = states.into_iter();

@@ -32,7 +32,7 @@ pub fn run(folder: &RunFolder, settings: &PretrainSettings, running: &Running) -
     let mut settings = settings.clone();
     settings.resolve()?;
     let settings = &settings;
-    let (resume, quiet) = (running.resume && folder.has_checkpoint(), running.quiet);
+    let (resume, quiet) = (running.goes_on(folder, settings.training.leaves)?, running.quiet);
     if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
         check_is_not_model(folder.path(), model)?;
     }
@@ -74,6 +74,7 @@ pub fn run(folder: &RunFolder, settings: &PretrainSettings, running: &Running) -
     if !resume {
         folder.begin(settings, Some(&tokenizer), longest, &model, objective.data())?;
     }
+    running.start(settings, &model, objective.data())?;
     let state = Trainer {
         model: &mut model,
         objective: &mut objective,
@@ -82,9 +83,13 @@ pub fn run(folder: &RunFolder, settings: &PretrainSettings, running: &Running) -
         name: "pretraining",
         quiet,
         resume_command: running.how_to_resume(folder.path()),
+        team: running.team.clone(),
     }
     .run(&running.stop)?;
     let results = report::results(&state, &model);
+    if !running.leads() {
+        return Ok(results);
+    }
     report::write(folder, "Pretraining", &results)?;
     card::write(folder, &results)?;
     Ok(results)

@@ -52,6 +52,7 @@ mod settings;
 /// # Errors
 /// If a setting or a row does not fit, the loss diverges, a file cannot be written, or the run is asked to stop.
 pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running) -> Result<Value> {
+    running.alone("vectors of texts")?;
     let mut settings = settings.clone();
     settings.resolve()?;
     let (resume, quiet) = (running.resume && folder.has_checkpoint(), running.quiet);
@@ -125,6 +126,7 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
         name: "vectors of texts",
         quiet,
         resume_command: running.how_to_resume(folder.path()),
+        team: None,
     }
     .run(&running.stop)?;
     let mut results = report::results(&state, &model);

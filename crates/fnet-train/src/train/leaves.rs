@@ -1,0 +1,404 @@
+//! A step's gradient as a sum of fixed shape: the batch is cut into leaves, a power of two, whose gradients are added in a
+//! binary tree. So the bytes do not depend on which process computes which leaves.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::settings::refused;
+use crate::team::Team;
+use crate::train::trainer::StepOutcome;
+
+/// One part of a step's examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaf {
+    number: usize,
+    of: usize,
+}
+
+impl Leaf {
+    /// All of them.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// Whether it is all.
+    pub fn is_whole(self) -> bool {
+        self.of == 1
+    }
+
+    /// Its share of so many examples.
+    pub fn range(self, examples: usize) -> Range<usize> {
+        examples * self.number / self.of..examples * (self.number + 1) / self.of
+    }
+
+    /// For objectives that are not cut.
+    ///
+    /// # Errors
+    /// If it is a part.
+    pub fn check_whole(self) -> Result<()> {
+        if self.is_whole() {
+            return Ok(());
+        }
+        Err(refused(&format!("leaves {}", self.of), "only pretraining and fine-tuning on texts can be cut"))
+    }
+
+    /// A dropout key of its own.
+    pub fn key(self, key: u64) -> u64 {
+        key.wrapping_add((self.number as u64) << 32)
+    }
+}
+
+/// How gradients travel between processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// As they are: the same bytes at any number of processes
+    #[default]
+    F32,
+    /// Rounded, in half of the bytes: the result then depends on the number of processes
+    Bf16,
+}
+
+/// A node of the tree: the leaves below it, a power of two of them.
+type Node = Range<usize>;
+
+/// The largest nodes that make up `range`, within `node`.
+fn nodes_of(range: &Range<usize>, node: Node, found: &mut Vec<Node>) {
+    if node.start >= range.start && node.end <= range.end {
+        found.push(node);
+    } else if node.start < range.end && range.start < node.end {
+        let middle = node.start.midpoint(node.end);
+        nodes_of(range, node.start..middle, found);
+        nodes_of(range, middle..node.end, found);
+    }
+}
+
+/// The sum over a node in the tree's order, from what is known of nodes below it.
+fn sum<T: Clone>(
+    node: Node,
+    known: &mut impl FnMut(&Node) -> Option<T>,
+    add: &mut impl FnMut(&mut T, T),
+) -> T {
+    if let Some(value) = known(&node) {
+        return value;
+    }
+    let middle = node.start.midpoint(node.end);
+    let mut left = sum(node.start..middle, known, add);
+    let right = sum(middle..node.end, known, add);
+    add(&mut left, right);
+    left
+}
+
+/// Computes a step's gradient, alone or with others.
+pub(super) struct Leaves {
+    number: usize,
+    exchange: Exchange,
+    team: Option<Arc<dyn Team>>,
+    /// Buffers of gradients that are free.
+    spare: Vec<Vec<f32>>,
+}
+
+impl Leaves {
+    pub fn new(number: usize, exchange: Exchange, team: Option<Arc<dyn Team>>) -> Self {
+        Self { number, exchange, team, spare: Vec::new() }
+    }
+
+    /// Has `leaf` add the gradient of each part, and leaves the sum of all in `gradients`, which are zero. `trained` are the
+    /// ranges of trained values: no other travels.
+    pub fn sum(
+        &mut self,
+        gradients: &mut [f32],
+        trained: &[Range<usize>],
+        leaf: &mut impl FnMut(Leaf, &mut [f32]) -> Result<StepOutcome>,
+    ) -> Result<StepOutcome> {
+        let Some(team) = self.team.clone() else { return self.node(0..self.number, gradients, leaf) };
+        let ranks = team.size();
+        let of_rank = |rank: usize| {
+            let mut nodes = Vec::new();
+            let own = self.number * rank / ranks..self.number * (rank + 1) / ranks;
+            nodes_of(&own, 0..self.number, &mut nodes);
+            nodes
+        };
+        let owned: Vec<(usize, Node)> =
+            (0..ranks).flat_map(|rank| of_rank(rank).into_iter().map(move |node| (rank, node))).collect();
+        let total: usize = trained.iter().map(Range::len).sum();
+        let ends: Vec<usize> = (1..=ranks).map(|rank| total * rank / ranks).collect();
+        let own_len = ends[team.rank()] - total * team.rank() / ranks;
+        let most = (0..ranks).map(|rank| of_rank(rank).len()).max().unwrap_or(0);
+        let (mut outcomes, mut slices, mut exchange) = (Vec::new(), Vec::new(), Duration::ZERO);
+        for (owner, node) in &owned {
+            let mut whole = Vec::new();
+            if *owner == team.rank() {
+                gradients.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+                outcomes.push(self.node(node.clone(), gradients, leaf)?);
+                whole = self.spare.pop().unwrap_or_default();
+                whole.clear();
+                trained.iter().for_each(|range| whole.extend_from_slice(&gradients[range.clone()]));
+            }
+            let mut slice = vec![0.0; own_len];
+            let begun = Instant::now();
+            self.scatter(&*team, *owner, &whole, &ends, &mut slice);
+            exchange += begun.elapsed();
+            slices.push((node.clone(), slice));
+            if whole.capacity() > 0 {
+                self.spare.push(whole);
+            }
+        }
+        let known = |node: &Node| {
+            let at = slices.iter().position(|(known, _)| known == node)?;
+            Some(slices.swap_remove(at).1)
+        };
+        let mut known = known;
+        let own = sum(0..self.number, &mut known, &mut |left, right| add(left, &right));
+        let mut whole = self.spare.pop().unwrap_or_default();
+        whole.resize(total, 0.0);
+        let begun = Instant::now();
+        self.gather(&*team, &own, &ends, &mut whole);
+        exchange += begun.elapsed();
+        let mut start = 0;
+        for range in trained {
+            gradients[range.clone()].copy_from_slice(&whole[start..][..range.len()]);
+            start += range.len();
+        }
+        self.spare.push(whole);
+        // Losses in the same order.
+        let mut bytes: Vec<u8> = outcomes.iter().flat_map(|own| own.to_bytes()).collect();
+        bytes.resize(most * StepOutcome::BYTES, 0);
+        let all = team.share(&bytes);
+        let mut next = vec![0; ranks];
+        let mut told: Vec<(Node, StepOutcome)> = Vec::new();
+        for (owner, node) in owned {
+            told.push((node, StepOutcome::from_bytes(&all[owner][next[owner]..])));
+            next[owner] += StepOutcome::BYTES;
+        }
+        let mut known =
+            |node: &Node| told.iter().find(|(known, _)| known == node).map(|(_, outcome)| *outcome);
+        let mut outcome = sum(0..self.number, &mut known, &mut |left, right| left.add(right));
+        outcome.drawing = outcomes.iter().map(|own| own.drawing).sum();
+        outcome.exchange = exchange;
+        Ok(outcome)
+    }
+
+    /// The gradient of a node in `into`, which is zero.
+    fn node(
+        &mut self,
+        node: Node,
+        into: &mut [f32],
+        leaf: &mut impl FnMut(Leaf, &mut [f32]) -> Result<StepOutcome>,
+    ) -> Result<StepOutcome> {
+        if node.len() == 1 {
+            return leaf(Leaf { number: node.start, of: self.number }, into);
+        }
+        let middle = node.start.midpoint(node.end);
+        let mut outcome = self.node(node.start..middle, into, leaf)?;
+        let mut other = self.spare.pop().unwrap_or_default();
+        other.resize(into.len(), 0.0);
+        other.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+        outcome.add(self.node(middle..node.end, &mut other, leaf)?);
+        add(into, &other);
+        self.spare.push(other);
+        Ok(outcome)
+    }
+
+    fn scatter(&self, team: &dyn Team, root: usize, whole: &[f32], ends: &[usize], own: &mut [f32]) {
+        match self.exchange {
+            Exchange::F32 => team.scatter(root, cast(whole), &scaled(ends, 4), bytemuck::cast_slice_mut(own)),
+            Exchange::Bf16 => {
+                let mut halves = vec![0_u16; own.len()];
+                let own_halves = bytemuck::cast_slice_mut(&mut halves);
+                team.scatter(root, cast(&halved(whole)), &scaled(ends, 2), own_halves);
+                widen(&halves, own);
+            }
+        }
+    }
+
+    fn gather(&self, team: &dyn Team, own: &[f32], ends: &[usize], whole: &mut [f32]) {
+        match self.exchange {
+            Exchange::F32 => team.gather(cast(own), &scaled(ends, 4), bytemuck::cast_slice_mut(whole)),
+            Exchange::Bf16 => {
+                let mut halves = vec![0_u16; whole.len()];
+                let whole_halves = bytemuck::cast_slice_mut(&mut halves);
+                team.gather(cast(&halved(own)), &scaled(ends, 2), whole_halves);
+                widen(&halves, whole);
+            }
+        }
+    }
+}
+
+/// Values per task.
+const CHUNK: usize = 1 << 14;
+
+fn add(into: &mut [f32], other: &[f32]) {
+    let parts = into.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
+    parts.for_each(|(into, other)| into.iter_mut().zip(other).for_each(|(a, b)| *a += b));
+}
+
+fn cast<T: bytemuck::NoUninit>(values: &[T]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}
+
+fn scaled(ends: &[usize], bytes: usize) -> Vec<usize> {
+    ends.iter().map(|end| end * bytes).collect()
+}
+
+fn halved(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|value| bf16::from_f32(*value).to_bits()).collect()
+}
+
+fn widen(halves: &[u16], into: &mut [f32]) {
+    use half::slice::HalfBitsSliceExt;
+    halves.reinterpret_cast::<bf16>().convert_to_f32_slice(into);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Barrier, Mutex};
+
+    use fnet_encoder::Loss;
+
+    use super::*;
+
+    /// Threads of this process as a team.
+    #[derive(Debug)]
+    struct Threads {
+        rank: usize,
+        common: Arc<Common>,
+    }
+
+    #[derive(Debug)]
+    struct Common {
+        barrier: Barrier,
+        boards: Vec<Mutex<Vec<u8>>>,
+    }
+
+    impl Threads {
+        fn all(size: usize) -> Vec<Self> {
+            let boards = (0..size).map(|_| Mutex::default()).collect();
+            let common = Arc::new(Common { barrier: Barrier::new(size), boards });
+            (0..size).map(|rank| Self { rank, common: common.clone() }).collect()
+        }
+    }
+
+    impl Team for Threads {
+        fn rank(&self) -> usize {
+            self.rank
+        }
+
+        fn size(&self) -> usize {
+            self.common.boards.len()
+        }
+
+        fn share(&self, own: &[u8]) -> Vec<Vec<u8>> {
+            *self.common.boards[self.rank].lock().unwrap() = own.to_vec();
+            self.common.barrier.wait();
+            let all = self.common.boards.iter().map(|board| board.lock().unwrap().clone()).collect();
+            self.common.barrier.wait();
+            all
+        }
+
+        fn scatter(&self, root: usize, whole: &[u8], ends: &[usize], own: &mut [u8]) {
+            let start = if self.rank == 0 { 0 } else { ends[self.rank - 1] };
+            own.copy_from_slice(&self.share(whole)[root][start..ends[self.rank]]);
+        }
+
+        fn gather(&self, own: &[u8], _: &[usize], whole: &mut [u8]) {
+            whole.copy_from_slice(&self.share(own).concat());
+        }
+    }
+
+    const VALUES: usize = 1_000;
+
+    /// Gradients whose sum depends on its order.
+    fn leaf(leaf: Leaf, gradients: &mut [f32]) -> Result<StepOutcome> {
+        for (i, gradient) in gradients.iter_mut().enumerate().filter(|(i, _)| i % 3 != 1) {
+            *gradient +=
+                ((i * 31 + leaf.number * 17) as f32).sin() * 10_f32.powi((i + leaf.number) as i32 % 9 - 4);
+        }
+        let loss = Loss { sum: 1.0 / (leaf.number + 3) as f64, count: leaf.number, correct: 1 };
+        Ok(StepOutcome { loss, tokens: 5, ..StepOutcome::default() })
+    }
+
+    fn trained() -> Vec<Range<usize>> {
+        vec![0..400, 450..VALUES]
+    }
+
+    fn alone(number: usize) -> (Vec<f32>, StepOutcome) {
+        let mut gradients = vec![0.0; VALUES];
+        let mut leaves = Leaves::new(number, Exchange::F32, None);
+        let outcome = leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+        (gradients, outcome)
+    }
+
+    #[test]
+    fn any_number_of_processes_has_the_same_bytes() {
+        for number in [1, 2, 8, 16] {
+            let (expected, told) = alone(number);
+            assert_eq!((told.loss.count, told.tokens), (number * (number - 1) / 2, 5 * number));
+            for size in (1..=number).filter(|size| [1, 2, 3, 4, 5, 8, 13].contains(size)) {
+                let (send, receive): (Sender<_>, Receiver<_>) = channel();
+                for team in Threads::all(size) {
+                    let send = send.clone();
+                    std::thread::spawn(move || {
+                        let mut leaves = Leaves::new(number, Exchange::F32, Some(Arc::new(team)));
+                        let mut gradients = vec![0.0; VALUES];
+                        // Twice, for buffers are used again.
+                        leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+                        let outcome = leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+                        send.send((gradients, outcome)).unwrap();
+                    });
+                }
+                drop(send);
+                let all: Vec<_> = receive.iter().collect();
+                assert_eq!(all.len(), size);
+                for (gradients, outcome) in all {
+                    for range in trained() {
+                        assert!(
+                            gradients[range.clone()] == expected[range],
+                            "{number} leaves, {size} processes"
+                        );
+                    }
+                    assert_eq!((outcome.loss, outcome.tokens), (told.loss, told.tokens));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rounded_gradients_are_near() {
+        let (expected, _) = alone(4);
+        let (send, receive) = channel();
+        for team in Threads::all(2) {
+            let send = send.clone();
+            std::thread::spawn(move || {
+                let mut gradients = vec![0.0; VALUES];
+                let mut leaves = Leaves::new(4, Exchange::Bf16, Some(Arc::new(team)));
+                leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+                send.send(gradients).unwrap();
+            });
+        }
+        drop(send);
+        let all: Vec<Vec<f32>> = receive.iter().collect();
+        assert!(all[0] == all[1]);
+        let largest = expected.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+        for range in trained() {
+            let pairs = all[0][range.clone()].iter().zip(&expected[range]);
+            pairs.for_each(|(got, expected)| assert!((got - expected).abs() <= 0.02 * largest));
+        }
+    }
+
+    #[test]
+    fn examples_fall_into_leaves_once() {
+        for (examples, of) in [(0, 4), (1, 8), (7, 4), (32, 8)] {
+            let ranges = (0..of).flat_map(|number| Leaf { number, of }.range(examples));
+            assert!(ranges.eq(0..examples));
+        }
+        assert_eq!(Leaf::WHOLE.range(5), 0..5);
+    }
+}
