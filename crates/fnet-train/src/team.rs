@@ -13,8 +13,9 @@ pub trait Team: Debug + Send + Sync {
     /// The bytes of all, by rank; all give the same number of bytes.
     fn share(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
-    /// Cuts `whole`, which `root` alone gives, into slices that end at `ends`, and fills `own` with this rank's.
-    fn scatter(&self, root: usize, whole: &[u8], ends: &[usize], own: &mut [u8]);
+    /// Sends each rank its part of `send`, which ends at its number's entry of `send_ends`, and fills `receive` with what all
+    /// send to this one, by rank.
+    fn swap(&self, send: &[u8], send_ends: &[usize], receive: &mut [u8], receive_ends: &[usize]);
 
     /// Fills `whole` with the slices of all, by rank.
     fn gather(&self, own: &[u8], ends: &[usize], whole: &mut [u8]);

@@ -3,14 +3,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::settings::refused;
 use crate::team::Team;
 use crate::train::trainer::StepOutcome;
@@ -118,64 +117,73 @@ impl Leaves {
         leaf: &mut impl FnMut(Leaf, &mut [f32]) -> Result<StepOutcome>,
     ) -> Result<StepOutcome> {
         let Some(team) = self.team.clone() else { return self.node(0..self.number, gradients, leaf) };
-        let ranks = team.size();
+        let (ranks, rank) = (team.size(), team.rank());
         let of_rank = |rank: usize| {
             let mut nodes = Vec::new();
             let own = self.number * rank / ranks..self.number * (rank + 1) / ranks;
             nodes_of(&own, 0..self.number, &mut nodes);
             nodes
         };
-        let owned: Vec<(usize, Node)> =
-            (0..ranks).flat_map(|rank| of_rank(rank).into_iter().map(move |node| (rank, node))).collect();
+        let nodes: Vec<Vec<Node>> = (0..ranks).map(of_rank).collect();
         let total: usize = trained.iter().map(Range::len).sum();
-        let ends: Vec<usize> = (1..=ranks).map(|rank| total * rank / ranks).collect();
-        let own_len = ends[team.rank()] - total * team.rank() / ranks;
-        let most = (0..ranks).map(|rank| of_rank(rank).len()).max().unwrap_or(0);
-        let (mut outcomes, mut slices, mut exchange) = (Vec::new(), Vec::new(), Duration::ZERO);
-        for (owner, node) in &owned {
-            let mut whole = Vec::new();
-            if *owner == team.rank() {
-                gradients.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
-                outcomes.push(self.node(node.clone(), gradients, leaf)?);
-                whole = self.spare.pop().unwrap_or_default();
-                whole.clear();
-                trained.iter().for_each(|range| whole.extend_from_slice(&gradients[range.clone()]));
-            }
-            let mut slice = vec![0.0; own_len];
-            let begun = Instant::now();
-            self.scatter(&*team, *owner, &whole, &ends, &mut slice);
-            exchange += begun.elapsed();
-            slices.push((node.clone(), slice));
-            if whole.capacity() > 0 {
-                self.spare.push(whole);
-            }
+        let most = nodes.iter().map(Vec::len).max().unwrap_or(0);
+        if total.saturating_mul(size_of::<f32>() * most) > i32::MAX as usize {
+            return Err(Error::usage("so large a gradient cannot travel: MPI counts 2 GB at most"));
         }
-        let known = |node: &Node| {
-            let at = slices.iter().position(|(known, _)| known == node)?;
-            Some(slices.swap_remove(at).1)
+        let slice = |rank: usize| total * rank / ranks..total * (rank + 1) / ranks;
+        // Own subtrees, each cut into everybody's slices.
+        let (mut outcomes, mut sums) = (Vec::new(), Vec::new());
+        for node in &nodes[rank] {
+            gradients.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+            outcomes.push(self.node(node.clone(), gradients, leaf)?);
+            let mut sum = self.spare.pop().unwrap_or_default();
+            sum.clear();
+            trained.iter().for_each(|range| sum.extend_from_slice(&gradients[range.clone()]));
+            sums.push(sum);
+        }
+        let begun = Instant::now();
+        let mut send = self.spare.pop().unwrap_or_default();
+        send.clear();
+        (0..ranks).for_each(|to| sums.iter().for_each(|sum| send.extend_from_slice(&sum[slice(to)])));
+        let ends = |len: &dyn Fn(usize) -> usize| -> Vec<usize> {
+            let add = |end: &mut usize, rank| {
+                *end += len(rank);
+                Some(*end)
+            };
+            (0..ranks).scan(0, add).collect()
         };
-        let mut known = known;
+        let send_ends = ends(&|to| nodes[rank].len() * slice(to).len());
+        let own_len = slice(rank).len();
+        let receive_ends = ends(&|from| nodes[from].len() * own_len);
+        let mut received = vec![0.0; receive_ends[ranks - 1]];
+        self.swap(&*team, &send, &send_ends, &mut received, &receive_ends);
+        self.spare.extend(sums);
+        self.spare.push(send);
+        // This rank's slice of the sum.
+        let order: Vec<&Node> = nodes.iter().flatten().collect();
+        let mut known = |node: &Node| {
+            let at = order.iter().position(|known| *known == node)?;
+            Some(received[at * own_len..][..own_len].to_vec())
+        };
         let own = sum(0..self.number, &mut known, &mut |left, right| add(left, &right));
         let mut whole = self.spare.pop().unwrap_or_default();
         whole.resize(total, 0.0);
-        let begun = Instant::now();
-        self.gather(&*team, &own, &ends, &mut whole);
-        exchange += begun.elapsed();
+        self.gather(&*team, &own, &ends(&|rank| slice(rank).len()), &mut whole);
         let mut start = 0;
         for range in trained {
             gradients[range.clone()].copy_from_slice(&whole[start..][..range.len()]);
             start += range.len();
         }
         self.spare.push(whole);
+        let exchange = begun.elapsed();
         // Losses in the same order.
         let mut bytes: Vec<u8> = outcomes.iter().flat_map(|own| own.to_bytes()).collect();
         bytes.resize(most * StepOutcome::BYTES, 0);
         let all = team.share(&bytes);
-        let mut next = vec![0; ranks];
         let mut told: Vec<(Node, StepOutcome)> = Vec::new();
-        for (owner, node) in owned {
-            told.push((node, StepOutcome::from_bytes(&all[owner][next[owner]..])));
-            next[owner] += StepOutcome::BYTES;
+        for (nodes, bytes) in nodes.into_iter().zip(&all) {
+            let outcomes = bytes.chunks(StepOutcome::BYTES).map(StepOutcome::from_bytes);
+            told.extend(nodes.into_iter().zip(outcomes));
         }
         let mut known =
             |node: &Node| told.iter().find(|(known, _)| known == node).map(|(_, outcome)| *outcome);
@@ -206,14 +214,17 @@ impl Leaves {
         Ok(outcome)
     }
 
-    fn scatter(&self, team: &dyn Team, root: usize, whole: &[f32], ends: &[usize], own: &mut [f32]) {
+    fn swap(&self, team: &dyn Team, send: &[f32], send_ends: &[usize], into: &mut [f32], ends: &[usize]) {
         match self.exchange {
-            Exchange::F32 => team.scatter(root, cast(whole), &scaled(ends, 4), bytemuck::cast_slice_mut(own)),
+            Exchange::F32 => {
+                let into = bytemuck::cast_slice_mut(into);
+                team.swap(cast(send), &scaled(send_ends, 4), into, &scaled(ends, 4));
+            }
             Exchange::Bf16 => {
-                let mut halves = vec![0_u16; own.len()];
-                let own_halves = bytemuck::cast_slice_mut(&mut halves);
-                team.scatter(root, cast(&halved(whole)), &scaled(ends, 2), own_halves);
-                widen(&halves, own);
+                let mut halves = vec![0_u16; into.len()];
+                let received = bytemuck::cast_slice_mut(&mut halves);
+                team.swap(cast(&halved(send)), &scaled(send_ends, 2), received, &scaled(ends, 2));
+                widen(&halves, into);
             }
         }
     }
@@ -248,12 +259,13 @@ fn scaled(ends: &[usize], bytes: usize) -> Vec<usize> {
 }
 
 fn halved(values: &[f32]) -> Vec<u16> {
-    values.iter().map(|value| bf16::from_f32(*value).to_bits()).collect()
+    values.par_iter().with_min_len(CHUNK).map(|value| bf16::from_f32(*value).to_bits()).collect()
 }
 
 fn widen(halves: &[u16], into: &mut [f32]) {
-    use half::slice::HalfBitsSliceExt;
-    halves.reinterpret_cast::<bf16>().convert_to_f32_slice(into);
+    let parts = into.par_chunks_mut(CHUNK).zip(halves.par_chunks(CHUNK));
+    let widen = |(into, half): (&mut f32, &u16)| *into = bf16::from_bits(*half).to_f32();
+    parts.for_each(|(into, halves)| into.iter_mut().zip(halves).for_each(widen));
 }
 
 #[cfg(test)]
@@ -303,9 +315,17 @@ mod tests {
             all
         }
 
-        fn scatter(&self, root: usize, whole: &[u8], ends: &[usize], own: &mut [u8]) {
-            let start = if self.rank == 0 { 0 } else { ends[self.rank - 1] };
-            own.copy_from_slice(&self.share(whole)[root][start..ends[self.rank]]);
+        fn swap(&self, send: &[u8], send_ends: &[usize], receive: &mut [u8], receive_ends: &[usize]) {
+            // A board holds the ends, then the bytes.
+            let mut board: Vec<u8> = send_ends.iter().flat_map(|end| (*end as u64).to_le_bytes()).collect();
+            board.extend_from_slice(send);
+            for (rank, board) in self.share(&board).iter().enumerate() {
+                let (ends, bytes) = board.split_at(8 * self.size());
+                let end = |i: usize| u64::from_le_bytes(ends[8 * i..][..8].try_into().unwrap()) as usize;
+                let start = if self.rank == 0 { 0 } else { end(self.rank - 1) };
+                let to = if rank == 0 { 0 } else { receive_ends[rank - 1] };
+                receive[to..receive_ends[rank]].copy_from_slice(&bytes[start..end(self.rank)]);
+            }
         }
 
         fn gather(&self, own: &[u8], _: &[usize], whole: &mut [u8]) {
@@ -385,7 +405,7 @@ mod tests {
         }
         drop(send);
         let all: Vec<Vec<f32>> = receive.iter().collect();
-        assert!(all[0] == all[1]);
+        assert!(trained().into_iter().all(|range| all[0][range.clone()] == all[1][range]));
         let largest = expected.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
         for range in trained() {
             let pairs = all[0][range.clone()].iter().zip(&expected[range]);

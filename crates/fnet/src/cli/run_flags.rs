@@ -68,6 +68,11 @@ impl RunFlags {
         Ok((folder, settings, running))
     }
 
+    /// Sets the number of threads where no run is started.
+    pub fn set_threads(&self) -> Result<()> {
+        set_threads(world::threads(self.threads))
+    }
+
     /// Whether a run goes on whose folder is so.
     pub fn resumes(&self, is_so: impl FnOnce(&RunFolder) -> bool) -> bool {
         self.resume.as_deref().is_some_and(|path| is_so(&RunFolder::at(path)))

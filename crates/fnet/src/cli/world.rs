@@ -78,7 +78,7 @@ mod by_mpi {
     use mpi::datatype::{Partition, PartitionMut};
     use mpi::request::{Request, Scope, scope};
     use mpi::topology::SimpleCommunicator;
-    use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+    use mpi::traits::{Communicator, CommunicatorCollectives};
 
     use super::*;
 
@@ -152,16 +152,12 @@ mod by_mpi {
             all.chunks_exact(own.len()).map(<[u8]>::to_vec).collect()
         }
 
-        fn scatter(&self, root: usize, whole: &[u8], ends: &[usize], own: &mut [u8]) {
+        fn swap(&self, send: &[u8], send_ends: &[usize], receive: &mut [u8], receive_ends: &[usize]) {
+            let ((send_counts, send_starts), (counts, starts)) = (slices(send_ends), slices(receive_ends));
+            let send = Partition::new(send, send_counts, send_starts);
+            let mut receive = PartitionMut::new(receive, counts, starts);
             let world = SimpleCommunicator::world();
-            let process = world.process_at_rank(root as i32);
-            if root == self.rank() {
-                let (counts, starts) = slices(ends);
-                let whole = Partition::new(whole, counts, starts);
-                scope(|scope| wait(process.immediate_scatter_varcount_into_root(scope, &whole, own)));
-            } else {
-                scope(|scope| wait(process.immediate_scatter_varcount_into(scope, own)));
-            }
+            scope(|scope| wait(world.immediate_all_to_all_varcount_into(scope, &send, &mut receive)));
         }
 
         fn gather(&self, own: &[u8], ends: &[usize], whole: &mut [u8]) {
@@ -180,7 +176,7 @@ mod by_mpi {
         }
     }
 
-    /// Lengths and starts of slices by their ends. MPI counts in 32 bits: a model has at most 2 GB of trained values.
+    /// Lengths and starts of slices by their ends. MPI counts in 32 bits, which `Leaves` sees to.
     fn slices(ends: &[usize]) -> (Vec<i32>, Vec<i32>) {
         let starts: Vec<i32> =
             std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).take(ends.len()).collect();

@@ -15,11 +15,13 @@ use crate::settings::{absolute, refused};
 use crate::train::pretrain::{MlmObjective, MlmSettings};
 use crate::train::trainer::{Budget, Objective, Trainer};
 use corpus::Corpus;
+pub use forecast::Forecast;
 pub use need::{Need, need};
 pub use settings::{PretrainSettings, ReservoirSettings, USUAL_VOCABULARY};
 pub use vocabulary::train_tokenizer;
 
 mod corpus;
+mod forecast;
 mod need;
 mod settings;
 mod vocabulary;

@@ -34,13 +34,7 @@ pub struct Need {
 pub fn need(settings: &PretrainSettings) -> Result<Need> {
     let mut settings = settings.clone();
     settings.resolve()?;
-    let head = settings.objective.head();
-    let mut model = match (&settings.model, &settings.tokenizer) {
-        (Some(path), _) => pretrained::open_as(path, head, 1)?.0,
-        (None, Some(path)) => Model::new(settings.config(&Tokenizer::read(path)?)?, head, 1)?,
-        (None, None) => Model::new(settings.shape()?, head, 1)?,
-    };
-    settings.training.prepare(&mut model, true)?;
+    let model = model_of(&settings)?;
     let longest = settings.longest(model.config());
     let tokens = settings.batch_tokens(longest);
     let masked = (settings.mask_rate * tokens as f64).ceil() as usize;
@@ -57,4 +51,16 @@ pub fn need(settings: &PretrainSettings) -> Result<Need> {
         precision: products.precision(),
         level: products.level(),
     })
+}
+
+/// The model of a run, its vocabulary as large as it may be.
+pub(super) fn model_of(settings: &PretrainSettings) -> Result<Model> {
+    let head = settings.objective.head();
+    let mut model = match (&settings.model, &settings.tokenizer) {
+        (Some(path), _) => pretrained::open_as(path, head, 1)?.0,
+        (None, Some(path)) => Model::new(settings.config(&Tokenizer::read(path)?)?, head, 1)?,
+        (None, None) => Model::new(settings.shape()?, head, 1)?,
+    };
+    settings.training.prepare(&mut model, true)?;
+    Ok(model)
 }
