@@ -24,9 +24,9 @@ pub fn is_led() -> bool {
 /// Threads: as asked, else all cores, shared by the processes on this machine.
 pub fn threads(asked: Option<usize>) -> Option<usize> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
-    let local = number("OMPI_COMM_WORLD_LOCAL_SIZE").or_else(|| number("MPI_LOCALNRANKS"))?;
+    let local = || number("OMPI_COMM_WORLD_LOCAL_SIZE").or_else(|| number("MPI_LOCALNRANKS"));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    asked.or(Some((cores / local.max(1)).max(1)))
+    asked.or_else(|| Some((cores / local()?.max(1)).max(1)))
 }
 
 /// Leaves of a new run under MPI where nobody says.
