@@ -30,24 +30,38 @@ pub struct Model {
 
 impl Model {
     /// Works on the model's threads, with Python free for others.
-    fn run<R: Send>(&self, py: Python, work: impl FnOnce() -> fnet_train::Result<R> + Send) -> PyResult<R> {
-        let pool = pool(self.threads)?;
-        py.detach(|| pool.install(work)).map_err(raised)
-    }
-
-    fn predicting<R>(
+    ///
+    /// The lock is taken outside the pool: a thread of it that waits for its own work may begin another's.
+    fn predicting<R: Send>(
         &self,
-        work: impl FnOnce(&mut Predictor) -> fnet_train::Result<R>,
-    ) -> fnet_train::Result<R> {
-        work(&mut self.predictor.lock().unwrap_or_else(PoisonError::into_inner))
+        py: Python,
+        work: impl FnOnce(&mut Predictor) -> fnet_train::Result<R> + Send,
+    ) -> PyResult<R> {
+        let pool = pool(self.threads)?;
+        let run = || {
+            let mut kept = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
+            let predictor = &mut *kept;
+            pool.install(|| work(predictor))
+        };
+        py.detach(run).map_err(raised)
     }
 
-    fn reading<R>(&self, work: impl FnOnce(&Predictor) -> fnet_train::Result<R>) -> fnet_train::Result<R> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reader) = &*reader {
-            return work(reader);
-        }
-        work(reader.insert(Predictor::open_to_read(&self.base, self.pooling.clone())?))
+    /// As [`predicting`](Self::predicting), with what makes vectors.
+    fn reading<R: Send>(
+        &self,
+        py: Python,
+        work: impl FnOnce(&Predictor) -> fnet_train::Result<R> + Send,
+    ) -> PyResult<R> {
+        let pool = pool(self.threads)?;
+        let run = || {
+            let mut kept = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = &mut *kept;
+            pool.install(|| match kept {
+                Some(reader) => work(reader),
+                None => work(kept.insert(Predictor::open_to_read(&self.base, self.pooling.clone())?)),
+            })
+        };
+        py.detach(run).map_err(raised)
     }
 }
 
@@ -76,31 +90,28 @@ impl Model {
         prompt: Option<String>,
     ) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
         let rows = rows(texts.into_iter().map(|text| (text, None)));
-        let (bytes, width) = self.run(py, || {
-            self.reading(|reader| {
-                const TEXTS: usize = 64;
-                let encode = |rows: &[Row]| Ok(reader.encode_by(rows, prompt.as_deref(), None)?.0);
-                let examples: Vec<_> =
-                    rows.par_chunks(TEXTS).map(encode).collect::<fnet_train::Result<_>>()?;
-                let raw = reader.raw_vectors_of(&examples.concat(), &mut Workspace::new())?;
-                let whole = reader.vector_width();
-                let width = dimensions.unwrap_or(whole);
-                if !(1..=whole).contains(&width) {
-                    return Err(fnet_train::settings::refused(
-                        &format!("dimensions {width}"),
-                        format!("must be from 1 to the model's {whole}"),
-                    ));
+        let (bytes, width) = self.reading(py, |reader| {
+            const TEXTS: usize = 64;
+            let encode = |rows: &[Row]| Ok(reader.encode_by(rows, prompt.as_deref(), None)?.0);
+            let examples: Vec<_> = rows.par_chunks(TEXTS).map(encode).collect::<fnet_train::Result<_>>()?;
+            let raw = reader.raw_vectors_of(&examples.concat(), &mut Workspace::new())?;
+            let whole = reader.vector_width();
+            let width = dimensions.unwrap_or(whole);
+            if !(1..=whole).contains(&width) {
+                return Err(fnet_train::settings::refused(
+                    &format!("dimensions {width}"),
+                    format!("must be from 1 to the model's {whole}"),
+                ));
+            }
+            let mut bytes = Vec::with_capacity(rows.len() * width * size_of::<f32>());
+            for vector in raw.chunks_exact(whole) {
+                let mut vector = vector[..width].to_vec();
+                if normalized.unwrap_or(reader.normalizes()) {
+                    normalize(&mut vector);
                 }
-                let mut bytes = Vec::with_capacity(rows.len() * width * size_of::<f32>());
-                for vector in raw.chunks_exact(whole) {
-                    let mut vector = vector[..width].to_vec();
-                    if normalized.unwrap_or(reader.normalizes()) {
-                        normalize(&mut vector);
-                    }
-                    bytes.extend(vector.iter().flat_map(|v| v.to_ne_bytes()));
-                }
-                Ok((bytes, width))
-            })
+                bytes.extend(vector.iter().flat_map(|v| v.to_ne_bytes()));
+            }
+            Ok((bytes, width))
         })?;
         Ok((PyByteArray::new(py, &bytes), width))
     }
@@ -113,23 +124,21 @@ impl Model {
         texts: Vec<String>,
         seconds: Option<Vec<String>>,
     ) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let predictions = self.run(py, || {
-            self.predicting(|predictor| match seconds {
-                None => predictor.predict(&texts),
-                Some(seconds) => {
-                    let pairs: Vec<(String, String)> = texts.into_iter().zip(seconds).collect();
-                    predictor.predict_pairs(&pairs)
-                }
-            })
+        let predictions = self.predicting(py, |predictor| match seconds {
+            None => predictor.predict(&texts),
+            Some(seconds) => {
+                let pairs: Vec<(String, String)> = texts.into_iter().zip(seconds).collect();
+                predictor.predict_pairs(&pairs)
+            }
         })?;
-        let names = self.labels()?;
+        let names = self.labels(py)?;
         predictions.into_iter().map(|prediction| dictionary(py, prediction, &names)).collect()
     }
 
     /// Names of classes or labels; empty where a number is predicted.
-    fn labels(&self) -> PyResult<Vec<String>> {
+    fn labels(&self, py: Python) -> PyResult<Vec<String>> {
         use fnet_train::data::tasks::dataset::Labels;
-        match self.predicting(|predictor| predictor.labels()).map_err(raised)? {
+        match self.predicting(py, |predictor| predictor.labels())? {
             Labels::Classes(names) | Labels::Several(names) => Ok(names),
             Labels::Number => Ok(Vec::new()),
         }
@@ -152,17 +161,16 @@ impl Model {
                 return Err(PyValueError::new_err(message));
             }
         };
-        let export = |predictor: &Predictor| Ok(fnet_onnx::export(predictor.model(), weights));
-        let bytes = self.run(py, || match vectors {
-            true => self.reading(export),
-            false => self.predicting(|predictor| export(predictor)),
-        })?;
+        let bytes = match vectors {
+            true => self.reading(py, |reader| Ok(fnet_onnx::export(reader.model(), weights)))?,
+            false => self.predicting(py, |predictor| Ok(fnet_onnx::export(predictor.model(), weights)))?,
+        };
         Ok(PyBytes::new(py, &bytes.map_err(|e| PyValueError::new_err(e.to_string()))?))
     }
 
     /// For each mask of a text, its guesses: token, probability and the whole text.
     fn fill_mask(&self, py: Python, text: String, top: usize) -> PyResult<Vec<Vec<(String, f32, String)>>> {
-        let filled = self.run(py, || self.predicting(|predictor| predictor.fill_masks(&text, top)))?;
+        let filled = self.predicting(py, |predictor| predictor.fill_masks(&text, top))?;
         let guesses = |guesses: Vec<fnet_train::fill_mask::Guess>| {
             guesses.into_iter().map(|guess| (guess.token, guess.probability, guess.text)).collect()
         };

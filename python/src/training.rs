@@ -14,6 +14,7 @@ use fnet_train::train::stop::Stop;
 use fnet_train::{Error, Result, runs};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use rayon::ThreadPoolBuilder;
 use serde_json::Value;
 use toml::Table;
 
@@ -37,7 +38,8 @@ pub fn finetune(
 ) -> PyResult<String> {
     let settings: Table =
         serde_json::from_str(&settings).map_err(|e| PyValueError::new_err(e.to_string()))?;
-    let (stop, pool) = (Stop::default(), pool(threads)?);
+    pool(threads)?; // refuses in a forked child
+    let stop = Stop::default();
     let resume_command = Some(format!("fnet.finetune(resume={:?})", out.display().to_string()));
     let running = Running {
         resume,
@@ -49,8 +51,11 @@ pub fn finetune(
     };
     let (send, receive) = channel();
     let receive = Mutex::new(receive); // Python may go on in another thread
-    pool.spawn(move || {
-        let _ = send.send(run(settings, out, &running)); // whoever asked may have gone
+    // A pool of its own: a thread of the common one that waits could begin a whole run.
+    let own = ThreadPoolBuilder::new().num_threads(threads).build();
+    let own = own.map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
+    std::thread::spawn(move || {
+        let _ = send.send(own.install(|| run(settings, out, &running))); // whoever asked may have gone
     });
     let mut interrupted = None;
     let results = loop {

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def test_bad_input_is_an_error(tmp_path, rows):
         (lambda: model.predict("a"), ValueError),
         (lambda: fnet.finetune(rows), ValueError),
         (lambda: fnet.finetune([], out=tmp_path / "a"), ValueError),
+        (lambda: fnet.finetune(rows, out=tmp_path / "a", objective="similarity", label="label"), ValueError),
         (lambda: fnet.finetune(3, out=tmp_path / "a"), TypeError),
         (lambda: fnet.finetune(rows, out=tmp_path / "a", label="stars"), ValueError),
         (lambda: fnet.finetune({**rows, "label": ["+"]}, out=tmp_path / "a"), ValueError),
@@ -106,6 +108,24 @@ def test_rows_in_lists(tmp_path, rows):
     assert weights[0] == weights[1] == weights[2]
     with pytest.raises(ValueError, match="row 1"):
         fnet.finetune([("a", "+"), ("b",)], out=tmp_path / "a")
+
+
+def test_threads_share_a_model(tmp_path, rows):
+    fnet.finetune(rows, out=tmp_path / "run", steps=2, quiet=True)
+    model = fnet.Model.from_pretrained(tmp_path / "run", threads=2)
+    texts, answers = rows["text"] * 20, []
+    threads = [threading.Thread(target=lambda: answers.append(model.predict(texts))) for _ in range(6)]
+    [thread.start() for thread in threads]
+    [thread.join(timeout=60) for thread in threads]
+    assert len(answers) == 6 and all(answer == answers[0] for answer in answers)
+
+
+def test_a_refused_run_leaves_the_rows_of_another(tmp_path, rows):
+    out = tmp_path / "run"
+    fnet.finetune(rows, out=out, steps=2, quiet=True)
+    with pytest.raises(ValueError):
+        fnet.finetune({"text": ["a", "b"], "label": [1, 2]}, out=out, quiet=True)
+    assert fnet.finetune(resume=out, quiet=True)["steps"] == 2
 
 
 def test_vectors_of_texts(tmp_path):

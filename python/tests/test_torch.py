@@ -94,6 +94,15 @@ def test_transformers_fnet_trains_to_the_same_loss():
     with pytest.raises(ValueError):
         fourier.patch(model)
 
+    with pytest.raises(ValueError, match="right"):
+        fourier.FourierMixing()(torch.zeros(1, 3, 4), torch.tensor([[0, 1, 1]]))
+    with pytest.raises(RuntimeError, match="in-?place|version"):
+        layer = torch.nn.Linear(4, 4)
+        x = torch.zeros(2, 4)
+        y = layer(x).sum()
+        fnet_mixing.mix(x, out=x)
+        y.backward()
+
     fourier.patch(own := transformers.FNetModel(config).eval(), own_lengths=True)
     padded, alone = own(input_ids=ids).last_hidden_state, own(input_ids=ids[:1, :20]).last_hidden_state
     assert torch.allclose(padded[0, :20], alone[0], atol=1e-5)

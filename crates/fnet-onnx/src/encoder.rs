@@ -1,7 +1,7 @@
 //! From token ids to the last layer's output.
 
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::{Model, ModelConfig, Padding};
+use fnet_encoder::{Model, ModelConfig};
 
 use crate::OnnxError;
 use crate::graph::{Graph, Value, float};
@@ -101,7 +101,7 @@ impl Tokens {
         let is_own = g.op("And", &[&mask, &is_word], vec![]);
         let own = g.cast(&is_own, DataType::Float);
         let mut mixed = g.cast(&mask, DataType::Float);
-        if source.config.padding == Padding::Fixed {
+        if source.config.fixed_length().is_some() {
             // Where anything is, all is mixed.
             mixed = g.op("ReduceMax", &[&mixed], vec![crate::graph::ints("axes", &[1])]);
             let expand = g.one("Shape", &ids);

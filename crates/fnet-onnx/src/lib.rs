@@ -2,7 +2,8 @@
 //!
 //! [`export`] writes a text model of `fnet-encoder`, with any head, mixer and pooling, by standard operators of opset 17.
 //! Inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 `[batch, length]`, or `[batch, 2, length]` where a
-//! model reads pairs in towers; both axes may have any size. Masks are ones, then zeros: padding stands on the right. Each
+//! model reads pairs in towers; both axes may have any size,
+//! but for models that mix padding in, whose length is fixed. Masks are ones, then zeros: padding stands on the right. Each
 //! sequence is mixed at its own length, so an answer does not depend on its batch (with [`Weights::Int8`] it does, a
 //! little).
 //!
@@ -68,10 +69,13 @@ pub fn export(model: &Model, weights: Weights) -> Result<Vec<u8>, OnnxError> {
     let source = encoder::Source { model, config };
     let outputs = heads::write(&mut g, &source)?;
     let is_pair = config.classifier_pairs != Pairs::Together && model.head().reads_texts();
-    let axes: &[&str] = if is_pair { &["batch", "2", "length"] } else { &["batch", "length"] };
+    // Where padding is mixed in, every sequence has one length.
+    let length = config.fixed_length().map_or("length".to_string(), |length| length.to_string());
+    let axes: &[&str] = if is_pair { &["batch", "2", &length] } else { &["batch", &length] };
     let inputs =
         ["input_ids", "attention_mask", "token_type_ids"].map(|name| info(name, DataType::Int64, axes));
     let outputs = outputs.into_iter().map(|(name, axes)| {
+        let axes = axes.into_iter().map(|axis| if axis == "length" { length.as_str() } else { axis });
         let axes: Vec<&str> = std::iter::once("batch").chain(axes).collect();
         info(name, DataType::Float, &axes)
     });

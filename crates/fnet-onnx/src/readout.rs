@@ -73,7 +73,8 @@ pub fn read(
             Pool::Max => {
                 let (own, least) = (g.unsqueeze(&tokens.is_own, 2), g.float(f32::NEG_INFINITY));
                 let x = g.op("Where", &[&own, last, &least], vec![]);
-                g.op("ReduceMax", &[&x], vec![ints("axes", &[1]), int("keepdims", 0)])
+                let largest = g.op("ReduceMax", &[&x], vec![ints("axes", &[1]), int("keepdims", 0)]);
+                or_zero(g, &largest, tokens)
             }
             Pool::Query => {
                 let name = format!("{place}.query");
@@ -84,13 +85,21 @@ pub fn read(
                 let least = g.float(f32::NEG_INFINITY);
                 let scores = g.op("Where", &[&tokens.is_own, &scores, &least], vec![]);
                 let shares = g.op("Softmax", &[&scores], vec![int("axis", 1)]);
-                weighted_sum(g, last, &shares)
+                let sum = weighted_sum(g, last, &shares);
+                or_zero(g, &sum, tokens)
             }
             Pool::Input => return Err(OnnxError::Unsupported("vectors of inputs".into())),
         });
     }
     let parts: Vec<&Value> = parts.iter().collect();
     Ok((g.concat(&parts, -1), width))
+}
+
+/// Zero for rows without a token, which fill up a batch: no infinity spreads from them.
+fn or_zero(g: &mut Graph, x: &Value, tokens: &Tokens) -> Value {
+    let count = g.sum(&tokens.own, 1);
+    let (has_any, zero) = (g.cast(&count, DataType::Bool), g.float(0.0));
+    g.op("Where", &[&has_any, x, &zero], vec![])
 }
 
 /// `[rows, width]` of `x` `[rows, length, width]` by weights `[rows, length]`.

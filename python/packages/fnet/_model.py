@@ -96,8 +96,11 @@ class Model:
         ``vectors``: what :meth:`encode` computes, instead of what is predicted. ``weights``: ``"float32"``, ``"bfloat16"`` or
         ``"int8"``. Inputs are ``input_ids``, ``attention_mask`` and ``token_type_ids``, padded on the right.
         """
-        with open(path, "wb") as file:
-            file.write(self._native.export_onnx(vectors, weights))
+        data = self._native.export_onnx(vectors, weights)
+        aside = f"{os.fspath(path)}.part"
+        with open(aside, "wb") as file:
+            file.write(data)
+        os.replace(aside, path)
 
     @property
     def labels(self) -> list[str]:

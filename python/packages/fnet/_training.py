@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -20,8 +21,8 @@ def finetune(
     *,
     out: Union[str, os.PathLike, None] = None,
     dev: Optional[Rows] = None,
-    text: Union[str, Sequence[str]] = "text",
-    label: str = "label",
+    text: Union[str, Sequence[str], None] = None,
+    label: Optional[str] = None,
     model: Union[str, os.PathLike, None] = None,
     resume: Union[str, os.PathLike, None] = None,
     overwrite: bool = False,
@@ -33,7 +34,8 @@ def finetune(
 
     ``train``, ``dev``: a pandas frame, a dictionary of columns, a list of rows (each a dictionary, or the texts and then the
     label), or a file that ``fnet finetune`` reads. ``text``: the
-    column of the texts, or two for pairs. ``label``: the column of classes, or of numbers with ``regression=True``.
+    column of the texts, "text" unless told, or two for pairs. ``label``: the column of classes, or of numbers with
+    ``regression=True``; "label" unless told.
     ``model``: a pretrained folder, by default the model that ships with the package. Other settings are those of
     ``fnet finetune``: ``epochs``, ``learning_rate``, ``seeds``, ``adapter``, ``recipe``, ``objective="similarity"`` and more.
 
@@ -47,12 +49,17 @@ def finetune(
     if train is None or out is None:
         raise ValueError("`train` and `out` are needed, or `resume`")
     out = Path(out)
-    columns = [text] if isinstance(text, str) else list(text)
-    rows = {"train": _file_of(train, "train", columns + [label], out), "dev": dev}
-    rows["dev"] = _file_of(dev, "dev", columns + [label], out) if dev is not None else None
-    given = {**rows, "model": model, **settings}
+    given = {"model": model, **settings}
     if settings.get("objective") is None:
-        given.update(text=columns, label=label)
+        texts = [text or "text"] if text is None or isinstance(text, str) else list(text)
+        given.update(text=texts, label=label or "label")
+        columns = [*texts, given["label"]]
+    elif text is not None or label is not None:
+        raise ValueError("`text` and `label` are for labelled rows; with an objective, columns are known by their names")
+    else:
+        columns = None  # all there are
+    given["train"] = _file_of(train, "train", columns, out)
+    given["dev"] = None if dev is None else _file_of(dev, "dev", columns, out)
     given = {name: _plain(value) for name, value in given.items() if value is not None}
     return json.loads(_native.finetune(json.dumps(given), os.fspath(out), False, overwrite, quiet, number_of(threads)))
 
@@ -61,16 +68,17 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _file_of(rows: Rows, name: str, columns: list[str], out: Path) -> str:
-    """The file of rows: their own, or one beside the run's folder that they are written to."""
+def _file_of(rows: Rows, name: str, columns: Optional[list[str]], out: Path) -> str:
+    """The file of rows: their own, or one beside the run's folder, named by what is in it: other runs keep theirs."""
     if isinstance(rows, (str, os.PathLike)):
         return os.path.abspath(rows)
     if isinstance(rows, (list, tuple)):
+        if columns is None:
+            raise TypeError(f"`{name}`: with an objective, rows must be a frame, a dictionary of columns or a file")
         rows = _columns_of_rows(rows, name, columns)
     table = {str(column): _values(rows[column]) for column in _columns_of(rows, name)}
+    columns = list(table) if columns is None else columns
     missing = [column for column in columns if column not in table]
-    if missing and "label" not in missing and "text" not in missing:
-        raise ValueError(f"`{name}` has no column {missing[0]!r}; there are {', '.join(map(repr, table))}")
     if missing:
         raise ValueError(
             f"`{name}` has no column {missing[0]!r}: name yours by `text` and `label`; "
@@ -83,12 +91,13 @@ def _file_of(rows: Rows, name: str, columns: list[str], out: Path) -> str:
         for i, value in enumerate(table[column]):
             if value is None or value != value:
                 raise ValueError(f"`{name}`: row {i} has no {column!r}")
-    lines = (json.dumps({c: table[c][i] for c in columns}) for i in range(len(table[columns[0]])))
-    path = out.with_name(f"{out.name}-{name}.jsonl").absolute()
+    lines = (json.dumps({c: table[c][i] for c in columns}) + "\n" for i in range(len(table[columns[0]])))
+    content = "".join(lines).encode()
+    path = out.with_name(f"{out.name}-{name}-{hashlib.sha256(content).hexdigest()[:12]}.jsonl").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all, for a run that goes on reads it again.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as file:
+        file.write(content)
     os.replace(file.name, path)
     return str(path)
 

@@ -63,6 +63,9 @@ def mix(x: Any, lengths: Optional[Sequence[int]] = None, *, out: Any = None, thr
     if lengths is not None:
         lengths, packed = _checked(lengths, shape)
     _native.mix(*addresses, samples, *shape[-2:], _KINDS[kind], lengths, packed, threads or 0)
+    if out is not None and not isinstance(out, np.ndarray):
+        # A gradient that needs what was there before is then refused, as after PyTorch's own operations in place.
+        sys.modules["torch"].autograd.graph.increment_version(out)
     return made
 
 

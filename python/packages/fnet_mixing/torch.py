@@ -55,7 +55,14 @@ class FourierMixing(torch.nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
-        return mix(hidden_states, None if attention_mask is None else (attention_mask != 0).sum(-1))
+        return mix(hidden_states, None if attention_mask is None else _lengths_of(attention_mask != 0))
+
+
+def _lengths_of(is_own: torch.Tensor) -> torch.Tensor:
+    """How many tokens come before the padding."""
+    if not torch.compiler.is_compiling() and bool((is_own[..., 1:] & ~is_own[..., :-1]).any()):
+        raise ValueError("sequences must be padded on the right: masks are ones, then zeros")
+    return is_own.sum(-1)
 
 
 class _Patched(torch.nn.Module):
@@ -92,9 +99,12 @@ def patch(model: torch.nn.Module, own_lengths: bool = False) -> torch.nn.Module:
 
         def measure(_: torch.nn.Module, arguments: tuple, named: dict) -> None:
             ids = named.get("input_ids", arguments[0] if arguments else None)
-            lengths = None if ids is None else (ids != pad).sum(-1)
+            if ids is None:
+                raise ValueError("own_lengths: input_ids tell the lengths, and there are none")
+            lengths = _lengths_of(ids != pad)
             for module in patched:
                 module.lengths = lengths
 
-        model.register_forward_pre_hook(measure, with_kwargs=True)
+        # The encoder itself, by whichever head it is called.
+        getattr(model, "base_model", model).register_forward_pre_hook(measure, with_kwargs=True)
     return model

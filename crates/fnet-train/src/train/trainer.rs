@@ -181,8 +181,13 @@ impl<'a> Trainer<'a> {
         stop.arm();
         let (mut w, mut checkpointed) = (Workspace::new(), Instant::now());
         let mut course = Course::begin(self)?;
-        while !course.is_done() {
-            if course.stops(stop) {
+        loop {
+            // First, for it brings the clocks together by which all find the end.
+            let stops = course.stops(stop);
+            if course.is_done() {
+                break;
+            }
+            if stops {
                 course.checkpoint()?;
                 return Err(course.interrupted());
             }

@@ -11,7 +11,7 @@ fn told() -> Option<(usize, usize)> {
     let pairs = [
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
         ("PMI_RANK", "PMI_SIZE"),
-        ("PMIX_RANK", "PMIX_SIZE"),
+        ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
     ];
     pairs.iter().find_map(|(rank, size)| Some((number(rank)?, number(size)?)))
 }
@@ -21,12 +21,23 @@ pub fn is_led() -> bool {
     told().is_some_and(|(rank, _)| rank > 0)
 }
 
-/// Threads: as asked, else all cores, shared by the processes on this machine.
+/// Threads: as asked, else the machine's cores, shared by the processes on it, as far as this one may use them.
 pub fn threads(asked: Option<usize>) -> Option<usize> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let local = || number("OMPI_COMM_WORLD_LOCAL_SIZE").or_else(|| number("MPI_LOCALNRANKS"));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    asked.or_else(|| Some((cores / local()?.max(1)).max(1)))
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = || machine_cores().unwrap_or(allowed).max(allowed);
+    asked.or_else(|| Some((cores() / local()?.max(1)).clamp(1, allowed)))
+}
+
+/// Cores of the machine, whichever of them this process is bound to: the kernel lists them as ranges.
+fn machine_cores() -> Option<usize> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+    };
+    online.trim().split(',').map(range).sum()
 }
 
 /// Leaves of a new run under MPI where nobody says.
@@ -95,7 +106,13 @@ mod by_mpi {
         }
         let begun = mpi::initialize_with_threading(Threading::Funneled);
         let (universe, _) = begun.ok_or_else(|| Error::usage("MPI cannot be begun"))?;
-        SIZE.store(universe.world().size() as usize, Ordering::Relaxed);
+        let size = universe.world().size() as usize;
+        if told().is_some_and(|(_, told)| told != size) {
+            return Err(Error::usage(
+                "the processes were started by another MPI than this program was built with",
+            ));
+        }
+        SIZE.store(size, Ordering::Relaxed);
         std::panic::set_hook(Box::new(|panic| {
             eprintln!("error: {panic}");
             SimpleCommunicator::world().abort(101);
