@@ -70,6 +70,9 @@ fn any_number_of_processes_has_the_bytes_of_one() {
         }
     }
     done(2, folder, &format!("{} --exchange bf16 --out rounded", pretraining(6)));
+    // All stop by one clock.
+    let timed = pretraining(1).replace("--steps 1", "--minutes 0.03");
+    done(3, folder, &format!("{timed} --out timed"));
     assert!(weights(folder, "rounded") != weights(folder, "pretrain-f32-1"));
 }
 
