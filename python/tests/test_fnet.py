@@ -141,6 +141,8 @@ def test_vectors_of_texts(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_writes_a_checkpoint_to_go_on_from(tmp_path, rows):
     code = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs tests in the background may have turned off
 import fnet
 rows = {rows!r}
 try:
