@@ -4,6 +4,7 @@ use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::{Model, ModelConfig};
 
 use crate::OnnxError;
+use crate::activation::activation;
 use crate::graph::{Graph, Value, float};
 use crate::mixers::{self, SequenceWaves};
 use crate::proto::DataType;
@@ -24,6 +25,17 @@ impl Source<'_> {
         self.model.parameters().get(name).ok_or_else(|| OnnxError::Missing(name.into()))
     }
 
+    /// `x wᵀ`, where `shape` is `[outputs, inputs]`.
+    pub fn product(
+        &self,
+        g: &mut Graph,
+        x: &Value,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<Value, OnnxError> {
+        Ok(g.product(x, name, shape, self.tensor(name)?))
+    }
+
     /// `x wᵀ + b`, where `shape` is `[outputs, inputs]`.
     pub fn linear(
         &self,
@@ -32,8 +44,7 @@ impl Source<'_> {
         name: &str,
         shape: [usize; 2],
     ) -> Result<Value, OnnxError> {
-        let weight = format!("{name}.weight");
-        let y = g.product(x, &weight, shape, self.tensor(&weight)?);
+        let y = self.product(g, x, &format!("{name}.weight"), shape)?;
         let bias = format!("{name}.bias");
         let bias = g.floats(&bias, &[shape[0]], self.tensor(&bias)?);
         Ok(g.add(&y, &bias))
@@ -55,7 +66,7 @@ impl Source<'_> {
     pub fn activation(&self, g: &mut Graph, name: &str, x: &Value, place: &str) -> Result<Value, OnnxError> {
         let weight =
             self.model.parameters().get(&format!("{place}.weight")).and_then(|weight| weight.first());
-        mixers::activation(g, name, x, weight.copied())
+        activation(g, name, x, weight.copied())
     }
 }
 

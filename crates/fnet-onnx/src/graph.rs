@@ -108,9 +108,12 @@ impl Graph {
 
     /// A constant; equal names are one.
     pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
-        self.store(name.into(), shape, DataType::Float, || {
-            values.iter().flat_map(|v| v.to_le_bytes()).collect()
-        })
+        self.store(name.into(), shape, DataType::Float, || bytes_of(values))
+    }
+
+    /// A constant that is computed if there is none of its name yet.
+    pub fn made(&mut self, name: &str, shape: &[usize], values: impl FnOnce() -> Vec<f32>) -> Value {
+        self.store(name.into(), shape, DataType::Float, || bytes_of(&values()))
     }
 
     /// A number.
@@ -122,8 +125,14 @@ impl Graph {
     /// A list of whole numbers.
     pub fn ints(&mut self, values: &[i64]) -> Value {
         let name: Vec<String> = values.iter().map(i64::to_string).collect();
-        let raw = || values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.store(format!("{}ints_{}", self.prefix, name.join("_")), &[values.len()], DataType::Int64, raw)
+        let name = format!("{}ints_{}", self.prefix, name.join("_"));
+        self.list(&name, || values.to_vec(), values.len())
+    }
+
+    /// A list of `len` whole numbers that is computed if there is none of its name yet.
+    pub fn list(&mut self, name: &str, values: impl FnOnce() -> Vec<i64>, len: usize) -> Value {
+        let raw = || values().iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.store(name.into(), &[len], DataType::Int64, raw)
     }
 
     /// A whole number.
@@ -262,6 +271,10 @@ impl Graph {
             output: outputs,
         }
     }
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 pub fn int(name: &str, value: i64) -> Attribute {

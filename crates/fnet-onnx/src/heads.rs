@@ -5,7 +5,7 @@ use fnet_encoder::{Head, Pairs, Pooling};
 use crate::OnnxError;
 use crate::encoder::{Encoded, Source, Tokens, encode};
 use crate::graph::{Graph, Value, int, ints};
-use crate::readout::{mean, read, reads_layers};
+use crate::readout::{read, reads_layers, sqrt_mean};
 
 /// An output: its name, and its axes beside the first.
 pub type Output = (&'static str, Vec<&'static str>);
@@ -106,9 +106,7 @@ fn classify(g: &mut Graph, source: &Source, tokens: &Tokens, encoded: &Encoded) 
         let words = "classifier.bag.words.weight";
         let table = g.table(words, &[vocabulary, hidden], source.tensor(words)?);
         let words = g.gather(&table, &tokens.ids, 0);
-        let (mean, count) = (mean(g, &words, &tokens.own), g.sum(&tokens.own, 1));
-        let root = g.one("Sqrt", &count);
-        let summed = g.mul(&mean, &root);
+        let summed = sqrt_mean(g, &words, &tokens.own);
         let other = source.linear(g, &summed, "classifier.bag.output", [outputs, hidden])?;
         let both = g.add(&logits, &other);
         return Ok(g.scaled(&both, 0.5));

@@ -7,7 +7,7 @@ use fnet_encoder::mixers::{MixerKind, Reservoir};
 
 use crate::OnnxError;
 use crate::encoder::{Source, Tokens};
-use crate::graph::{Graph, Value, float, graph, info, int, ints};
+use crate::graph::{Graph, Value, graph, info, int, ints};
 use crate::proto::DataType;
 
 /// Cosines and sines of `2 pi j k / length` over each sequence, `[sequences, length, length]`, zero in the padding: made
@@ -43,17 +43,15 @@ impl SequenceWaves {
 fn hidden_waves(g: &mut Graph, hidden: usize, name: &str, wave: fn(f64) -> f64) -> Value {
     let half = hidden / 2 + 1;
     let value = |i: usize| wave(TAU * ((i / half) * (i % half) % hidden) as f64 / hidden as f64) as f32;
-    let values: Vec<f32> = (0..hidden * half).map(value).collect();
-    g.floats(name, &[hidden, half], &values)
+    g.made(name, &[hidden, half], || (0..hidden * half).map(value).collect())
 }
 
 /// The whole axis from its lower half, and from its mirror image, which holds the upper half in reverse.
 fn whole(g: &mut Graph, lower: &Value, mirrored: &Value, hidden: usize) -> Value {
     let half = hidden / 2 + 1;
     let both = g.concat(&[lower, mirrored], -1);
-    let from: Vec<i64> =
-        (0..half).chain((half..hidden).map(|k| half + hidden - k)).map(|at| at as i64).collect();
-    let from = g.ints(&from);
+    let from = || (0..half).chain((half..hidden).map(|k| half + hidden - k)).map(|at| at as i64).collect();
+    let from = g.list("hidden_order", from, hidden);
     g.gather(&both, &from, -1)
 }
 
@@ -103,7 +101,7 @@ pub fn mix(
         MixerKind::Attention => attention(g, source, &layer, x, tokens)?,
         MixerKind::Linear | MixerKind::Random => {
             let longest = source.config.max_position_embeddings;
-            let inner = g_product(g, source, x, &format!("{layer}.mixing.hidden.weight"), [hidden, hidden])?;
+            let inner = source.product(g, x, &format!("{layer}.mixing.hidden.weight"), [hidden, hidden])?;
             let inner = masked(g, &inner);
             let name = format!("{layer}.mixing.sequence.weight");
             let matrix = g.table(&name, &[longest, longest], source.tensor(&name)?);
@@ -156,16 +154,6 @@ pub fn mix(
         #[allow(unreachable_patterns)] // mixers that come later
         _ => return Err(OnnxError::Unsupported(format!("the mixer `{}`", kind.name()))),
     }))
-}
-
-fn g_product(
-    g: &mut Graph,
-    source: &Source,
-    x: &Value,
-    name: &str,
-    shape: [usize; 2],
-) -> Result<Value, OnnxError> {
-    Ok(g.product(x, name, shape, source.tensor(name)?))
 }
 
 fn attention(
@@ -264,79 +252,4 @@ fn reservoir(
     let states: Vec<&Value> = states.iter().collect();
     let states = g.concat(&states, 2);
     Ok(g.transpose(&states, &[1, 0, 2]))
-}
-
-/// An activation by its name in Transformers; `weight` is the learnt one's.
-pub fn activation(g: &mut Graph, name: &str, x: &Value, weight: Option<f32>) -> Result<Value, OnnxError> {
-    let softplus = |g: &mut Graph, x: &Value| g.one("Softplus", x);
-    let gate = |g: &mut Graph, x: &Value, factor: f32| {
-        let inner = g.scaled(x, factor);
-        let gate = g.one("Sigmoid", &inner);
-        g.mul(x, &gate)
-    };
-    // The normal distribution's.
-    let share_below = |g: &mut Graph, x: &Value| {
-        let inner = g.scaled(x, std::f32::consts::FRAC_1_SQRT_2);
-        let (inner, one) = (g.one("Erf", &inner), g.float(1.0));
-        let twice = g.add(&inner, &one);
-        g.scaled(&twice, 0.5)
-    };
-    let clip = |g: &mut Graph, x: &Value, low: f32, high: f32| {
-        let (low, high) = (g.float(low), g.float(high));
-        g.op("Clip", &[x, &low, &high], vec![])
-    };
-    Ok(match name {
-        "linear" => x.clone(),
-        "gelu" | "gelu_python" => {
-            let share = share_below(g, x);
-            g.mul(x, &share)
-        }
-        "gelu_10" => {
-            let share = share_below(g, x);
-            let y = g.mul(x, &share);
-            clip(g, &y, -10.0, 10.0)
-        }
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => {
-            let square = g.mul(x, x);
-            let (factor, one) = (g.scaled(&square, 0.044_715), g.float(1.0));
-            let factor = g.add(&factor, &one);
-            let inner = g.mul(x, &factor);
-            let inner = g.scaled(&inner, std::f64::consts::FRAC_2_PI.sqrt() as f32);
-            let tanh = g.one("Tanh", &inner);
-            let gate = g.add(&tanh, &one);
-            let half = g.scaled(x, 0.5);
-            g.mul(&half, &gate)
-        }
-        "quick_gelu" => gate(g, x, 1.702),
-        "silu" | "swish" => gate(g, x, 1.0),
-        "relu" => g.one("Relu", x),
-        "relu2" => {
-            let y = g.one("Relu", x);
-            g.mul(&y, &y)
-        }
-        "relu6" => clip(g, x, 0.0, 6.0),
-        "hardswish" => g.one("HardSwish", x),
-        "sigmoid" => g.one("Sigmoid", x),
-        "tanh" => g.one("Tanh", x),
-        "leaky_relu" => g.op("LeakyRelu", &[x], vec![float("alpha", 0.01)]),
-        "prelu" => g.op("LeakyRelu", &[x], vec![float("alpha", weight.unwrap_or(0.25))]),
-        "mish" => {
-            let inner = softplus(g, x);
-            let tanh = g.one("Tanh", &inner);
-            g.mul(x, &tanh)
-        }
-        "sqrtsoftplus" => {
-            let inner = softplus(g, x);
-            g.one("Sqrt", &inner)
-        }
-        // With the constants as Transformers rounds them (Ma et al. 2022).
-        "laplace" => {
-            #[allow(clippy::approx_constant)]
-            let middle = g.float(0.707_107);
-            let x = g.sub(x, &middle);
-            let z = g.scaled(&x, 1.0 / 0.282_095);
-            share_below(g, &z)
-        }
-        other => return Err(OnnxError::Unsupported(format!("the activation `{other}`"))),
-    })
 }

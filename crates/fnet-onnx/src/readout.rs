@@ -36,11 +36,7 @@ pub fn read(
                 let all = g.concat(&all, -1);
                 mean(g, &all, own)
             }
-            Pool::SqrtMean => {
-                let (mean, count) = (mean(g, last, own), g.sum(own, 1));
-                let root = g.one("Sqrt", &count);
-                g.mul(&mean, &root)
-            }
+            Pool::SqrtMean => sqrt_mean(g, last, own),
             Pool::PositionMean => {
                 let axis = g.int(1);
                 let count = g.op("CumSum", &[own, &axis], vec![]);
@@ -109,11 +105,18 @@ fn weighted_sum(g: &mut Graph, x: &Value, weights: &Value) -> Value {
     g.squeeze(&sum, 1)
 }
 
-pub fn mean(g: &mut Graph, x: &Value, weights: &Value) -> Value {
+fn mean(g: &mut Graph, x: &Value, weights: &Value) -> Value {
     let (sum, all) = (weighted_sum(g, x, weights), g.sum(weights, 1));
     let one = g.float(1.0);
     let all = g.max(&all, &one);
     g.div(&sum, &all)
+}
+
+/// The mean times the root of the number of tokens.
+pub fn sqrt_mean(g: &mut Graph, x: &Value, own: &Value) -> Value {
+    let (mean, count) = (mean(g, x, own), g.sum(own, 1));
+    let root = g.one("Sqrt", &count);
+    g.mul(&mean, &root)
 }
 
 /// Of each text the row where `best` is largest, the first of them.
