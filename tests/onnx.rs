@@ -7,9 +7,10 @@ use std::process::Command;
 use common::{fails, fnet, run};
 use fnet_encoder::mixers::{MixerKind, ReservoirConfig};
 use fnet_encoder::{
-    Batch, Head, Mode, Model, ModelConfig, Padding, Pairs, Pool, Pooling, SentenceConfig, SentenceDense,
-    Workspace,
+    Batch, Head, Mode, Model, ModelConfig, Padding, Pairs, Pool, Pooling, Precision, Products,
+    SentenceConfig, SentenceDense, Workspace,
 };
+use fnet_onnx::Weights;
 use rand::Rng;
 use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -29,7 +30,8 @@ const MIXERS: [MixerKind; 11] = [
     MixerKind::Shift,
     MixerKind::None,
 ];
-const ACTIVATIONS: [&str; 8] = ["gelu_new", "gelu", "relu", "silu", "quick_gelu", "mish", "prelu", "laplace"];
+const ACTIVATIONS: [&str; 9] =
+    ["gelu_new", "gelu", "relu", "silu", "quick_gelu", "mish", "prelu", "laplace", "xielu"];
 const VOCABULARY: usize = 60;
 const LONGEST: usize = 300;
 
@@ -105,6 +107,16 @@ fn random_model(number: usize, random: &mut ChaCha8Rng) -> Model {
     model
 }
 
+/// So that tables which are stored so stay as they are.
+fn round_to_bfloat16(model: &mut Model) {
+    let names: Vec<String> = model.parameters().table().iter().map(|tensor| tensor.name.clone()).collect();
+    for name in names {
+        for value in model.parameters_mut().get_mut(&name).unwrap() {
+            *value = f32::from_bits(value.to_bits() & 0xFFFF_0000);
+        }
+    }
+}
+
 /// Answers of one example by name, each flat, and the example.
 fn answers(model: &Model, texts: &[(Vec<u32>, Vec<u32>)]) -> Vec<(&'static str, Vec<f32>)> {
     let mut batch = Batch::new();
@@ -149,13 +161,19 @@ fn random_models_answer_as_ours_do() {
     let python = std::env::var("FNET_CLIENTS_PYTHON").unwrap_or_else(|_| "python3".into());
     let has_runtime = Command::new(&python).args(["-c", "import onnx, onnxruntime"]).output();
     let place = tempfile::tempdir().unwrap();
-    for number in 0..48 {
+    // The last ones in 8 bits.
+    for number in 0..60 {
         let mut random = ChaCha8Rng::seed_from_u64(number as u64);
-        let model = random_model(number, &mut random);
-        let config = model.config();
+        let mut model = random_model(number, &mut random);
+        let weights = if number < 48 { Weights::Float32 } else { Weights::Int8 };
+        if weights == Weights::Int8 {
+            round_to_bfloat16(&mut model);
+        }
+        let [int8, float32] = [Precision::Int8, Precision::F32].map(Products::new);
+        let config = model.config().clone();
         let is_pair = config.classifier_pairs != Pairs::Together;
         let longest = config.fixed_length().unwrap_or([12, 40, LONGEST][number % 3]);
-        let mut outputs = serde_json::Map::new();
+        let (mut outputs, mut in_float32) = (serde_json::Map::new(), serde_json::Map::new());
         let mut examples = Vec::new();
         for example in 0..4 {
             let text = |random: &mut ChaCha8Rng| {
@@ -166,20 +184,23 @@ fn random_models_answer_as_ours_do() {
             };
             let texts: Vec<(Vec<u32>, Vec<u32>)> =
                 (0..1 + usize::from(is_pair)).map(|_| text(&mut random)).collect();
-            for (name, values) in answers(&model, &texts) {
-                assert!(values.iter().all(|v| v.is_finite()), "{number} {name}");
-                let all = outputs.entry(name).or_insert_with(|| json!([]));
-                all.as_array_mut().unwrap().push(json!(values));
+            for (products, outputs) in [(int8, &mut outputs), (float32, &mut in_float32)] {
+                model.set_products(if weights == Weights::Int8 { products } else { float32 });
+                for (name, values) in answers(&model, &texts) {
+                    assert!(values.iter().all(|v| v.is_finite()), "{number} {name}");
+                    let all = outputs.entry(name).or_insert_with(|| json!([]));
+                    all.as_array_mut().unwrap().push(json!(values));
+                }
             }
             let texts = texts.into_iter().map(|(ids, segments)| json!({"ids": ids, "segments": segments}));
             examples.push(Value::Array(texts.collect()));
         }
-        let bytes = fnet_onnx::export(&model, fnet_onnx::Weights::Float32).unwrap();
+        let bytes = fnet_onnx::export(&model, weights).unwrap();
         std::fs::write(place.path().join(format!("{number:02}.onnx")), bytes).unwrap();
-        let about = format!("{number}: {:?} {}", model.head(), serde_json::to_string(config).unwrap());
+        let about = format!("{number}: {:?} {}", model.head(), serde_json::to_string(&config).unwrap());
         let told = json!({
             "about": about, "texts": 1 + usize::from(is_pair), "padded": config.fixed_length(),
-            "examples": examples, "outputs": outputs,
+            "examples": examples, "outputs": outputs, "in_float32": in_float32,
         });
         std::fs::write(place.path().join(format!("{number:02}.json")), told.to_string()).unwrap();
     }

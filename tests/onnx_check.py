@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-folder, worst = Path(sys.argv[1]), 0.0
+folder, worst, shares = Path(sys.argv[1]), 0.0, []
 for path in sorted(folder.glob("*.json")):
     told = json.loads(path.read_text())
     file = str(path.with_suffix(".onnx"))
@@ -35,11 +35,26 @@ for path in sorted(folder.glob("*.json")):
                 for i in range(len(examples))]
 
     together = run(told["examples"])
+    # In 8 bits a number near the middle of two may be rounded to either, which later layers spread: the runtime's answers and
+    # ours may differ as much as two independent roundings do. What else is in the batch must still change little.
+    is_int8 = told["outputs"] != told["in_float32"]
+    changed, missed, moved = 0.0, 0.0, 0.0
     for i, example in enumerate(told["examples"]):
-        for got in (together[i], run([example])[0]):
-            for name, values in zip(names, got):
+        alone = run([example])[0]
+        for got in (together[i], alone):
+            for name, values, lone in zip(names, got, alone):
                 expected = np.array(told["outputs"][name][i], np.float32)
+                if is_int8:
+                    in_float32 = np.array(told["in_float32"][name][i], np.float32)
+                    changed += np.abs(expected - in_float32).sum()
+                    missed += np.abs(values.ravel() - expected).sum()
+                    moved += np.abs(values - lone).sum()
+                    continue
                 error = np.abs(values.ravel() - expected).max() / max(1.0, np.abs(expected).max())
                 worst = max(worst, error)
                 assert values.size == expected.size and error < 1e-4, (told["about"], name, i, error)
+    assert missed <= 1.5 * changed, (told["about"], missed, changed)
+    if is_int8:
+        shares.append([missed / changed, moved / changed])
+assert (np.mean(shares, axis=0) < [0.7, 0.3]).all(), shares
 print(f"worst {worst:.1e}")

@@ -83,9 +83,10 @@ impl Activated {
     }
 }
 
-/// xIELU's factors from its weights: Huang and Schlag 2024, section 3.2. Transformers keeps them in bfloat16 in
-/// every model, so each is rounded here in the same way.
-fn xielu_factors([above, below, beta, eps]: [f32; 4]) -> [f32; 4] {
+/// xIELU's factors from its weights (`alpha_p`, `alpha_n`, `beta`, `eps`): above zero, below zero, the slope at zero, and
+/// where the curve ends (Huang and Schlag 2024, section 3.2). Transformers keeps them in bfloat16 in every model, so each is
+/// rounded here in the same way.
+pub fn xielu_factors([above, below, beta, eps]: [f32; 4]) -> [f32; 4] {
     let round = |x: f32| bf16::from_f32(x).to_f32();
     let softplus = |x: f32| round(x.max(0.0) + (-x.abs()).exp().ln_1p());
     let (above, below, beta, eps) = (round(above), round(below), round(beta), round(eps));

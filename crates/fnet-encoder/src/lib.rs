@@ -59,6 +59,7 @@ mod trunk;
 pub mod whole_file;
 mod workspace;
 
+pub use activated::xielu_factors;
 pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;

@@ -3,8 +3,8 @@
 use crate::OnnxError;
 use crate::graph::{Graph, Value, float};
 
-/// `x` after an activation; `weight` is the learnt one's.
-pub fn activation(g: &mut Graph, name: &str, x: &Value, weight: Option<f32>) -> Result<Value, OnnxError> {
+/// `x` after an activation; `factors` are those of the learnt ones.
+pub fn activation(g: &mut Graph, name: &str, x: &Value, factors: [f32; 4]) -> Result<Value, OnnxError> {
     let softplus = |g: &mut Graph, x: &Value| g.one("Softplus", x);
     let gate = |g: &mut Graph, x: &Value, factor: f32| {
         let inner = g.scaled(x, factor);
@@ -56,7 +56,7 @@ pub fn activation(g: &mut Graph, name: &str, x: &Value, weight: Option<f32>) -> 
         "sigmoid" => g.one("Sigmoid", x),
         "tanh" => g.one("Tanh", x),
         "leaky_relu" => g.op("LeakyRelu", &[x], vec![float("alpha", 0.01)]),
-        "prelu" => g.op("LeakyRelu", &[x], vec![float("alpha", weight.unwrap_or(0.25))]),
+        "prelu" => g.op("LeakyRelu", &[x], vec![float("alpha", factors[0])]),
         "mish" => {
             let inner = softplus(g, x);
             let tanh = g.one("Tanh", &inner);
@@ -73,6 +73,24 @@ pub fn activation(g: &mut Graph, name: &str, x: &Value, weight: Option<f32>) -> 
             let x = g.sub(x, &middle);
             let z = g.scaled(&x, 1.0 / 0.282_095);
             share_below(g, &z)
+        }
+        // Huang and Schlag 2024, section 3.2.
+        "xielu" => {
+            let [above, below, beta, eps] = factors;
+            let zero = g.float(0.0);
+            let is_above = g.op("Greater", &[x, &zero], vec![]);
+            let square = g.mul(x, x);
+            let square = g.scaled(&square, above);
+            // ONNX has no expm1, and neither does the encoder use one here.
+            let (least, one) = (g.float(eps), g.float(1.0));
+            let low = g.op("Min", &[x, &least], vec![]);
+            let low = g.one("Exp", &low);
+            let low = g.sub(&low, &one);
+            let low = g.sub(&low, x);
+            let low = g.scaled(&low, below);
+            let curve = g.op("Where", &[&is_above, &square, &low], vec![]);
+            let line = g.scaled(x, beta);
+            g.add(&curve, &line)
         }
         other => return Err(OnnxError::Unsupported(format!("the activation `{other}`"))),
     })

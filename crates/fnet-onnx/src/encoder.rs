@@ -1,7 +1,7 @@
 //! From token ids to the last layer's output.
 
 use fnet_encoder::mixers::MixerKind;
-use fnet_encoder::{Model, ModelConfig};
+use fnet_encoder::{Model, ModelConfig, xielu_factors};
 
 use crate::OnnxError;
 use crate::activation::activation;
@@ -19,6 +19,11 @@ impl Source<'_> {
     /// What the encoder's tensors' names begin with.
     pub fn prefix(&self) -> &str {
         &self.config.model_type
+    }
+
+    /// The name of the table of word embeddings.
+    pub fn word_embeddings(&self) -> String {
+        format!("{}.embeddings.word_embeddings.weight", self.prefix())
     }
 
     pub fn tensor(&self, name: &str) -> Result<&[f32], OnnxError> {
@@ -62,11 +67,21 @@ impl Source<'_> {
         ))
     }
 
-    /// An activation by its name; `place` is where its learnt weight is, if it has one.
+    /// An activation by its name; `place` is where its learnt weights are, if it has any.
     pub fn activation(&self, g: &mut Graph, name: &str, x: &Value, place: &str) -> Result<Value, OnnxError> {
-        let weight =
-            self.model.parameters().get(&format!("{place}.weight")).and_then(|weight| weight.first());
-        activation(g, name, x, weight.copied())
+        let weight = |part: &str| {
+            let weight = self.tensor(&format!("{place}.{part}"))?;
+            weight.first().copied().ok_or_else(|| OnnxError::Unsupported(format!("an empty {place}.{part}")))
+        };
+        let factors = match name {
+            "prelu" => [weight("weight")?, 0.0, 0.0, 0.0],
+            "xielu" => {
+                let [above, below] = [weight("alpha_p")?, weight("alpha_n")?];
+                xielu_factors([above, below, weight("beta")?, weight("eps")?])
+            }
+            _ => [0.0; 4],
+        };
+        activation(g, name, x, factors)
     }
 }
 
@@ -135,8 +150,6 @@ impl Tokens {
 pub struct Encoded {
     /// Word embeddings, `[rows, length, hidden]`.
     pub words: Value,
-    /// The table of them, `[vocabulary, hidden]`.
-    pub table: Value,
     /// Output of the embeddings and of each layer, zero where nothing is mixed.
     pub outputs: Vec<Value>,
 }
@@ -157,7 +170,7 @@ pub fn encode(
     let all = table(g, "word_embeddings", config.vocab_size)?;
     let words = g.gather(&all, &tokens.ids, 0);
     if !runs_layers {
-        return Ok(Encoded { words, table: all, outputs: Vec::new() });
+        return Ok(Encoded { words, outputs: Vec::new() });
     }
     let positions = table(g, "position_embeddings", config.max_position_embeddings)?;
     let positions = g.gather(&positions, &tokens.places, 0);
@@ -189,5 +202,5 @@ pub fn encode(
     for output in &mut outputs {
         *output = g.mul(output, &own);
     }
-    Ok(Encoded { words, table: all, outputs })
+    Ok(Encoded { words, outputs })
 }

@@ -18,10 +18,18 @@ pub enum Weights {
     Float32,
     /// In bfloat16: half of the size, three digits. All is computed in float32.
     Bfloat16,
-    /// Matrices of linear layers in int8, a scale for each column, other tables in bfloat16; the layers' inputs are rounded to
-    /// 8 bits as they come, with one scale for the whole batch.
+    /// Matrices of linear layers in int8, a scale for each output, other tables in bfloat16; the layers' inputs are rounded to
+    /// 8 bits as they come, with a scale for each token. It is what `Precision::Int8` of the encoder computes.
     Int8,
 }
+
+/// The largest whole number that an input or a weight is rounded to.
+const MOST_OF_8_BITS: f32 = 127.0;
+/// Rows of smaller values become zero.
+const LEAST: f32 = 1e-30;
+/// Products of fewer columns, or of an inner axis no longer than this, stay floats, as they do in the encoder's own 8 bits.
+const NARROW: usize = 16;
+const SHALLOW: usize = 2;
 
 /// A value of the graph, by its name.
 #[derive(Debug, Clone)]
@@ -149,31 +157,61 @@ impl Graph {
                 let halves = self.store(name.into(), shape, DataType::Bfloat16, raw);
                 self.cast(&halves, DataType::Float)
             }
-            _ => self.floats(name, shape, values),
+            Weights::Float32 => self.floats(name, shape, values),
         }
     }
 
     /// `x wᵀ` by a matrix `[outputs, inputs]`.
     pub fn product(&mut self, x: &Value, name: &str, [outputs, inputs]: [usize; 2], w: &[f32]) -> Value {
         let turned = || (0..inputs * outputs).map(|i| w[i % outputs * inputs + i / outputs]);
-        if self.weights != Weights::Int8 {
+        if self.weights != Weights::Int8 || outputs < NARROW || inputs <= SHALLOW {
             let turned: Vec<f32> = turned().collect();
             let w = self.table(&format!("{name}.transposed"), &[inputs, outputs], &turned);
             return self.op("MatMul", &[x, &w], vec![]);
         }
-        let scale_of = |row: &[f32]| {
-            row.iter().fold(0.0_f32, |most, v| most.max(v.abs())).max(f32::MIN_POSITIVE) / 127.0
-        };
+        let scale_of =
+            |row: &[f32]| row.iter().fold(0.0_f32, |most, v| most.max(v.abs())).max(LEAST) / MOST_OF_8_BITS;
         let scales: Vec<f32> = w.chunks_exact(inputs).map(scale_of).collect();
-        let raw =
-            || turned().enumerate().map(|(i, v)| (v / scales[i % outputs]).round() as i8 as u8).collect();
+        let raw = || {
+            let bytes = turned().enumerate().map(|(i, v)| (v / scales[i % outputs]).round_ties_even() as i8);
+            bytes.map(|byte| byte as u8).collect()
+        };
         let w = self.store(format!("{name}.int8"), &[inputs, outputs], DataType::Int8, raw);
         let scales = self.floats(&format!("{name}.scales"), &[outputs], &scales);
-        let rounded = self.ops("DynamicQuantizeLinear", &[x], vec![], 3);
-        let sums = self.op("MatMulInteger", &[&rounded[0], &w, &rounded[2]], vec![]);
+        // Each row of x is rounded by a scale of its own, so that no answer depends on the rest of its batch; and without
+        // a sign, which runtimes multiply fastest.
+        let rows = self.reshape(x, &[-1, inputs as i64]);
+        let highest = self.op("ReduceMax", &[&rows], vec![ints("axes", &[-1]), int("keepdims", 0)]);
+        let lowest = self.op("ReduceMin", &[&rows], vec![ints("axes", &[-1]), int("keepdims", 0)]);
+        let lowest = self.one("Neg", &lowest);
+        let least = self.float(LEAST);
+        let largest = self.op("Max", &[&highest, &lowest, &least], vec![]);
+        let unit = self.scaled(&largest, 1.0 / MOST_OF_8_BITS);
+        let middle = self.store("uint8_128".into(), &[], DataType::Uint8, || vec![128]);
+        let count = self.one("Shape", &unit);
+        let middles = self.op("Expand", &[&middle, &count], vec![]);
+        let rounded = self.op("QuantizeLinear", &[&rows, &unit, &middles], vec![int("axis", 0)]);
+        let sums = self.op("MatMulInteger", &[&rounded, &w, &middle], vec![]);
         let sums = self.cast(&sums, DataType::Float);
-        let scale = self.mul(&rounded[1], &scales);
-        self.mul(&sums, &scale)
+        // One after the other: onnxruntime takes the product of two scales for those of whole matrices.
+        let sums = self.mul(&sums, &scales);
+        let unit = self.unsqueeze(&unit, 1);
+        let y = self.mul(&sums, &unit);
+        let (shape, last) = (self.one("Shape", x), self.ints(&[-1]));
+        let leading = self.slice(&shape, 0, 0, &last);
+        let width = self.ints(&[outputs as i64]);
+        let shape = self.concat(&[&leading, &width], 0);
+        self.op("Reshape", &[&y, &shape], vec![])
+    }
+
+    /// The same by a table that other parts look up, stored once where its form allows it.
+    pub fn product_by_table(&mut self, x: &Value, name: &str, shape: [usize; 2], w: &[f32]) -> Value {
+        if self.weights == Weights::Int8 {
+            return self.product(x, name, shape, w);
+        }
+        let table = self.table(name, &shape, w);
+        let turned = self.transpose(&table, &[1, 0]);
+        self.matmul(x, &turned)
     }
 
     pub fn add(&mut self, a: &Value, b: &Value) -> Value {

@@ -26,12 +26,12 @@ pub fn write(g: &mut Graph, source: &Source) -> Result<Vec<Output>, OnnxError> {
             Ok(vec![("last_hidden_state", vec!["length", "hidden"])])
         }
         Head::MaskedLm => {
-            let logits = predictions(g, source, &encoded, &last)?;
+            let logits = predictions(g, source, &last)?;
             g.output("logits", &logits);
             Ok(vec![("logits", vec!["length", "vocabulary"])])
         }
         Head::PreTraining => {
-            let logits = predictions(g, source, &encoded, &last)?;
+            let logits = predictions(g, source, &last)?;
             g.output("prediction_logits", &logits);
             let classes = classifies(g)?;
             g.output("seq_relationship_logits", &classes);
@@ -59,7 +59,7 @@ pub fn write(g: &mut Graph, source: &Source) -> Result<Vec<Output>, OnnxError> {
 }
 
 /// Logits of all tokens.
-fn predictions(g: &mut Graph, source: &Source, encoded: &Encoded, x: &Value) -> Result<Value, OnnxError> {
+fn predictions(g: &mut Graph, source: &Source, x: &Value) -> Result<Value, OnnxError> {
     let (config, name) = (source.config, "cls.predictions.transform");
     let hidden = config.hidden_size;
     let y = source.linear(g, x, &format!("{name}.dense"), [hidden, hidden])?;
@@ -68,8 +68,8 @@ fn predictions(g: &mut Graph, source: &Source, encoded: &Encoded, x: &Value) -> 
     if !config.tie_word_embeddings {
         return source.linear(g, &y, "cls.predictions.decoder", [config.vocab_size, hidden]);
     }
-    let words = g.transpose(&encoded.table, &[1, 0]);
-    let logits = g.matmul(&y, &words);
+    let words = source.word_embeddings();
+    let logits = g.product_by_table(&y, &words, [config.vocab_size, hidden], source.tensor(&words)?);
     let bias = g.floats("cls.predictions.bias", &[config.vocab_size], source.tensor("cls.predictions.bias")?);
     Ok(g.add(&logits, &bias))
 }

@@ -105,6 +105,7 @@ pub struct Tensor {
 pub enum DataType {
     Undefined = 0,
     Float = 1,
+    Uint8 = 2,
     Int8 = 3,
     Int64 = 7,
     Bool = 9,

@@ -34,11 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mixer = value("--mixer", "fourier");
     config.set_mixers(MixerKind::layers(&mixer, config.num_hidden_layers)?);
     let mut model = Model::new(config, Head::MaskedLm, 1)?;
-    match value("--precision", "f32").as_str() {
-        "f32" => {}
-        "bf16" => model.set_products(Products::new(Precision::Bf16)),
-        other => return Err(format!("--precision {other}: f32 or bf16").into()),
-    }
+    let precision = value("--precision", "f32");
+    let precision: Precision = serde_json::from_value(precision.as_str().into())?;
+    model.set_products(Products::new(precision));
     model.set_recompute(arguments.iter().any(|a| a == "--recompute"));
     let products = model.products();
     let peak = flops_per_second(products, 0.5);

@@ -15,6 +15,9 @@ pub enum Precision {
     F32,
     /// Rounded to bfloat16 (to nearest, ties to even) and summed in float32.
     Bf16,
+    /// Linear layers' operands rounded to 8 bits, with a scale of its own for each token and for each output, and summed
+    /// as whole numbers; other products are float32. For inference: `fnet` does not train by it.
+    Int8,
 }
 
 /// The kernels that compute products.
@@ -25,10 +28,12 @@ pub enum Level {
     Amx,
     /// AVX-512's `vdpbf16ps`, the default only on AMD's CPUs: Intel's run it slower than `vfmadd`. For bfloat16.
     Avx512Bf16,
+    /// AVX-512's `vpdpbusd`. For 8 bits.
+    Avx512Vnni,
     /// Our own AVX-512 kernels. For float32.
     Avx512,
-    /// A library's float32 products, on any CPU. For bfloat16 the operands are rounded first: correct, since a
-    /// product of two such values is exact in float32, but no faster than float32.
+    /// A library's float32 products, on any CPU. For bfloat16 and 8 bits the operands are rounded first: correct, since
+    /// a product of two such values is exact in float32, but no faster than float32.
     Library,
 }
 
@@ -38,19 +43,21 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }
 
 impl Level {
     /// From fast to slow.
-    pub const ALL: [Self; 4] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Library];
+    pub const ALL: [Self; 5] = [Self::Amx, Self::Avx512Bf16, Self::Avx512Vnni, Self::Avx512, Self::Library];
 
     /// Its name in the log, in a run's folder and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512 => "avx512",
             Self::Library => "library",
         }
@@ -64,6 +71,8 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => packed::has_avx512_bf16(),
             #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => packed::has_avx512_vnni(),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => packed::has_avx512(),
             Self::Library => true,
             #[cfg(not(target_arch = "x86_64"))]
@@ -75,6 +84,7 @@ impl Level {
     pub fn can(self, precision: Precision) -> bool {
         match self {
             Self::Amx | Self::Avx512Bf16 => precision == Precision::Bf16,
+            Self::Avx512Vnni => precision == Precision::Int8,
             Self::Avx512 => precision == Precision::F32,
             Self::Library => true,
         }
@@ -128,7 +138,7 @@ impl Products {
     /// How an operand that nothing else reads is stored.
     pub(crate) fn stored(self) -> Stored {
         match self.precision {
-            Precision::F32 => Stored::Floats,
+            Precision::F32 | Precision::Int8 => Stored::Floats,
             Precision::Bf16 => Stored::Halves,
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! All matrices are row-major. Lengths are checked by assertions: callers own their buffers.
 
+mod int8;
 mod level;
 mod library;
 mod matrix;
@@ -64,9 +65,14 @@ pub fn multiply(
     let is_small = is_small(n, k);
     let float_product = if is_small { plain } else { library::product };
     match (products.precision(), products.level()) {
+        (Precision::Int8, level) if !is_small && int8::is_for(x, w) => {
+            int8::product(level, shape, x, w, y, out);
+        }
         #[cfg(target_arch = "x86_64")]
-        (Precision::F32, Level::Avx512) if !is_small => packed::product(packed::Float, shape, x, w, y, out),
-        (Precision::F32, _) => float_product(shape, x, w, y, out),
+        (Precision::F32, Level::Avx512) | (Precision::Int8, Level::Avx512Vnni) if !is_small => {
+            packed::product(packed::Float, shape, x, w, y, out);
+        }
+        (Precision::F32 | Precision::Int8, _) => float_product(shape, x, w, y, out),
         #[cfg(target_arch = "x86_64")]
         (Precision::Bf16, Level::Amx) if !is_small => {
             packed::product(packed::amx::Amx::<packed::amx::Cpu>::new(), shape, x, w, y, out);
@@ -137,7 +143,7 @@ mod tests {
 
     /// Every precision at every level of this machine.
     fn ways() -> Vec<Products> {
-        Products::all(Precision::F32).chain(Products::all(Precision::Bf16)).collect()
+        [Precision::F32, Precision::Bf16, Precision::Int8].into_iter().flat_map(Products::all).collect()
     }
 
     fn exact([m, n, k]: [usize; 3], x: &[f32], w: &[f32], kind: &str) -> Vec<f64> {
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn matches_float64() {
-        for ways in ways() {
+        for ways in [Precision::F32, Precision::Bf16].into_iter().flat_map(Products::all) {
             check(ways, |_, product, shape, x, w, y, out| product(ways, shape, x, w, y, out));
         }
     }

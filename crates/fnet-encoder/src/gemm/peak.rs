@@ -28,6 +28,11 @@ fn kernel(products: Products) -> f64 {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Bf16 => super::packed::repeat_tile(super::packed::Dot),
         #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni => {
+            let kernel = super::packed::Vnni::new(&[1.0; 12], &[1.0; 32], &[0; 32]);
+            4.0 * super::packed::repeat_tile(kernel) // four values to a word
+        }
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512 => super::packed::repeat_tile(super::packed::Float),
         #[cfg(target_arch = "x86_64")]
         Level::Amx => super::packed::repeat_tile(super::packed::amx::Amx::<super::packed::amx::Cpu>::new()),
@@ -73,7 +78,8 @@ mod tests {
 
     #[test]
     fn every_level_has_a_peak() {
-        let levels = [super::super::Precision::F32, super::super::Precision::Bf16];
+        use super::super::Precision;
+        let levels = [Precision::F32, Precision::Bf16, Precision::Int8];
         for products in levels.into_iter().flat_map(Products::all) {
             assert!(flops_per_second(products, 0.0) == 0.0);
             let flops = kernel(products);

@@ -118,7 +118,7 @@ impl TrainingSettings {
     /// # Errors
     /// Names the first setting that is out of its range.
     pub fn resolve(&mut self) -> Result<()> {
-        self.products = Some(products(self.precision, self.products)?.level());
+        self.products = Some(training_products(self.precision, self.products)?.level());
         in_range("steps", self.steps.map(|n| n as f64), 1.0, 1e15)?;
         in_range("epochs", self.epochs, 1e-6, 1e9)?;
         in_range("minutes", self.minutes, 1e-6, 1e9)?;
@@ -165,7 +165,7 @@ impl TrainingSettings {
     /// # Errors
     /// If a pattern of `freeze` matches nothing, or nothing is left to be trained.
     pub fn prepare(&self, model: &mut Model, quiet: bool) -> Result<()> {
-        let products = products(self.precision, self.products)?;
+        let products = training_products(self.precision, self.products)?;
         model.set_products(products);
         model.set_recompute(self.recompute);
         if !quiet {
@@ -232,4 +232,15 @@ pub fn products(precision: Precision, level: Option<Level>) -> Result<Products> 
         let (level, precision, here) = (level.name(), precision.name(), here.join(", "));
         refused(&format!("products {level}"), format!("for {precision} this machine has {here}"))
     })
+}
+
+/// Products by which a model is trained.
+///
+/// # Errors
+/// If the precision is for inference only, or this machine lacks the level.
+pub fn training_products(precision: Precision, level: Option<Level>) -> Result<Products> {
+    if precision == Precision::Int8 {
+        return Err(refused("precision int8", "is for inference; models are trained in f32 or bf16"));
+    }
+    products(precision, level)
 }

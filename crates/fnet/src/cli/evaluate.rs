@@ -1,10 +1,12 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fnet_encoder::Workspace;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::signals::Place;
 use fnet_train::data::tasks::dataset::{Dataset, predict, score};
 use fnet_train::data::tasks::glue::GlueTask;
+use fnet_train::data::tasks::metrics::Metric;
+use fnet_train::data::tasks::rows::Columns;
 use fnet_train::progress::Progress;
 use fnet_train::runs::report::table;
 use fnet_train::signal_predictor::{Judged, SignalPredictor};
@@ -77,26 +79,18 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let metrics = task.map_or_else(|| labels.usual_metrics(), |t| t.metrics.to_vec());
-    let mut w = Workspace::new();
     let mut rows = Vec::new();
     let mut all = Map::new();
     for file in &files {
         let columns = opened.labelled_columns(&args.columns, args.label.as_deref(), file)?;
-        let data = Dataset::read(file, &columns, &labels, &opened.predictor.encoding(), false)?;
-        let mut progress = Progress::new("evaluating", false);
-        let message = format!("{} rows of {}", data.examples.len(), file.display());
-        let outputs =
-            predict(opened.predictor.model(), &data.examples, args.inference.batch_tokens, &mut w, |done| {
-                progress.update(Some(done), &message);
-            })?;
-        drop(progress);
+        let (data, scores) = judge(&opened, file, &columns, &metrics, args.inference.batch_tokens)?;
         let mut values = Map::new();
         rows.push(("file".to_string(), file.display().to_string()));
         rows.push(("examples".to_string(), data.examples.len().to_string()));
         values.insert("examples".into(), json!(data.examples.len()));
         values.insert("truncated".into(), json!(data.long.cut));
         values.insert("windowed".into(), json!(data.long.windowed));
-        for (name, value) in score(&labels, &metrics, &outputs, &data.targets()) {
+        for (name, value) in scores {
             rows.push((name.clone(), format!("{value:.4}")));
             values.insert(name, json!(value));
         }
@@ -109,6 +103,26 @@ pub fn run(args: &Args) -> Result<()> {
         (true, _) => say(serde_json::Value::Object(all)),
         (false, _) => say(table(&rows).trim_end()),
     }
+}
+
+/// Reads a labelled file, and scores a model on it.
+pub fn judge(
+    opened: &Opened,
+    file: &Path,
+    columns: &Columns,
+    metrics: &[Metric],
+    batch_tokens: usize,
+) -> Result<(Dataset, Vec<(String, f64)>)> {
+    let labels = opened.predictor.labels()?;
+    let data = Dataset::read(file, columns, &labels, &opened.predictor.encoding(), false)?;
+    let mut progress = Progress::new("evaluating", false);
+    let message = format!("{} rows of {}", data.examples.len(), file.display());
+    let mut w = Workspace::new();
+    let outputs = predict(opened.predictor.model(), &data.examples, batch_tokens, &mut w, |done| {
+        progress.update(Some(done), &message);
+    })?;
+    let scores = score(&labels, metrics, &outputs, &data.targets());
+    Ok((data, scores))
 }
 
 /// On signals: those of a file, those that it was fine-tuned on, or generated ones.

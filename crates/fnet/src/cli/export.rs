@@ -1,14 +1,20 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use fnet_encoder::Head;
 use fnet_encoder::pretrained;
 use fnet_encoder::whole_file::write_whole;
+use fnet_encoder::{Head, Precision, Products};
 use fnet_onnx::Weights;
 use fnet_train::base_model::BaseModel;
+use fnet_train::data::tasks::dataset::INFERENCE_TOKENS;
+use fnet_train::data::tasks::glue::GlueTask;
+use fnet_train::runs::report::table;
 use fnet_train::{Error, Result};
 
 use super::common::say;
 use super::convert::Dtype;
+use super::evaluate::judge;
+use super::opened::Opened;
+use super::opened_columns::ColumnFlags;
 
 /// Write a model for another runtime
 ///
@@ -32,6 +38,14 @@ pub struct Args {
     /// Linear layers by products of 8-bit numbers: a quarter of the space, and answers that differ a little
     #[arg(long, conflicts_with = "dtype")]
     int8: bool,
+    /// Labelled rows: says what the model scores on them in float32 and in 8 bits
+    #[arg(long, value_name = "FILE", requires = "int8", conflicts_with = "vectors")]
+    dev: Option<PathBuf>,
+    /// Label column of those rows; by default the one it was fine-tuned on
+    #[arg(long, value_name = "COLUMN", requires = "dev")]
+    label: Option<String>,
+    #[command(flatten)]
+    columns: ColumnFlags,
     /// New file
     #[arg(long, value_name = "FILE.onnx")]
     out: PathBuf,
@@ -63,5 +77,33 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let bytes = fnet_onnx::export(&model, weights).map_err(|e| Error::file(&base.name(), e.to_string()))?;
     write_whole(&args.out, &bytes)?;
-    say(format!("{}: {:.1} MB", args.out.display(), bytes.len() as f64 / 1e6))
+    say(format!("{}: {:.1} MB", args.out.display(), bytes.len() as f64 / 1e6))?;
+    match &args.dev {
+        Some(file) => say_loss(args, &base, file),
+        None if args.int8 => {
+            eprintln!("answers in 8 bits differ a little: --dev FILE says what that costs on labelled rows");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the model scores in float32, and in 8 bits by the products that the exported model has.
+fn say_loss(args: &Args, base: &BaseModel, file: &Path) -> Result<()> {
+    let mut opened = Opened::open(base)?;
+    let task = opened.task(&args.columns).map(GlueTask::named).transpose()?;
+    let metrics = task.map_or_else(
+        || opened.predictor.labels().map(|labels| labels.usual_metrics()),
+        |t| Ok(t.metrics.to_vec()),
+    )?;
+    let columns = opened.labelled_columns(&args.columns, args.label.as_deref(), file)?;
+    let mut scores = Vec::new();
+    for precision in [Precision::F32, Precision::Int8] {
+        opened.predictor.model_mut().set_products(Products::new(precision));
+        scores.push(judge(&opened, file, &columns, &metrics, INFERENCE_TOKENS)?.1);
+    }
+    let rows = scores[0].iter().zip(&scores[1]).map(|((name, exact), (_, rounded))| {
+        (name.clone(), format!("{exact:.4}, in 8 bits {rounded:.4} ({:+.4})", rounded - exact))
+    });
+    say(table(&rows.collect::<Vec<_>>()).trim_end())
 }

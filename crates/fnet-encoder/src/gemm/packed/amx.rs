@@ -152,7 +152,16 @@ impl<T: Tiles> TileKernel for Amx<T> {
         T::release();
     }
 
-    unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool) {
+    unsafe fn tile(
+        self,
+        _: [usize; 2],
+        depth: usize,
+        x: *const u32,
+        w: *const u32,
+        y: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
         let (row, line, y_row) = (4 * depth, 4 * COLUMNS, 4 * stride);
         // SAFETY: `x`, `w` and `y` hold what `TileKernel::tile` says, of which each register takes 16 rows
         // of 16 pairs, 16 pairs of 16 columns, or 16 x 16 values. Covered by `tiles_match_float64`.

@@ -38,6 +38,7 @@ macro_rules! kernel {
             #[target_feature(enable = $features)]
             unsafe fn tile(
                 self,
+                _: [usize; 2],
                 depth: usize,
                 x: *const u32,
                 w: *const u32,

@@ -1,6 +1,7 @@
 //! Products by our own kernels, summed in float32: the loops around a tile, over blocks that fit the caches.
 //!
-//! A *word* of 32 bits is one value of float32, or two neighbours of the inner axis rounded to bfloat16. Columns of
+//! A *word* of 32 bits is one value of float32, two neighbours of the inner axis rounded to bfloat16, or four of 8
+//! bits, rounded before. Columns of
 //! w are packed in panels of [`COLUMNS`], rows of x in strips of a tile's height, as `[word][column]` and
 //! `[word][row]`, or `[row][word]` for tile registers; incomplete tiles are filled with zeros. Both buffers are
 //! kept per thread.
@@ -11,6 +12,7 @@
 pub mod amx;
 mod avx512;
 mod pack;
+mod vnni;
 
 use std::cell::Cell;
 
@@ -19,6 +21,7 @@ use fnet_mixing::Simd;
 pub use pack::halve;
 use pack::{BLOCK, Layout, Values, pack};
 use rayon::prelude::*;
+pub use vnni::Vnni;
 
 use super::matrix::{Matrix, Out};
 use crate::arch::chosen_level;
@@ -53,12 +56,23 @@ pub trait TileKernel: Copy + Send + Sync {
     /// Ends what `begin` began.
     fn end(self) {}
 
-    /// `y[ROWS][COLUMNS] (+)= x w` for `depth` words, with a row of `y` every `stride` values.
+    /// `y[ROWS][COLUMNS] (+)= x w` for `depth` words, with a row of `y` every `stride` values; the tile begins at `at`,
+    /// a row and a column of the product.
     ///
     /// # Safety
     /// `x` holds a strip of `ROWS` by `depth`, `w` `depth` rows of `COLUMNS`, `y` a tile; `depth` is a
     /// multiple of `BLOCK`; the CPU can run the kernel, and this thread has called `begin`.
-    unsafe fn tile(self, depth: usize, x: *const u32, w: *const u32, y: *mut f32, stride: usize, add: bool);
+    #[allow(clippy::too_many_arguments)] // a tile: where it is, its operands, its results
+    unsafe fn tile(
+        self,
+        at: [usize; 2],
+        depth: usize,
+        x: *const u32,
+        w: *const u32,
+        y: *mut f32,
+        stride: usize,
+        add: bool,
+    );
 }
 
 /// Whether the CPU has what [`Float`] and its packing need, and `FNET_SIMD` allows it.
@@ -69,6 +83,11 @@ pub fn has_avx512() -> bool {
 /// Whether the CPU has what [`Dot`] and its packing need.
 pub fn has_avx512_bf16() -> bool {
     has_avx512() && is_x86_feature_detected!("avx512bf16")
+}
+
+/// Whether the CPU has what [`Vnni`] and its packing need.
+pub fn has_avx512_vnni() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512vnni")
 }
 
 thread_local! {
@@ -111,7 +130,7 @@ pub fn product<K: TileKernel>(
             });
             let x = x.skip_columns(start);
             strips_of_tasks(y, K::ROWS * n, tasks).into_par_iter().for_each(|(strip, y)| {
-                rows_product(kernel, x.skip_rows(strip * K::ROWS), panels, y, part);
+                rows_product(kernel, strip * K::ROWS, x, panels, y, part);
             });
         }
     }
@@ -153,7 +172,7 @@ pub fn repeat_tile<K: TileKernel>(kernel: K) -> f64 {
     for _ in 0..ROUNDS {
         // SAFETY: the buffers hold the largest strip, panel and tile; levels are only chosen where they
         // are available. Covered by `every_level_has_a_peak`.
-        unsafe { kernel.tile(DEPTH, x.as_ptr(), w.as_ptr(), y.as_mut_ptr(), COLUMNS, true) };
+        unsafe { kernel.tile([0, 0], DEPTH, x.as_ptr(), w.as_ptr(), y.as_mut_ptr(), COLUMNS, true) };
     }
     kernel.end();
     std::hint::black_box(y);
@@ -173,25 +192,25 @@ struct Part {
     add: bool,
 }
 
-/// The packed columns times a task's rows.
-fn rows_product<K: TileKernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f32], part: Part) {
+/// The packed columns times a task's rows, of x the ones `from` on.
+fn rows_product<K: TileKernel>(kernel: K, from: usize, x: Matrix, panels: &[u32], y: &mut [f32], part: Part) {
     let Part { n, first, width, length, depth, add } = part;
     let rows = y.len() / n;
     let all = rows.next_multiple_of(K::ROWS);
     let mut buffer = ROWS.take();
     let packed = aligned(&mut buffer, all * depth);
-    pack(x, [rows, length], [K::ROWS, depth], (K::VALUES, K::STRIP), packed);
+    pack(x.skip_rows(from), [rows, length], [K::ROWS, depth], (K::VALUES, K::STRIP), packed);
     kernel.begin();
     for (panel, left) in panels.chunks_exact(COLUMNS * depth).zip((0..width).step_by(COLUMNS)) {
         let columns = COLUMNS.min(width - left);
         for (x, top) in packed.chunks_exact(K::ROWS * depth).zip((0..rows).step_by(K::ROWS)) {
             let high = K::ROWS.min(rows - top);
-            let at = top * n + first + left;
+            let (place, at) = ([from + top, first + left], top * n + first + left);
             if columns == COLUMNS && high == K::ROWS {
                 let y = &mut y[at..at + (high - 1) * n + columns];
                 // SAFETY: both packed operands are whole chunks, `y` has just been cut to the tile;
                 // levels are only chosen where they are available. Covered by `matches_float64`.
-                unsafe { kernel.tile(depth, x.as_ptr(), panel.as_ptr(), y.as_mut_ptr(), n, add) };
+                unsafe { kernel.tile(place, depth, x.as_ptr(), panel.as_ptr(), y.as_mut_ptr(), n, add) };
                 continue;
             }
             let mut tile = [0.0; MOST_ROWS * COLUMNS];
@@ -200,7 +219,9 @@ fn rows_product<K: TileKernel>(kernel: K, x: Matrix, panels: &[u32], y: &mut [f3
                 rows().for_each(|(y0, t0)| tile[t0..t0 + columns].copy_from_slice(&y[y0..y0 + columns]));
             }
             // SAFETY: as above; `tile` holds the largest tile.
-            unsafe { kernel.tile(depth, x.as_ptr(), panel.as_ptr(), tile.as_mut_ptr(), COLUMNS, add) };
+            unsafe {
+                kernel.tile(place, depth, x.as_ptr(), panel.as_ptr(), tile.as_mut_ptr(), COLUMNS, add);
+            }
             rows().for_each(|(y0, t0)| y[y0..y0 + columns].copy_from_slice(&tile[t0..t0 + columns]));
         }
     }

@@ -9,7 +9,7 @@ use crate::data::tasks::glue::GlueTask;
 use crate::error::{Error, Result};
 use crate::runs::finetune::FinetuneSettings;
 use crate::runs::pretrain::PretrainSettings;
-use crate::runs::training::products;
+use crate::runs::training::training_products;
 use crate::settings::{self, absolute, existing_files, in_range, refused, setting};
 use crate::train::recipe::Recipe;
 
@@ -141,7 +141,7 @@ impl CompareSettings {
             *task = format!("{name}={}", folder.display());
         }
         let precision = self.precision.unwrap_or_default();
-        self.products = Some(products(precision, self.products)?.level());
+        self.products = Some(training_products(precision, self.products)?.level());
         self.precision = Some(precision);
         // A mistake in any entry is found before the first one runs.
         for (mixer, recipe) in self.entries() {

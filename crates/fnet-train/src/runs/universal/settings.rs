@@ -12,7 +12,7 @@ use super::substrate::Substrate;
 use crate::error::{Error, Result};
 use crate::runs::finetune::{ClassWeights, Examples, FinetuneSettings};
 use crate::runs::pretrain::PretrainSettings;
-use crate::runs::training::{TrainingSettings, preset_named, products};
+use crate::runs::training::{TrainingSettings, preset_named, training_products};
 use crate::settings::{self, absolute, existing_files, from_table, in_range, refused, setting, unknown};
 use crate::train::recipe::Recipe;
 
@@ -198,7 +198,7 @@ impl UniversalSettings {
             return Err(refused(field, format!("is of pretraining; give {}, too", setting("corpus"))));
         }
         let precision = self.precision.unwrap_or_default();
-        self.products = Some(products(precision, self.products)?.level());
+        self.products = Some(training_products(precision, self.products)?.level());
         self.precision = Some(precision);
         for (name, table) in &mut self.task {
             resolve_task(name, table).map_err(|e| Error::usage(format!("task {name}: {e}")))?;
