@@ -80,8 +80,18 @@ fn from_text_to_predictions() {
     let predict = format!("predict --model tuned --input {} --quiet", test.display());
     run(folder, &format!("{predict} --batch-tokens 1 --output single.jsonl"));
     assert!(std::fs::read(folder.join("single.jsonl")).unwrap() == whole);
-    run(folder, &format!("{predict} --precision bf16 --output rounded.jsonl"));
-    assert!(std::fs::read(folder.join("rounded.jsonl")).unwrap() != whole);
+    for precision in ["bf16", "int8"] {
+        let rounded = |flags: &str| {
+            run(
+                folder,
+                &format!("{predict} --precision {precision} --output rounded.jsonl --overwrite {flags}"),
+            );
+            std::fs::read(folder.join("rounded.jsonl")).unwrap()
+        };
+        let one = rounded("");
+        assert!(one != whole && one == rounded("--batch-tokens 1 --threads 1"), "{precision}");
+    }
+    fails(folder, &format!("finetune --model model {task} --precision int8 --out x"), "is for inference");
     fails(folder, &format!("{predict} --products amx --output x.jsonl"), "for f32 this machine has");
     let finetune = format!("finetune --model model {task} --epochs 1 --quiet --batch-tokens 300");
     run(folder, &format!("{finetune} --threads 1 --out by-tokens"));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use fnet_encoder::{Pooling, Workspace};
+use fnet_encoder::{Pooling, Precision, Products, Workspace};
 use fnet_onnx::Weights;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::rows::Row;
@@ -21,6 +21,7 @@ use crate::threads::pool;
 pub struct Model {
     base: BaseModel,
     pooling: Option<Pooling>,
+    products: Products,
     threads: usize,
     /// With its head.
     predictor: Mutex<Predictor>,
@@ -58,7 +59,11 @@ impl Model {
             let kept = &mut *kept;
             pool.install(|| match kept {
                 Some(reader) => work(reader),
-                None => work(kept.insert(Predictor::open_to_read(&self.base, self.pooling.clone())?)),
+                None => {
+                    let mut reader = Predictor::open_to_read(&self.base, self.pooling.clone())?;
+                    reader.model_mut().set_products(self.products);
+                    work(kept.insert(reader))
+                }
             })
         };
         py.detach(run).map_err(raised)
@@ -68,15 +73,27 @@ impl Model {
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (path, pooling, threads))]
-    fn new(py: Python, path: Option<PathBuf>, pooling: Option<String>, threads: usize) -> PyResult<Self> {
+    #[pyo3(signature = (path, pooling, precision, threads))]
+    fn new(
+        py: Python,
+        path: Option<PathBuf>,
+        pooling: Option<String>,
+        precision: &str,
+        threads: usize,
+    ) -> PyResult<Self> {
         let parse =
             |names: String| names.parse().map_err(|e| PyValueError::new_err(format!("`pooling`: {e}")));
         let pooling = pooling.map(parse).transpose()?;
+        let precisions = [Precision::F32, Precision::Bf16, Precision::Int8];
+        let precision = precisions.into_iter().find(|known| known.name() == precision);
+        let precision = precision.ok_or_else(|| PyValueError::new_err("`precision`: f32, bf16 or int8"))?;
+        let products = Products::new(precision);
         let base = BaseModel::named(path.as_deref()).map_err(raised)?;
         let workers = pool(threads)?;
-        let predictor = py.detach(|| workers.install(|| Predictor::open(&base))).map_err(raised)?;
-        Ok(Self { base, pooling, threads, predictor: Mutex::new(predictor), reader: Mutex::default() })
+        let mut predictor = py.detach(|| workers.install(|| Predictor::open(&base))).map_err(raised)?;
+        predictor.model_mut().set_products(products);
+        let (predictor, reader) = (Mutex::new(predictor), Mutex::default());
+        Ok(Self { base, pooling, products, threads, predictor, reader })
     }
 
     /// Vectors of texts, float32 as bytes, and how many values each has.

@@ -28,6 +28,12 @@ def test_the_shipped_model():
     assert len(guesses) == 1 and len(guesses[0]) == 3 and guesses[0][0].probability >= guesses[0][1].probability
     read = fnet.Model.from_pretrained(pooling="mean+max")
     assert read.encode("a dog").shape == (512,)
+    rounded = fnet.Model.from_pretrained(pooling="mean+max", precision="int8")
+    assert np.array_equal(rounded.encode(["a dog", "the price of oil"])[0], rounded.encode("a dog"))
+    assert 0.99 < rounded.encode("a dog") @ read.encode("a dog") / np.linalg.norm(read.encode("a dog")) ** 2 < 1.01
+    assert not np.array_equal(rounded.encode("a dog"), read.encode("a dog"))
+    with pytest.raises(ValueError, match="int8"):
+        fnet.Model.from_pretrained(precision="float64")
 
 
 def test_bad_input_is_an_error(tmp_path, rows):

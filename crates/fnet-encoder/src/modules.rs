@@ -90,6 +90,11 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// For a head, which reads pooled vectors: whitening and classes are sensitive, and little work.
+    pub(crate) fn of_head(self) -> Self {
+        Self { products: self.products.without_int8(), ..self }
+    }
+
     pub(crate) fn dropout_at(&self, site: u32) -> Option<(Dropout, u32)> {
         self.dropout.map(|dropout| (dropout, site))
     }

@@ -346,7 +346,8 @@ fn bfloat16_is_near_float32() {
         };
         let (loss, gradients) = run(Products::new(Precision::F32), false);
         let size: f64 = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        for products in Products::all(Precision::Bf16) {
+        // Through 8 bits gradients pass as if nothing were rounded.
+        for products in Products::all(Precision::Bf16).chain(Products::all(Precision::Int8)) {
             let (rounded_loss, rounded) = run(products, false);
             let case = format!("{products:?}, {activation} of {intermediate_size}");
             // A bfloat16 has 8 bits, so each operand is off by up to 1/256 and a gradient by a few of these.
@@ -354,7 +355,8 @@ fn bfloat16_is_near_float32() {
             assert!(rounded_loss != loss, "{case} rounds nothing");
             let error: f64 =
                 gradients.iter().zip(&rounded).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-            assert!(error < 0.03 * size, "{case}: gradients differ by {}", error / size);
+            let most = if products.precision() == Precision::Int8 { 0.08 } else { 0.03 };
+            assert!(error < most * size, "{case}: gradients differ by {}", error / size);
             assert!((rounded_loss, rounded) == run(products, true), "{case}: computed again");
         }
     }

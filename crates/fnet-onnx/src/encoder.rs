@@ -50,9 +50,26 @@ impl Source<'_> {
         shape: [usize; 2],
     ) -> Result<Value, OnnxError> {
         let y = self.product(g, x, &format!("{name}.weight"), shape)?;
+        self.biased(g, &y, name, shape[0])
+    }
+
+    /// A linear layer of a head, which is never stored in 8 bits.
+    pub fn head_linear(
+        &self,
+        g: &mut Graph,
+        x: &Value,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<Value, OnnxError> {
+        let weight = format!("{name}.weight");
+        let y = g.exact_product(x, &weight, shape, self.tensor(&weight)?);
+        self.biased(g, &y, name, shape[0])
+    }
+
+    fn biased(&self, g: &mut Graph, y: &Value, name: &str, outputs: usize) -> Result<Value, OnnxError> {
         let bias = format!("{name}.bias");
-        let bias = g.floats(&bias, &[shape[0]], self.tensor(&bias)?);
-        Ok(g.add(&y, &bias))
+        let bias = g.floats(&bias, &[outputs], self.tensor(&bias)?);
+        Ok(g.add(y, &bias))
     }
 
     pub fn norm(&self, g: &mut Graph, x: &Value, name: &str) -> Result<Value, OnnxError> {

@@ -161,20 +161,36 @@ impl Graph {
         }
     }
 
+    /// `x wᵀ` by a matrix `[outputs, inputs]` that is never stored in 8 bits.
+    pub fn exact_product(
+        &mut self,
+        x: &Value,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        w: &[f32],
+    ) -> Value {
+        let turned: Vec<f32> = (0..inputs * outputs).map(|i| w[i % outputs * inputs + i / outputs]).collect();
+        let name = format!("{name}.transposed");
+        let w = match self.weights {
+            Weights::Int8 => self.floats(&name, &[inputs, outputs], &turned),
+            _ => self.table(&name, &[inputs, outputs], &turned),
+        };
+        self.matmul(x, &w)
+    }
+
     /// `x wᵀ` by a matrix `[outputs, inputs]`.
     pub fn product(&mut self, x: &Value, name: &str, [outputs, inputs]: [usize; 2], w: &[f32]) -> Value {
-        let turned = || (0..inputs * outputs).map(|i| w[i % outputs * inputs + i / outputs]);
         if self.weights != Weights::Int8 || outputs < NARROW || inputs <= SHALLOW {
-            let turned: Vec<f32> = turned().collect();
-            let w = self.table(&format!("{name}.transposed"), &[inputs, outputs], &turned);
-            return self.op("MatMul", &[x, &w], vec![]);
+            return self.exact_product(x, name, [outputs, inputs], w);
         }
         let scale_of =
             |row: &[f32]| row.iter().fold(0.0_f32, |most, v| most.max(v.abs())).max(LEAST) / MOST_OF_8_BITS;
         let scales: Vec<f32> = w.chunks_exact(inputs).map(scale_of).collect();
         let raw = || {
-            let bytes = turned().enumerate().map(|(i, v)| (v / scales[i % outputs]).round_ties_even() as i8);
-            bytes.map(|byte| byte as u8).collect()
+            let byte = |input: usize, output: usize| {
+                (w[output * inputs + input] / scales[output]).round_ties_even() as i8 as u8
+            };
+            (0..inputs * outputs).map(|i| byte(i / outputs, i % outputs)).collect()
         };
         let w = self.store(format!("{name}.int8"), &[inputs, outputs], DataType::Int8, raw);
         let scales = self.floats(&format!("{name}.scales"), &[outputs], &scales);

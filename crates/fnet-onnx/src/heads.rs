@@ -46,7 +46,7 @@ pub fn write(g: &mut Graph, source: &Source) -> Result<Vec<Output>, OnnxError> {
             Ok(vec![("logits", vec!["classes"])])
         }
         Head::Tokens { labels } => {
-            let logits = source.linear(g, &last, "classifier", [labels, source.config.hidden_size])?;
+            let logits = source.head_linear(g, &last, "classifier", [labels, source.config.hidden_size])?;
             g.output("logits", &logits);
             Ok(vec![("logits", vec!["length", "classes"])])
         }
@@ -80,7 +80,7 @@ fn sentence(g: &mut Graph, source: &Source, tokens: &Tokens, encoded: &Encoded) 
     let Some(config) = &source.config.sentence else { return Err(OnnxError::Missing(place)) };
     let (mut x, mut width) = read(g, source, &config.pooling, &place, tokens, encoded)?;
     for (i, dense) in config.dense.iter().enumerate() {
-        x = source.linear(g, &x, &format!("{place}.{i}"), [dense.outputs, width])?;
+        x = source.head_linear(g, &x, &format!("{place}.{i}"), [dense.outputs, width])?;
         x = source.activation(g, &dense.activation, &x, "")?;
         width = dense.outputs;
     }
@@ -98,7 +98,7 @@ fn classify(g: &mut Graph, source: &Source, tokens: &Tokens, encoded: &Encoded) 
     let (pooled, width) = pooled(g, source, &config.classifier_pooling, is_pair, tokens, encoded)?;
     let outputs = head.outputs();
     if !is_pair {
-        let logits = source.linear(g, &pooled, name, [outputs, width])?;
+        let logits = source.head_linear(g, &pooled, name, [outputs, width])?;
         if !(config.classifier_bag && name == "classifier") {
             return Ok(logits);
         }
@@ -107,7 +107,7 @@ fn classify(g: &mut Graph, source: &Source, tokens: &Tokens, encoded: &Encoded) 
         let table = g.table(words, &[vocabulary, hidden], source.tensor(words)?);
         let words = g.gather(&table, &tokens.ids, 0);
         let summed = sqrt_mean(g, &words, &tokens.own);
-        let other = source.linear(g, &summed, "classifier.bag.output", [outputs, hidden])?;
+        let other = source.head_linear(g, &summed, "classifier.bag.output", [outputs, hidden])?;
         let both = g.add(&logits, &other);
         return Ok(g.scaled(&both, 0.5));
     }
@@ -130,7 +130,7 @@ fn classify(g: &mut Graph, source: &Source, tokens: &Tokens, encoded: &Encoded) 
     }
     let parts: Vec<&Value> = parts.iter().collect();
     let all = g.concat(&parts, -1);
-    source.linear(g, &all, name, [outputs, seen])
+    source.head_linear(g, &all, name, [outputs, seen])
 }
 
 /// The first or second text of each pair, of rows in which they take turns.
@@ -161,7 +161,7 @@ fn pooled(
         return Ok((x, width));
     }
     let outputs = if is_pair { width } else { source.config.hidden_size };
-    let x = source.linear(g, &x, &format!("{place}.dense"), [outputs, width])?;
+    let x = source.head_linear(g, &x, &format!("{place}.dense"), [outputs, width])?;
     Ok((if is_pair { x } else { g.one("Tanh", &x) }, outputs))
 }
 
@@ -175,7 +175,7 @@ fn matches(
     encoded: &Encoded,
 ) -> Result<Value, OnnxError> {
     let (hidden, name) = (source.config.hidden_size, format!("{head}.matching"));
-    let units = source.linear(g, &encoded.words, &format!("{name}.dense"), [hidden, hidden])?;
+    let units = source.head_linear(g, &encoded.words, &format!("{name}.dense"), [hidden, hidden])?;
     let units = g.unit(&units, 1e-8);
     let weight = format!("{name}.weight");
     let table = g.floats(&weight, &[source.config.vocab_size], source.tensor(&weight)?);

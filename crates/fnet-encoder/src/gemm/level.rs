@@ -16,7 +16,8 @@ pub enum Precision {
     /// Rounded to bfloat16 (to nearest, ties to even) and summed in float32.
     Bf16,
     /// Linear layers' operands rounded to 8 bits, with a scale of its own for each token and for each output, and summed
-    /// as whole numbers; other products are float32. For inference: `fnet` does not train by it.
+    /// as whole numbers; products over the sequence, and those of heads (but MLM's), are float32. For inference: `fnet`
+    /// does not train by it.
     Int8,
 }
 
@@ -123,6 +124,17 @@ impl Products {
     /// Every level of this machine.
     pub fn all(precision: Precision) -> impl Iterator<Item = Self> {
         Level::ALL.into_iter().filter_map(move |level| Self::with_level(precision, level))
+    }
+
+    /// For the few products that are too sensitive to be rounded to 8 bits: float32 in their place.
+    pub(crate) fn without_int8(self) -> Self {
+        match self {
+            Self { precision: Precision::Int8, level: Level::Avx512Vnni } => {
+                Self { precision: Precision::F32, level: Level::Avx512 }
+            }
+            Self { precision: Precision::Int8, level } => Self { precision: Precision::F32, level },
+            other => other,
+        }
     }
 
     /// The precision of the operands.

@@ -73,6 +73,7 @@ impl Pooler {
 
     /// Fills `head.dense` with `[texts, outputs]`, from `rows` of the last layer.
     pub fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
+        let p = p.of_head();
         if !head.readout.given {
             self.readout.forward(p, rows, &mut head.readout);
         }

@@ -114,6 +114,7 @@ impl Sentence {
 
     /// Makes `[texts, outputs]` from `rows` of the last layer.
     pub fn forward<'a>(&self, p: Pass, rows: &[f32], head: &'a mut HeadActivations) -> &'a [f32] {
+        let p = p.of_head();
         self.readout.forward(p, rows, &mut head.readout);
         head.before.resize_with(self.dense.len(), Vec::new);
         head.after.resize_with(self.dense.len(), Vec::new);
