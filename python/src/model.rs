@@ -84,8 +84,7 @@ impl Model {
         let parse =
             |names: String| names.parse().map_err(|e| PyValueError::new_err(format!("`pooling`: {e}")));
         let pooling = pooling.map(parse).transpose()?;
-        let precisions = [Precision::F32, Precision::Bf16, Precision::Int8];
-        let precision = precisions.into_iter().find(|known| known.name() == precision);
+        let precision = Precision::ALL.into_iter().find(|known| known.name() == precision);
         let precision = precision.ok_or_else(|| PyValueError::new_err("`precision`: f32, bf16 or int8"))?;
         let products = Products::new(precision);
         let base = BaseModel::named(path.as_deref()).map_err(raised)?;

@@ -61,6 +61,9 @@ impl<'a> Targets<'a> {
     }
 }
 
+/// Hears of gradients that are complete: the index that they begin at, and all from there on.
+pub type Told<'a> = Option<&'a mut dyn FnMut(usize, &[f32])>;
+
 /// The losses of a batch; zero where there are no targets.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Losses {
@@ -146,7 +149,7 @@ impl<'a> Forward<'a> {
         sentence.backward(pass, &w.rows, d_vectors, &mut w.classifier, back);
         w.classifier.has_vectors = false;
         let places = std::mem::take(&mut w.places);
-        let done = self.model.backward(pass, &places, &mut gradients, w);
+        let done = self.model.backward(pass, &places, &mut gradients, w, None);
         w.places = places;
         done
     }
@@ -209,7 +212,7 @@ impl<'a> Forward<'a> {
     /// # Errors
     /// If the model lacks a head that the targets are for, or a target is out of range.
     pub fn loss(&mut self, targets: Targets) -> Result<Losses, EncoderError> {
-        self.losses(targets, None)
+        self.losses(targets, None, None)
     }
 
     /// The losses, and the backward pass: gradients of the scaled losses are added to `gradients`, a buffer like the
@@ -219,8 +222,22 @@ impl<'a> Forward<'a> {
     /// As [`loss`](Self::loss); after a pass of [`Mode::Infer`], which keeps nothing; if the buffer has the wrong
     /// length.
     pub fn backward(&mut self, targets: Targets, gradients: &mut [f32]) -> Result<Losses, EncoderError> {
+        self.backward_by_layers(targets, gradients, None)
+    }
+
+    /// As [`backward`](Self::backward), and tells after each layer, from the last to the first, that the gradients from an
+    /// index on are complete. After an error, or below the first trained tensor, nothing more is told.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward).
+    pub fn backward_by_layers(
+        &mut self,
+        targets: Targets,
+        gradients: &mut [f32],
+        told: Told,
+    ) -> Result<Losses, EncoderError> {
         self.check_backward(gradients)?;
-        self.losses(targets, Some(Gradients::new(gradients, self.model.parameters())))
+        self.losses(targets, Some(Gradients::new(gradients, self.model.parameters())), told)
     }
 
     /// Examples of the batch; `None` where a text lacks its partner.
@@ -244,7 +261,12 @@ impl<'a> Forward<'a> {
         self.w.places = places;
     }
 
-    fn losses(&mut self, targets: Targets, mut gradients: Option<Gradients>) -> Result<Losses, EncoderError> {
+    fn losses(
+        &mut self,
+        targets: Targets,
+        mut gradients: Option<Gradients>,
+        told: Told,
+    ) -> Result<Losses, EncoderError> {
         let masked = match targets.masked {
             Some((targets, scale)) => Some((self.mlm_head_for(targets)?, targets, scale)),
             None => None,
@@ -285,7 +307,7 @@ impl<'a> Forward<'a> {
         }
         if let Some(gradients) = &mut gradients {
             let places = std::mem::take(&mut w.places);
-            let done = self.model.backward(pass, &places, gradients, w);
+            let done = self.model.backward(pass, &places, gradients, w, told);
             w.places = places;
             done?;
         }

@@ -64,7 +64,7 @@ pub use batch::Batch;
 pub use config::{ModelConfig, PRESETS, Padding, TokenIds};
 pub use error::EncoderError;
 pub use fingerprint::Fingerprint;
-pub use forward::{Forward, Losses, Mode, Targets};
+pub use forward::{Forward, Losses, Mode, Targets, Told};
 pub use gemm::{Level, Precision, Products, Tally, take_tally};
 pub use heads::{BAG_WORDS, ClassTargets, Head, MlmTargets, SentenceConfig, SentenceDense};
 pub use loss::Loss;

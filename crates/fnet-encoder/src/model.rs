@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::embeddings::{Embeddings, words_name};
 use crate::encoder::Layer;
-use crate::forward::{Forward, Mode};
+use crate::forward::{Forward, Mode, Told};
 use crate::gemm::{Precision, Products};
 use crate::heads::{Classifier, Head, MlmHead, Pooler, Sentence, TokenClassifier};
 use crate::mixers::{self, Mixer};
@@ -411,6 +411,17 @@ impl Model {
         last.forward_rows(pass, w, self.slot(pass, others.len()), places);
     }
 
+    /// Where each layer's tensors begin among the parameters, from the last layer to the first: what is from there on is
+    /// complete when [`Forward::backward_by_layers`](crate::Forward::backward_by_layers) says so.
+    pub fn layer_starts(&self) -> Vec<usize> {
+        self.layers.iter().rev().map(|layer| self.start_of(layer)).collect()
+    }
+
+    fn start_of(&self, layer: &Layer) -> usize {
+        let first = self.parameters.table().get(layer.tensors.start);
+        first.map_or(self.parameters.len(), |tensor| tensor.range().start)
+    }
+
     /// From `w.d_rows`, the gradient at `places`.
     pub(crate) fn backward(
         &self,
@@ -418,7 +429,14 @@ impl Model {
         places: &[u32],
         gradients: &mut Gradients,
         w: &mut Workspace,
+        mut told: Told,
     ) -> Result<(), EncoderError> {
+        let mut tell = |layer: &Layer, gradients: &Gradients| {
+            let start = self.start_of(layer);
+            if let Some(told) = &mut told {
+                told(start, gradients.from(start));
+            }
+        };
         if !self.reads_layers() {
             return Ok(());
         }
@@ -430,12 +448,14 @@ impl Model {
         }
         last.backward_rows(pass, gradients, w, others.len(), places)?;
         self.readout().keep_backward(pass, others.len(), &w.classifier.readout, &mut w.d_hidden);
+        tell(last, gradients);
         for (i, layer) in others.iter().enumerate().rev() {
             if !learns(layer.tensors.end) {
                 return Ok(());
             }
             layer.backward(pass, gradients, w, i)?;
             self.readout().keep_backward(pass, i, &w.classifier.readout, &mut w.d_hidden);
+            tell(layer, gradients);
         }
         if self.layers.first().is_some_and(|layer| learns(layer.tensors.start)) {
             self.embeddings.backward(pass, gradients, w);

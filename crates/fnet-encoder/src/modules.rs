@@ -90,8 +90,8 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// For a head, which reads pooled vectors: whitening and classes are sensitive, and little work.
-    pub(crate) fn of_head(self) -> Self {
+    /// For heads, which read pooled vectors: whitening and classes are sensitive, and little work. Also for gradients.
+    pub(crate) fn without_int8(self) -> Self {
         Self { products: self.products.without_int8(), ..self }
     }
 

@@ -127,6 +127,11 @@ impl<'a> Gradients<'a> {
         Self { buffer, table: parameters.table(), first: parameters.first }
     }
 
+    /// All of them from an index on.
+    pub(crate) fn from(&self, start: usize) -> &[f32] {
+        &self.buffer[start..]
+    }
+
     /// Where a tensor's gradient lies; `None` if it is frozen or a trunk's.
     fn range(&self, tensor: Tensor) -> Option<Range<usize>> {
         let start = tensor.offset.checked_sub(self.first)?;

@@ -89,7 +89,7 @@ fn several_adapters_in_one_pass_answer_as_alone() {
             (pooled(&config, &[Pool::Layers, Pool::First]), Head::Regression, batch(&[3, 8], false)),
             (pooled(&config, &[Pool::Query]), Head::Classification { labels: 20 }, batch(&[6], false)),
         ];
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in Precision::ALL {
             let mut models: Vec<_> =
                 heads.iter().zip(1..).map(|(h, seed)| both(&trunk, &h.0, h.1, seed)).collect();
             models.iter_mut().flatten().for_each(|model| model.set_products(Products::new(precision)));

@@ -41,7 +41,7 @@ fn mix_values(mixer: &FourierMixer, x: &FlexTensor) -> FlexTensor {
 ///
 /// # Panics
 ///
-/// If the tensor is on another device, or not float32.
+/// If the tensor is on another device, not float32, or has fewer than two axes.
 fn mix<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>, MixError> {
     assert_eq!(x.dtype(), DType::F32, "mixing is computed in float32");
     let [.., seq_len, hidden] = x.dims()[..] else { panic!("mixing needs two axes") };

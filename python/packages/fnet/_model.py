@@ -43,8 +43,8 @@ class Model:
         """Opens a folder; without one, the model that ships with the package.
 
         ``pooling``: what :meth:`encode` reads of a text, such as ``"mean"`` or ``"max+embeddings"``, if not what the
-        model was made for. ``precision``: of linear layers, ``"f32"``, ``"bf16"`` or ``"int8"``, the fastest.
-        Raises OSError for files that cannot be read, ValueError for ones that make no model.
+        model was made for. ``precision``: that of products, ``"f32"``, ``"bf16"`` or ``"int8"``; with AVX-512
+        VNNI the last is the fastest. Raises OSError for files that cannot be read, ValueError for ones that make no model.
         """
         return cls(_native.Model(None if path is None else os.fspath(path), pooling, precision, number_of(threads)))
 

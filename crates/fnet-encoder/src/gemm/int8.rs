@@ -85,12 +85,13 @@ fn by_floats(shape @ [m, n, k]: [usize; 3], buffers: &mut Buffers, y: &mut [f32]
     w.floats(k, 0, ws);
     product.resize(m * n, 0.0);
     library::product(shape, Matrix::new(xs, k), Matrix::new(ws, k).transposed(), product, Out::Set);
-    for ((y, product), x_scale) in y.chunks_exact_mut(n).zip(product.chunks_exact(n)).zip(&x.scales) {
+    let rows = y.par_chunks_exact_mut(n).zip(product.par_chunks_exact(n)).zip(&x.scales);
+    rows.for_each(|((y, product), x_scale)| {
         for ((y, product), w_scale) in y.iter_mut().zip(product).zip(&w.scales) {
             let before = if out == Out::Add { *y } else { 0.0 };
             *y = before + product * (x_scale * w_scale);
         }
-    }
+    });
 }
 
 impl Rounded {
@@ -112,9 +113,11 @@ impl Rounded {
 
     /// Rows of `len` whole numbers as float32, from bytes with this bit turned.
     fn floats(&self, len: usize, bit: u8, to: &mut Vec<f32>) {
-        to.clear();
-        let rows = bytemuck::cast_slice::<f32, u8>(&self.words).chunks_exact(len.next_multiple_of(4));
-        to.extend(rows.flat_map(|row| row[..len].iter().map(|byte| f32::from((byte ^ bit) as i8))));
+        to.resize(self.scales.len() * len, 0.0);
+        let rows = bytemuck::cast_slice::<f32, u8>(&self.words).par_chunks_exact(len.next_multiple_of(4));
+        to.par_chunks_exact_mut(len).zip(rows).for_each(|(to, row)| {
+            to.iter_mut().zip(row).for_each(|(to, byte)| *to = f32::from((byte ^ bit) as i8));
+        });
     }
 }
 

@@ -39,6 +39,9 @@ pub enum Level {
 }
 
 impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Int8];
+
     /// Its name in the log, in a run's folder and on the command line.
     pub fn name(self) -> &'static str {
         match self {

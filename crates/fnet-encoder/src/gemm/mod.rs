@@ -143,7 +143,7 @@ mod tests {
 
     /// Every precision at every level of this machine.
     fn ways() -> Vec<Products> {
-        [Precision::F32, Precision::Bf16, Precision::Int8].into_iter().flat_map(Products::all).collect()
+        Precision::ALL.into_iter().flat_map(Products::all).collect()
     }
 
     fn exact([m, n, k]: [usize; 3], x: &[f32], w: &[f32], kind: &str) -> Vec<f64> {

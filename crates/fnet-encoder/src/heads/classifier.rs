@@ -54,7 +54,7 @@ impl Classifier {
 
     /// Fills `head.logits` with `[examples, outputs]`, from `rows`, and those of the bag where there is one.
     pub fn forward(&self, p: Pass, pooler: &Pooler, rows: &[f32], head: &mut HeadActivations) {
-        let p = p.of_head();
+        let p = p.without_int8();
         pooler.forward(p, rows, head);
         let HeadActivations { dense, active, compared, logits, bag, matching, .. } = head;
         match &self.matching {

@@ -73,7 +73,7 @@ impl Pooler {
 
     /// Fills `head.dense` with `[texts, outputs]`, from `rows` of the last layer.
     pub fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
-        let p = p.of_head();
+        let p = p.without_int8();
         if !head.readout.given {
             self.readout.forward(p, rows, &mut head.readout);
         }

@@ -114,7 +114,7 @@ impl Sentence {
 
     /// Makes `[texts, outputs]` from `rows` of the last layer.
     pub fn forward<'a>(&self, p: Pass, rows: &[f32], head: &'a mut HeadActivations) -> &'a [f32] {
-        let p = p.of_head();
+        let p = p.without_int8();
         self.readout.forward(p, rows, &mut head.readout);
         head.before.resize_with(self.dense.len(), Vec::new);
         head.after.resize_with(self.dense.len(), Vec::new);

@@ -19,7 +19,7 @@ impl TokenClassifier {
 
     /// Fills `head.logits` with `[rows, labels]`.
     pub fn forward(&self, p: Pass, rows: &[f32], head: &mut HeadActivations) {
-        let p = p.of_head();
+        let p = p.without_int8();
         let HeadActivations { active, logits, .. } = head;
         active.clear();
         active.extend_from_slice(rows);

@@ -55,7 +55,8 @@ impl Mixer for LinearMixing {
     }
 
     fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
-        let MixerBackward { pass: p, gradients, dy, dx, kept, scratch } = back;
+        let MixerBackward { pass, gradients, dy, dx, kept, scratch } = back;
+        let p = pass.without_int8();
         let (width, tokens, longest) = (self.hidden, p.batch.tokens().len(), self.longest);
         let [x, inner] = kept.get([dy.len(), dy.len()]);
         let (inner, dy) = (&*inner, &*dy);

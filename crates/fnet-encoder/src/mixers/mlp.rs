@@ -96,7 +96,8 @@ impl Mixer for Mlp {
     }
 
     fn backward_add(&self, back: MixerBackward) -> Result<(), EncoderError> {
-        let MixerBackward { pass: p, gradients, dy, dx, kept, scratch } = back;
+        let MixerBackward { pass, gradients, dy, dx, kept, scratch } = back;
+        let p = pass.without_int8();
         let (width, size, inside) = (self.hidden, self.inside * self.hidden, self.inside);
         let inner_len = self.inner_len(p.batch.len());
         let [x, inner, active] = kept.get([dy.len(), inner_len, inner_len]);

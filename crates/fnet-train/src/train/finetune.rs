@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
 use crate::train::leaves::Leaf;
-use crate::train::trainer::{Evaluation, Objective, StepOutcome};
+use crate::train::trainer::{Evaluation, Gradient, Objective, StepOutcome};
 
 /// Augmentation of training examples, drawn anew each time.
 pub struct Variation {
@@ -264,7 +264,7 @@ impl Objective for TaskObjective {
         position: &mut Position,
         leaf: Leaf,
         dropout: Dropout,
-        gradients: &mut [f32],
+        gradient: Gradient,
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         let begun = Instant::now();
@@ -285,6 +285,8 @@ impl Objective for TaskObjective {
                 *targets = targets[own.start * values..own.end * values].to_vec();
             }
         }
+        let Gradient { values, mut told } = gradient;
+        let last = micro.iter().rposition(|(batch, _)| !batch.is_empty());
         for (i, (batch, targets)) in micro.iter().enumerate() {
             if batch.is_empty() {
                 continue;
@@ -298,7 +300,9 @@ impl Objective for TaskObjective {
             };
             let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             let mut forward = model.forward(batch, Mode::Train(dropout), w)?;
-            outcome.loss.add(forward.backward(Targets::examples(labels, scale), gradients)?.examples);
+            let told = if Some(i) == last { told.take() } else { None };
+            let losses = forward.backward_by_layers(Targets::examples(labels, scale), values, told)?;
+            outcome.loss.add(losses.examples);
             outcome.tokens += batch.tokens().len();
         }
         Ok(outcome)

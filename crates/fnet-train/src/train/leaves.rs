@@ -2,7 +2,9 @@
 //! binary tree. So the bytes do not depend on which process computes which leaves.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use half::bf16;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::settings::refused;
 use crate::team::Team;
-use crate::train::trainer::StepOutcome;
+use crate::train::trainer::{Gradient, StepOutcome};
 
 /// One part of a step's examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,91 +105,106 @@ pub(super) struct Leaves {
     spare: Vec<Vec<f32>>,
 }
 
+/// A stretch of trained values that travels on its own: those of a layer, or of what lies below or above all layers.
+struct Part {
+    /// Its first value among all parameters.
+    start: usize,
+    /// Where it lies among the trained values.
+    trained: Range<usize>,
+}
+
 impl Leaves {
     pub fn new(number: usize, exchange: Exchange, team: Option<Arc<dyn Team>>) -> Self {
         Self { number, exchange, team, spare: Vec::new() }
     }
 
     /// Has `leaf` add the gradient of each part, and leaves the sum of all in `gradients`, which are zero. `trained` are the
-    /// ranges of trained values: no other travels.
+    /// ranges of trained values: no other travels. `layers` are where layers begin, from the last to the first: as soon as
+    /// the last leaf is past one, it travels, by a thread of its own.
     pub fn sum(
         &mut self,
         gradients: &mut [f32],
         trained: &[Range<usize>],
-        leaf: &mut impl FnMut(Leaf, &mut [f32]) -> Result<StepOutcome>,
+        layers: &[usize],
+        leaf: &mut impl FnMut(Leaf, Gradient) -> Result<StepOutcome>,
     ) -> Result<StepOutcome> {
         let Some(team) = self.team.clone() else { return self.node(0..self.number, gradients, leaf) };
-        let (ranks, rank) = (team.size(), team.rank());
-        let of_rank = |rank: usize| {
-            let mut nodes = Vec::new();
-            let own = self.number * rank / ranks..self.number * (rank + 1) / ranks;
-            nodes_of(&own, 0..self.number, &mut nodes);
-            nodes
-        };
-        let nodes: Vec<Vec<Node>> = (0..ranks).map(of_rank).collect();
-        let total: usize = trained.iter().map(Range::len).sum();
-        let most = nodes.iter().map(Vec::len).max().unwrap_or(0);
-        if total.saturating_mul(size_of::<f32>() * most) > i32::MAX as usize {
-            return Err(Error::usage("so large a gradient cannot travel: MPI counts 2 GB at most"));
+        let way = Way::new(&*team, self.number, self.exchange);
+        let parts = parts(trained, layers);
+        let longest = parts.iter().map(|part| part.trained.len()).max().unwrap_or(0);
+        if longest.saturating_mul(size_of::<f32>() * way.most_nodes()) > i32::MAX as usize {
+            return Err(Error::usage("so large a layer cannot travel: MPI counts 2 GB at most"));
         }
-        let slice = |rank: usize| total * rank / ranks..total * (rank + 1) / ranks;
-        // Own subtrees, each cut into everybody's slices.
+        // All own subtrees but the last, as trained values.
+        let Some((last, others)) = way.own().split_last() else {
+            return Err(Error::usage("there are fewer leaves than processes"));
+        };
         let (mut outcomes, mut sums) = (Vec::new(), Vec::new());
-        for node in &nodes[rank] {
-            gradients.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+        for node in others {
+            zero(gradients);
             outcomes.push(self.node(node.clone(), gradients, leaf)?);
             let mut sum = self.spare.pop().unwrap_or_default();
             sum.clear();
             trained.iter().for_each(|range| sum.extend_from_slice(&gradients[range.clone()]));
             sums.push(sum);
         }
-        let begun = Instant::now();
-        let mut send = self.spare.pop().unwrap_or_default();
-        send.clear();
-        (0..ranks).for_each(|to| sums.iter().for_each(|sum| send.extend_from_slice(&sum[slice(to)])));
-        let ends = |len: &dyn Fn(usize) -> usize| -> Vec<usize> {
-            let add = |end: &mut usize, rank| {
-                *end += len(rank);
-                Some(*end)
+        // Of the last one, all left of its last leaf, from the top down.
+        let (mut lefts, mut own_outcomes, mut rest) = (Vec::new(), Vec::new(), last.clone());
+        while rest.len() > 1 {
+            let middle = rest.start.midpoint(rest.end);
+            let mut left = self.spare.pop().unwrap_or_default();
+            left.resize(gradients.len(), 0.0);
+            zero(&mut left);
+            own_outcomes.push(self.node(rest.start..middle, &mut left, leaf)?);
+            lefts.push(left);
+            rest = middle..rest.end;
+        }
+        zero(gradients);
+        let (mut pending, mut begun) = (parts.iter().peekable(), Instant::now());
+        let (mut outcome, wholes) = std::thread::scope(|scope| {
+            let (send, parts_to_send) = channel::<(&Part, Vec<f32>)>();
+            let travel = |(part, own): (&Part, Vec<f32>)| (part.trained.clone(), way.sum_of_all(&own));
+            let traveller = scope.spawn(move || parts_to_send.iter().map(travel).collect::<Vec<_>>());
+            // `complete` are the last leaf's values from `from` on.
+            let mut depart = |from: usize, complete: &[f32]| {
+                while let Some(part) = pending.next_if(|part| part.start >= from) {
+                    let mut own: Vec<f32> =
+                        sums.iter().flat_map(|sum| &sum[part.trained.clone()]).copied().collect();
+                    for range in ranges_of(part, trained) {
+                        let start = own.len();
+                        own.extend_from_slice(&complete[range.start - from..range.end - from]);
+                        lefts.iter().rev().for_each(|left| add(&mut own[start..], &left[range.clone()]));
+                    }
+                    // The other thread listens until the last one, unless it has panicked, which is passed on below.
+                    let _ = send.send((part, own));
+                }
             };
-            (0..ranks).scan(0, add).collect()
-        };
-        let send_ends = ends(&|to| nodes[rank].len() * slice(to).len());
-        let own_len = slice(rank).len();
-        let receive_ends = ends(&|from| nodes[from].len() * own_len);
-        let mut received = vec![0.0; receive_ends[ranks - 1]];
-        self.swap(&*team, &send, &send_ends, &mut received, &receive_ends);
-        self.spare.extend(sums);
-        self.spare.push(send);
-        // This rank's slice of the sum.
-        let order: Vec<&Node> = nodes.iter().flatten().collect();
-        let mut known = |node: &Node| {
-            let at = order.iter().position(|known| *known == node)?;
-            Some(received[at * own_len..][..own_len].to_vec())
-        };
-        let own = sum(0..self.number, &mut known, &mut |left, right| add(left, &right));
-        let mut whole = self.spare.pop().unwrap_or_default();
-        whole.resize(total, 0.0);
-        self.gather(&*team, &own, &ends(&|rank| slice(rank).len()), &mut whole);
-        let mut start = 0;
-        for range in trained {
-            gradients[range.clone()].copy_from_slice(&whole[start..][..range.len()]);
-            start += range.len();
+            let done = leaf(
+                Leaf { number: rest.start, of: self.number },
+                Gradient { values: gradients, told: Some(&mut depart) },
+            )?;
+            begun = Instant::now();
+            depart(0, gradients);
+            drop(send);
+            Ok::<_, Error>((done, traveller.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        })?;
+        for (whole, values) in wholes {
+            let mut start = 0;
+            let part = &parts.iter().find(|part| part.trained == whole);
+            for range in part.iter().flat_map(|part| ranges_of(part, trained)) {
+                gradients[range.clone()].copy_from_slice(&values[start..][..range.len()]);
+                start += range.len();
+            }
         }
-        self.spare.push(whole);
         let exchange = begun.elapsed();
-        // Losses in the same order.
-        let mut bytes: Vec<u8> = outcomes.iter().flat_map(|own| own.to_bytes()).collect();
-        bytes.resize(most * StepOutcome::BYTES, 0);
-        let all = team.share(&bytes);
-        let mut told: Vec<(Node, StepOutcome)> = Vec::new();
-        for (nodes, bytes) in nodes.into_iter().zip(&all) {
-            let outcomes = bytes.chunks(StepOutcome::BYTES).map(StepOutcome::from_bytes);
-            told.extend(nodes.into_iter().zip(outcomes));
+        self.spare.extend(sums);
+        self.spare.extend(lefts);
+        for mut left in own_outcomes.into_iter().rev() {
+            left.add(outcome);
+            outcome = left;
         }
-        let mut known =
-            |node: &Node| told.iter().find(|(known, _)| known == node).map(|(_, outcome)| *outcome);
-        let mut outcome = sum(0..self.number, &mut known, &mut |left, right| left.add(right));
+        outcomes.push(outcome);
+        let mut outcome = way.outcome_of_all(&outcomes);
         outcome.drawing = outcomes.iter().map(|own| own.drawing).sum();
         outcome.exchange = exchange;
         Ok(outcome)
@@ -198,44 +215,153 @@ impl Leaves {
         &mut self,
         node: Node,
         into: &mut [f32],
-        leaf: &mut impl FnMut(Leaf, &mut [f32]) -> Result<StepOutcome>,
+        leaf: &mut impl FnMut(Leaf, Gradient) -> Result<StepOutcome>,
     ) -> Result<StepOutcome> {
         if node.len() == 1 {
-            return leaf(Leaf { number: node.start, of: self.number }, into);
+            return leaf(Leaf { number: node.start, of: self.number }, Gradient { values: into, told: None });
         }
         let middle = node.start.midpoint(node.end);
         let mut outcome = self.node(node.start..middle, into, leaf)?;
         let mut other = self.spare.pop().unwrap_or_default();
         other.resize(into.len(), 0.0);
-        other.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+        zero(&mut other);
         outcome.add(self.node(middle..node.end, &mut other, leaf)?);
-        add(into, &other);
+        let parts = into.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
+        parts.for_each(|(into, other)| add(into, other));
         self.spare.push(other);
         Ok(outcome)
     }
+}
 
-    fn swap(&self, team: &dyn Team, send: &[f32], send_ends: &[usize], into: &mut [f32], ends: &[usize]) {
+/// Fewer values wait for the next layer's: a message has a price of its own.
+const SHORTEST: usize = if cfg!(test) { 100 } else { 1 << 20 };
+
+/// The parts that travel, in the order in which a backward pass completes them.
+fn parts(trained: &[Range<usize>], layers: &[usize]) -> Vec<Part> {
+    let below = |index: usize| -> usize {
+        trained.iter().map(|range| range.len().min(index.saturating_sub(range.start))).sum()
+    };
+    let (mut parts, mut end) = (Vec::new(), below(usize::MAX));
+    for start in layers.iter().copied().chain([0]) {
+        let first = below(start);
+        if first < end && (end - first >= SHORTEST || start == 0) {
+            parts.push(Part { start, trained: first..end });
+            end = first;
+        }
+    }
+    parts
+}
+
+/// The trained values of a part, as ranges of all parameters.
+fn ranges_of<'a>(part: &'a Part, trained: &'a [Range<usize>]) -> impl Iterator<Item = Range<usize>> + 'a {
+    let (mut before, wanted) = (0, part.trained.clone());
+    trained.iter().filter_map(move |range| {
+        let own = before..before + range.len();
+        before = own.end;
+        let (first, end) = (own.start.max(wanted.start), own.end.min(wanted.end));
+        (first < end).then(|| range.start + (first - own.start)..range.start + (end - own.start))
+    })
+}
+
+/// How the sums of subtrees travel: each process adds up its slice of a part over all, and gives the sum to all.
+struct Way<'a> {
+    team: &'a dyn Team,
+    number: usize,
+    exchange: Exchange,
+    /// The subtrees of each process.
+    nodes: Vec<Vec<Node>>,
+}
+
+impl<'a> Way<'a> {
+    fn new(team: &'a dyn Team, number: usize, exchange: Exchange) -> Self {
+        let of_rank = |rank: usize| {
+            let mut nodes = Vec::new();
+            let own = number * rank / team.size()..number * (rank + 1) / team.size();
+            nodes_of(&own, 0..number, &mut nodes);
+            nodes
+        };
+        Self { team, number, exchange, nodes: (0..team.size()).map(of_rank).collect() }
+    }
+
+    fn own(&self) -> &[Node] {
+        &self.nodes[self.team.rank()]
+    }
+
+    fn most_nodes(&self) -> usize {
+        self.nodes.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// The sum over all leaves of a part's values, from those of own subtrees one after another. It runs beside the pool's
+    /// threads, and never waits for them.
+    fn sum_of_all(&self, own: &[f32]) -> Vec<f32> {
+        let (ranks, rank) = (self.team.size(), self.team.rank());
+        let total = own.len() / self.own().len();
+        let slice = |rank: usize| total * rank / ranks..total * (rank + 1) / ranks;
+        let mut send = Vec::with_capacity(own.len());
+        (0..ranks)
+            .for_each(|to| own.chunks_exact(total).for_each(|sum| send.extend_from_slice(&sum[slice(to)])));
+        let ends = |len: &dyn Fn(usize) -> usize| -> Vec<usize> {
+            let add = |end: &mut usize, rank| {
+                *end += len(rank);
+                Some(*end)
+            };
+            (0..ranks).scan(0, add).collect()
+        };
+        let send_ends = ends(&|to| self.own().len() * slice(to).len());
+        let own_len = slice(rank).len();
+        let receive_ends = ends(&|from| self.nodes[from].len() * own_len);
+        let mut received = vec![0.0; receive_ends[ranks - 1]];
+        self.swap(&send, &send_ends, &mut received, &receive_ends);
+        let order: Vec<&Node> = self.nodes.iter().flatten().collect();
+        let mut known = |node: &Node| {
+            let at = order.iter().position(|known| *known == node)?;
+            Some(received[at * own_len..][..own_len].to_vec())
+        };
+        let own = sum(0..self.number, &mut known, &mut |left: &mut Vec<f32>, right| add(left, &right));
+        let mut whole = vec![0.0; total];
+        self.gather(&own, &ends(&|rank| slice(rank).len()), &mut whole);
+        whole
+    }
+
+    /// Losses of all in the tree's order, from those of own subtrees.
+    fn outcome_of_all(&self, own: &[StepOutcome]) -> StepOutcome {
+        let mut bytes: Vec<u8> = own.iter().flat_map(|own| own.to_bytes()).collect();
+        bytes.resize(self.most_nodes() * StepOutcome::BYTES, 0);
+        let all = self.team.share(&bytes);
+        let mut told: Vec<(&Node, StepOutcome)> = Vec::new();
+        for (nodes, bytes) in self.nodes.iter().zip(&all) {
+            let outcomes = bytes.chunks(StepOutcome::BYTES).map(StepOutcome::from_bytes);
+            told.extend(nodes.iter().zip(outcomes));
+        }
+        let mut known =
+            |node: &Node| told.iter().find(|(known, _)| *known == node).map(|(_, outcome)| *outcome);
+        sum(0..self.number, &mut known, &mut |left, right| left.add(right))
+    }
+
+    fn swap(&self, send: &[f32], send_ends: &[usize], into: &mut [f32], ends: &[usize]) {
         match self.exchange {
             Exchange::F32 => {
                 let into = bytemuck::cast_slice_mut(into);
-                team.swap(cast(send), &scaled(send_ends, 4), into, &scaled(ends, 4));
+                self.team.swap(cast(send), &scaled(send_ends, 4), into, &scaled(ends, 4));
             }
             Exchange::Bf16 => {
                 let mut halves = vec![0_u16; into.len()];
                 let received = bytemuck::cast_slice_mut(&mut halves);
-                team.swap(cast(&halved(send)), &scaled(send_ends, 2), received, &scaled(ends, 2));
+                self.team.swap(cast(&halved(send)), &scaled(send_ends, 2), received, &scaled(ends, 2));
                 widen(&halves, into);
             }
         }
     }
 
-    fn gather(&self, team: &dyn Team, own: &[f32], ends: &[usize], whole: &mut [f32]) {
+    fn gather(&self, own: &[f32], ends: &[usize], whole: &mut [f32]) {
         match self.exchange {
-            Exchange::F32 => team.gather(cast(own), &scaled(ends, 4), bytemuck::cast_slice_mut(whole)),
+            Exchange::F32 => {
+                self.team.gather(cast(own), &scaled(ends, 4), bytemuck::cast_slice_mut(whole));
+            }
             Exchange::Bf16 => {
                 let mut halves = vec![0_u16; whole.len()];
                 let whole_halves = bytemuck::cast_slice_mut(&mut halves);
-                team.gather(cast(&halved(own)), &scaled(ends, 2), whole_halves);
+                self.team.gather(cast(&halved(own)), &scaled(ends, 2), whole_halves);
                 widen(&halves, whole);
             }
         }
@@ -245,9 +371,12 @@ impl Leaves {
 /// Values per task.
 const CHUNK: usize = 1 << 14;
 
+fn zero(values: &mut [f32]) {
+    values.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+}
+
 fn add(into: &mut [f32], other: &[f32]) {
-    let parts = into.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
-    parts.for_each(|(into, other)| into.iter_mut().zip(other).for_each(|(a, b)| *a += b));
+    into.iter_mut().zip(other).for_each(|(a, b)| *a += b);
 }
 
 fn cast<T: bytemuck::NoUninit>(values: &[T]) -> &[u8] {
@@ -259,13 +388,11 @@ fn scaled(ends: &[usize], bytes: usize) -> Vec<usize> {
 }
 
 fn halved(values: &[f32]) -> Vec<u16> {
-    values.par_iter().with_min_len(CHUNK).map(|value| bf16::from_f32(*value).to_bits()).collect()
+    values.iter().map(|value| bf16::from_f32(*value).to_bits()).collect()
 }
 
 fn widen(halves: &[u16], into: &mut [f32]) {
-    let parts = into.par_chunks_mut(CHUNK).zip(halves.par_chunks(CHUNK));
-    let widen = |(into, half): (&mut f32, &u16)| *into = bf16::from_bits(*half).to_f32();
-    parts.for_each(|(into, halves)| into.iter_mut().zip(halves).for_each(widen));
+    into.iter_mut().zip(halves).for_each(|(into, half)| *into = bf16::from_bits(*half).to_f32());
 }
 
 #[cfg(test)]
@@ -335,11 +462,18 @@ mod tests {
 
     const VALUES: usize = 1_000;
 
-    /// Gradients whose sum depends on its order.
-    fn leaf(leaf: Leaf, gradients: &mut [f32]) -> Result<StepOutcome> {
-        for (i, gradient) in gradients.iter_mut().enumerate().filter(|(i, _)| i % 3 != 1) {
+    /// Where two layers begin.
+    const LAYERS: [usize; 2] = [600, 300];
+
+    /// Gradients whose sum depends on its order. Every third leaf tells nothing, as one without examples.
+    fn leaf(leaf: Leaf, gradient: Gradient) -> Result<StepOutcome> {
+        let Gradient { values, told } = gradient;
+        for (i, gradient) in values.iter_mut().enumerate().filter(|(i, _)| i % 3 != 1) {
             *gradient +=
                 ((i * 31 + leaf.number * 17) as f32).sin() * 10_f32.powi((i + leaf.number) as i32 % 9 - 4);
+        }
+        if let Some(told) = told.filter(|_| leaf.number % 3 < 2) {
+            LAYERS.iter().for_each(|start| told(*start, &values[*start..]));
         }
         let loss = Loss { sum: 1.0 / (leaf.number + 3) as f64, count: leaf.number, correct: 1 };
         Ok(StepOutcome { loss, tokens: 5, ..StepOutcome::default() })
@@ -352,7 +486,7 @@ mod tests {
     fn alone(number: usize) -> (Vec<f32>, StepOutcome) {
         let mut gradients = vec![0.0; VALUES];
         let mut leaves = Leaves::new(number, Exchange::F32, None);
-        let outcome = leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+        let outcome = leaves.sum(&mut gradients, &trained(), &LAYERS, &mut leaf).unwrap();
         (gradients, outcome)
     }
 
@@ -369,8 +503,8 @@ mod tests {
                         let mut leaves = Leaves::new(number, Exchange::F32, Some(Arc::new(team)));
                         let mut gradients = vec![0.0; VALUES];
                         // Twice, for buffers are used again.
-                        leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
-                        let outcome = leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+                        leaves.sum(&mut gradients, &trained(), &LAYERS, &mut leaf).unwrap();
+                        let outcome = leaves.sum(&mut gradients, &trained(), &LAYERS, &mut leaf).unwrap();
                         send.send((gradients, outcome)).unwrap();
                     });
                 }
@@ -399,7 +533,7 @@ mod tests {
             std::thread::spawn(move || {
                 let mut gradients = vec![0.0; VALUES];
                 let mut leaves = Leaves::new(4, Exchange::Bf16, Some(Arc::new(team)));
-                leaves.sum(&mut gradients, &trained(), &mut leaf).unwrap();
+                leaves.sum(&mut gradients, &trained(), &LAYERS, &mut leaf).unwrap();
                 send.send(gradients).unwrap();
             });
         }

@@ -16,7 +16,7 @@ use crate::folder::state::Position;
 use crate::random::generator;
 use crate::train::leaves::Leaf;
 use crate::train::mlm::{Masker, Masking};
-use crate::train::trainer::{Evaluation, Objective, StepOutcome};
+use crate::train::trainer::{Evaluation, Gradient, Objective, StepOutcome};
 
 /// What is learnt in addition to masked tokens, from pairs of neighbouring sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -277,7 +277,7 @@ impl Objective for MlmObjective<'_> {
         position: &mut Position,
         leaf: Leaf,
         dropout: Dropout,
-        gradients: &mut [f32],
+        gradient: Gradient,
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         let begun = Instant::now();
@@ -312,6 +312,8 @@ impl Objective for MlmObjective<'_> {
             cut = micro.iter().map(|masked| masked.part(leaf)).collect();
             &cut
         };
+        let Gradient { values, mut told } = gradient;
+        let last = own.iter().rposition(|masked| !masked.batch.is_empty());
         for (i, Masked { batch, targets, classes }) in own.iter().enumerate() {
             if batch.is_empty() {
                 continue;
@@ -322,7 +324,8 @@ impl Objective for MlmObjective<'_> {
                 all = all.and_examples(ClassTargets::Classes(classes), pair_scale);
             }
             let mut forward = model.forward(batch, Mode::Train(dropout), w)?;
-            outcome.loss.add(forward.backward(all, gradients)?.masked);
+            let told = if Some(i) == last { told.take() } else { None };
+            outcome.loss.add(forward.backward_by_layers(all, values, told)?.masked);
             outcome.tokens += batch.tokens().len();
         }
         self.micro = micro;

@@ -17,7 +17,7 @@ use crate::folder::state::Position;
 use crate::random::{Fingerprint, generator};
 use crate::train::leaves::Leaf;
 use crate::train::standardize;
-use crate::train::trainer::{Evaluation, Objective, StepOutcome};
+use crate::train::trainer::{Evaluation, Gradient, Objective, StepOutcome};
 
 /// Positions run at once when nothing is trained.
 pub(crate) const INFERENCE_POSITIONS: usize = 4_096;
@@ -211,7 +211,7 @@ impl Objective for SignalObjective {
         position: &mut Position,
         leaf: Leaf,
         dropout: Dropout,
-        gradients: &mut [f32],
+        gradient: Gradient,
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         if self.pooled.is_none() && self.train.is_fixed() && model.trains_head_alone() {
@@ -235,7 +235,7 @@ impl Objective for SignalObjective {
                 pooled => model.forward_pooled(&drawn.batch, pooled, mode, w)?,
             };
             let targets = Targets::examples(drawn.targets(), scale);
-            outcome.loss.add(forward.backward(targets, gradients)?.examples);
+            outcome.loss.add(forward.backward(targets, gradient.values)?.examples);
             if self.pooled.is_none() {
                 self.read.add(model, forward.read_by_classifier());
             }

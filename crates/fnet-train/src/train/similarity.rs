@@ -20,7 +20,7 @@ use crate::folder::state::Position;
 use crate::random::generator;
 use crate::train::finetune::{Variation, fingerprint, push};
 use crate::train::leaves::Leaf;
-use crate::train::trainer::{Evaluation, Objective, StepOutcome};
+use crate::train::trainer::{Evaluation, Gradient, Objective, StepOutcome};
 
 /// The rows of one file: examples of one, two or three texts.
 #[derive(Debug, Clone)]
@@ -257,7 +257,7 @@ impl Objective for SimilarityObjective {
         position: &mut Position,
         leaf: Leaf,
         dropout: Dropout,
-        gradients: &mut [f32],
+        gradient: Gradient,
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
         leaf.check_whole()?;
@@ -272,7 +272,7 @@ impl Objective for SimilarityObjective {
         if let [only] = parts.as_slice() {
             let mut forward = model.forward(only, mode(0), w)?;
             let (loss, d) = loss_of(&drawn, &self.comparing, forward.vectors()?, width);
-            forward.backward_vectors(&d, gradients)?;
+            forward.backward_vectors(&d, gradient.values)?;
             return Ok(StepOutcome { loss, tokens, drawing, ..StepOutcome::default() });
         }
         let mut vectors = Vec::new();
@@ -284,7 +284,7 @@ impl Objective for SimilarityObjective {
         for (i, part) in parts.iter().enumerate() {
             let (own, after) = rest.split_at(part.texts() * width);
             rest = after;
-            model.forward(part, mode(i), w)?.backward_vectors(own, gradients)?;
+            model.forward(part, mode(i), w)?.backward_vectors(own, gradient.values)?;
         }
         Ok(StepOutcome { loss, tokens, drawing, ..StepOutcome::default() })
     }
@@ -418,8 +418,8 @@ mod tests {
         let mut gradients = vec![0.0; model.parameters().len()];
         let (mut position, mut w) = (Position::default(), Workspace::new());
         let dropout = Dropout { rate: 0.0, key: 3 };
-        let outcome =
-            objective.step(&model, &mut position, Leaf::WHOLE, dropout, &mut gradients, &mut w).unwrap();
+        let gradient = Gradient { values: &mut gradients, told: None };
+        let outcome = objective.step(&model, &mut position, Leaf::WHOLE, dropout, gradient, &mut w).unwrap();
         assert_eq!((position.epoch, position.index, outcome.loss.count), (1, 0, 9));
         (outcome.loss.mean(), gradients)
     }

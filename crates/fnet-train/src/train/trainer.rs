@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Workspace, gradient_norm};
+use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Told, Workspace, gradient_norm};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -112,6 +112,14 @@ impl fmt::Display for Evaluation {
     }
 }
 
+/// Where an objective adds its gradient.
+pub struct Gradient<'a> {
+    /// As many values as parameters.
+    pub values: &'a mut [f32],
+    /// Told of layers whose values are complete, if the objective knows.
+    pub told: Told<'a>,
+}
+
 /// What is trained: draws batches, and knows how well the model does.
 pub trait Objective {
     /// Draws the next batches from `position`, advances it, and adds the gradient of a part of them.
@@ -124,7 +132,7 @@ pub trait Objective {
         position: &mut Position,
         leaf: Leaf,
         dropout: Dropout,
-        gradients: &mut [f32],
+        gradient: Gradient,
         w: &mut Workspace,
     ) -> Result<StepOutcome>;
 
@@ -319,10 +327,11 @@ impl<'a> Course<'a> {
         };
         let (run, gradients, start) = (&mut self.run, &mut self.gradients, self.state.position);
         let (model, objective, position) = (&*run.model, &mut *run.objective, &mut self.state.position);
-        let outcome = self.leaves.sum(gradients, &trained(model), &mut |leaf, gradients| {
+        let (trained, layers) = (trained(model), model.layer_starts());
+        let outcome = self.leaves.sum(gradients, &trained, &layers, &mut |leaf, gradient| {
             *position = start;
             let dropout = Dropout { key: leaf.key(dropout.key), ..dropout };
-            objective.step(model, position, leaf, dropout, gradients, w)
+            objective.step(model, position, leaf, dropout, gradient, w)
         })?;
         let loss = outcome.loss.mean();
         let norm = gradient_norm(run.model.parameters(), gradients);

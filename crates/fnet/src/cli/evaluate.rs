@@ -53,16 +53,13 @@ pub fn run(args: &Args) -> Result<()> {
         return evaluate_signals(args, &base);
     }
     let opened = Opened::open_for(&args.model, &args.inference)?;
-    let labels = opened.predictor.labels()?;
     let task = opened.task(&args.columns).map(GlueTask::named).transpose()?;
     if args.data.is_some() && task.is_none() {
         return Err(Error::usage(
             "--data: is for GLUE tasks; this model's rows are its own, name them by --file",
         ));
     }
-    if args.label.is_some() && task.is_some() {
-        return Err(Error::usage("--label: a GLUE task has its own; give --text, too, for rows of your own"));
-    }
+    let metrics = metrics_of(&opened, &args.columns, args.label.as_deref())?;
     args.inference.check()?;
     let files: Vec<PathBuf> = match (&args.file, task) {
         (Some(file), _) => vec![file.clone()],
@@ -78,7 +75,6 @@ pub fn run(args: &Args) -> Result<()> {
             vec![dev.ok_or_else(|| Error::usage("--file: name a labelled file"))?]
         }
     };
-    let metrics = task.map_or_else(|| labels.usual_metrics(), |t| t.metrics.to_vec());
     let mut rows = Vec::new();
     let mut all = Map::new();
     for file in &files {
@@ -103,6 +99,16 @@ pub fn run(args: &Args) -> Result<()> {
         (true, _) => say(serde_json::Value::Object(all)),
         (false, _) => say(table(&rows).trim_end()),
     }
+}
+
+/// How a model is judged: as its GLUE task is, or else as its labels allow.
+pub fn metrics_of(opened: &Opened, columns: &ColumnFlags, label: Option<&str>) -> Result<Vec<Metric>> {
+    let labels = opened.predictor.labels()?;
+    let Some(task) = opened.task(columns) else { return Ok(labels.usual_metrics()) };
+    if label.is_some() {
+        return Err(Error::usage("--label: a GLUE task has its own; give --text, too, for rows of your own"));
+    }
+    Ok(GlueTask::named(task)?.metrics.to_vec())
 }
 
 /// Reads a labelled file, and scores a model on it.

@@ -6,13 +6,12 @@ use fnet_encoder::{Head, Precision, Products};
 use fnet_onnx::Weights;
 use fnet_train::base_model::BaseModel;
 use fnet_train::data::tasks::dataset::INFERENCE_TOKENS;
-use fnet_train::data::tasks::glue::GlueTask;
 use fnet_train::runs::report::table;
 use fnet_train::{Error, Result};
 
 use super::common::say;
 use super::convert::Dtype;
-use super::evaluate::judge;
+use super::evaluate::{judge, metrics_of};
 use super::opened::Opened;
 use super::opened_columns::ColumnFlags;
 
@@ -35,10 +34,10 @@ pub struct Args {
     /// How weights are stored: bfloat16 takes half of the space and keeps three digits
     #[arg(long, value_enum, default_value = "float32")]
     dtype: Dtype,
-    /// Linear layers by products of 8-bit numbers: a quarter of the space, and answers that differ a little
+    /// Linear layers by products of 8-bit numbers: about a third of the space, and answers that differ a little
     #[arg(long, conflicts_with = "dtype")]
     int8: bool,
-    /// Labelled rows: says what the model scores on them in float32 and in 8 bits
+    /// Labelled rows: says first what the model scores on them here, in float32 and in 8 bits
     #[arg(long, value_name = "FILE", requires = "int8", conflicts_with = "vectors")]
     dev: Option<PathBuf>,
     /// Label column of those rows; by default the one it was fine-tuned on
@@ -59,7 +58,14 @@ pub fn run(args: &Args) -> Result<()> {
     if args.out.exists() && !args.overwrite {
         return Err(Error::file(&args.out, "is there already; give --overwrite to replace it"));
     }
+    let ColumnFlags { task, text, no_header } = &args.columns;
+    if args.dev.is_none() && (task.is_some() || !text.is_empty() || *no_header) {
+        return Err(Error::usage("--task, --text, --no-header: are for the rows of --dev"));
+    }
     let base = BaseModel::named(args.model.as_deref())?;
+    if let Some(file) = &args.dev {
+        say_loss(args, &base, file)?;
+    }
     let model = if args.vectors && base.trunk()?.is_none() {
         pretrained::open_as(base.source(), Head::Sentence, 0)?.0
     } else {
@@ -77,25 +83,20 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let bytes = fnet_onnx::export(&model, weights).map_err(|e| Error::file(&base.name(), e.to_string()))?;
     write_whole(&args.out, &bytes)?;
-    say(format!("{}: {:.1} MB", args.out.display(), bytes.len() as f64 / 1e6))?;
-    match &args.dev {
-        Some(file) => say_loss(args, &base, file),
-        None if args.int8 => {
-            eprintln!("answers in 8 bits differ a little: --dev FILE says what that costs on labelled rows");
-            Ok(())
-        }
-        None => Ok(()),
+    if args.int8 && args.dev.is_none() && has_labels(model.head()) {
+        eprintln!("answers in 8 bits differ a little: --dev FILE says what that costs on labelled rows");
     }
+    say(format!("{}: {:.1} MB", args.out.display(), bytes.len() as f64 / 1e6))
+}
+
+fn has_labels(head: Head) -> bool {
+    matches!(head, Head::Classification { .. } | Head::Regression)
 }
 
 /// What the model scores in float32, and in 8 bits by the products that the exported model has.
 fn say_loss(args: &Args, base: &BaseModel, file: &Path) -> Result<()> {
     let mut opened = Opened::open(base)?;
-    let task = opened.task(&args.columns).map(GlueTask::named).transpose()?;
-    let metrics = task.map_or_else(
-        || opened.predictor.labels().map(|labels| labels.usual_metrics()),
-        |t| Ok(t.metrics.to_vec()),
-    )?;
+    let metrics = metrics_of(&opened, &args.columns, args.label.as_deref())?;
     let columns = opened.labelled_columns(&args.columns, args.label.as_deref(), file)?;
     let mut scores = Vec::new();
     for precision in [Precision::F32, Precision::Int8] {

@@ -93,6 +93,10 @@ mod by_mpi {
 
     use super::*;
 
+    /// A request that is not done after so many tries is asked for from time to time.
+    const PATIENCE: usize = 100;
+    const NAP: Duration = Duration::from_micros(50);
+
     /// How many processes there are; 0 before it is known.
     static SIZE: AtomicUsize = AtomicUsize::new(0);
 
@@ -104,8 +108,11 @@ mod by_mpi {
         if told().is_none() {
             return Ok(World(None));
         }
-        let begun = mpi::initialize_with_threading(Threading::Funneled);
-        let (universe, _) = begun.ok_or_else(|| Error::usage("MPI cannot be begun"))?;
+        let begun = mpi::initialize_with_threading(Threading::Serialized);
+        let (universe, threading) = begun.ok_or_else(|| Error::usage("MPI cannot be begun"))?;
+        if threading < Threading::Serialized {
+            return Err(Error::usage("this MPI cannot be called by one thread after another"));
+        }
         let size = universe.world().size() as usize;
         if told().is_some_and(|(_, told)| told != size) {
             return Err(Error::usage(
@@ -145,7 +152,7 @@ mod by_mpi {
         (SIZE.load(Ordering::Relaxed) > 1).then(|| Arc::new(Processes) as Arc<dyn Team>)
     }
 
-    /// All processes. Calls come from one thread, the one that began.
+    /// All processes. Calls come from one thread at a time.
     #[derive(Debug)]
     struct Processes;
 
@@ -185,11 +192,13 @@ mod by_mpi {
         }
     }
 
-    /// Waits without holding on to the core, which another process may need to get on.
+    /// Waits without holding on to the core, which this process's backward pass or another process may need to get on.
     fn wait<'a, D: ?Sized, S: Scope<'a>>(mut request: Request<'a, D, S>) {
+        let mut tries = 0;
         while let Err(unfinished) = request.test() {
             request = unfinished;
-            std::thread::yield_now();
+            tries += 1;
+            if tries < PATIENCE { std::thread::yield_now() } else { std::thread::sleep(NAP) }
         }
     }
 
