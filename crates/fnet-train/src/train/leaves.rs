@@ -234,7 +234,7 @@ impl Leaves {
 }
 
 /// Fewer values wait for the next layer's: a message has a price of its own.
-const SHORTEST: usize = if cfg!(test) { 100 } else { 1 << 20 };
+const SHORTEST: usize = if cfg!(test) { 100 } else { 1 << 18 };
 
 /// The parts that travel, in the order in which a backward pass completes them.
 fn parts(trained: &[Range<usize>], layers: &[usize]) -> Vec<Part> {
