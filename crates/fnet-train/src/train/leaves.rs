@@ -130,7 +130,7 @@ impl Leaves {
     ) -> Result<StepOutcome> {
         let Some(team) = self.team.clone() else { return self.node(0..self.number, gradients, leaf) };
         let way = Way::new(&*team, self.number, self.exchange);
-        let parts = parts(trained, layers);
+        let parts = parts(trained, layers, shortest(team.size()));
         let longest = parts.iter().map(|part| part.trained.len()).max().unwrap_or(0);
         if longest.saturating_mul(size_of::<f32>() * way.most_nodes()) > i32::MAX as usize {
             return Err(Error::usage("so large a layer cannot travel: MPI counts 2 GB at most"));
@@ -173,7 +173,8 @@ impl Leaves {
                     for range in ranges_of(part, trained) {
                         let start = own.len();
                         own.extend_from_slice(&complete[range.start - from..range.end - from]);
-                        lefts.iter().rev().for_each(|left| add(&mut own[start..], &left[range.clone()]));
+                        let sum = &mut own[start..];
+                        lefts.iter().rev().for_each(|left| add_by_all(sum, &left[range.clone()]));
                     }
                     // The other thread listens until the last one, unless it has panicked, which is passed on below.
                     let _ = send.send((part, own));
@@ -226,25 +227,27 @@ impl Leaves {
         other.resize(into.len(), 0.0);
         zero(&mut other);
         outcome.add(self.node(middle..node.end, &mut other, leaf)?);
-        let parts = into.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
-        parts.for_each(|(into, other)| add(into, other));
+        add_by_all(into, &other);
         self.spare.push(other);
         Ok(outcome)
     }
 }
 
-/// Fewer values wait for the next layer's: a message has a price of its own.
-const SHORTEST: usize = if cfg!(test) { 100 } else { 1 << 18 };
+/// Fewer values wait for the next layer's, among so many processes: each message has a price of its own.
+pub(crate) fn shortest(processes: usize) -> usize {
+    const OF_TWO: usize = if cfg!(test) { 100 } else { 1 << 18 };
+    OF_TWO * processes / 2
+}
 
 /// The parts that travel, in the order in which a backward pass completes them.
-fn parts(trained: &[Range<usize>], layers: &[usize]) -> Vec<Part> {
+fn parts(trained: &[Range<usize>], layers: &[usize], shortest: usize) -> Vec<Part> {
     let below = |index: usize| -> usize {
         trained.iter().map(|range| range.len().min(index.saturating_sub(range.start))).sum()
     };
     let (mut parts, mut end) = (Vec::new(), below(usize::MAX));
     for start in layers.iter().copied().chain([0]) {
         let first = below(start);
-        if first < end && (end - first >= SHORTEST || start == 0) {
+        if first < end && (end - first >= shortest || start == 0) {
             parts.push(Part { start, trained: first..end });
             end = first;
         }
@@ -373,6 +376,12 @@ const CHUNK: usize = 1 << 14;
 
 fn zero(values: &mut [f32]) {
     values.par_chunks_mut(CHUNK).for_each(|part| part.fill(0.0));
+}
+
+/// By the pool's threads.
+fn add_by_all(into: &mut [f32], other: &[f32]) {
+    let parts = into.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
+    parts.for_each(|(into, other)| add(into, other));
 }
 
 fn add(into: &mut [f32], other: &[f32]) {
