@@ -110,8 +110,8 @@ pub(crate) fn sums_by<const N: usize>(len: usize, f: impl Fn(usize) -> [f32; N])
     })
 }
 
-/// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
+/// 1.5 * 2^23: adding it leaves the nearest integer in the low bits, ties to even.
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// `exp(x)` for `x` from -87 to 88 (clamped), relative error below 2e-7. NaN stays NaN.
 ///

@@ -9,14 +9,12 @@ use rayon::prelude::*;
 
 use super::matrix::{Matrix, Out};
 use super::{Level, library};
-use crate::arch::multiversion;
+use crate::arch::{ROUND, multiversion};
 
 /// The largest of 8 bits.
 const MOST: f32 = 127.0;
 /// Rows of smaller values are zero: the inverse of their scale would not be finite.
 const LEAST: f32 = 1e-30;
-/// 1.5 * 2^23: added to a number, it leaves the nearest whole one in the low bits, ties to even.
-const ROUND: f32 = 12_582_912.0;
 /// Values that a task rounds.
 const CHUNK: usize = 1 << 14;
 /// The bit by which x is moved to 0..255: the left operand of `vpdpbusd` has no sign.

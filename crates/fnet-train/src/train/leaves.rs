@@ -163,7 +163,7 @@ impl Leaves {
         let (mut pending, mut begun) = (parts.iter().peekable(), Instant::now());
         let (mut outcome, wholes) = std::thread::scope(|scope| {
             let (send, parts_to_send) = channel::<(&Part, Vec<f32>)>();
-            let travel = |(part, own): (&Part, Vec<f32>)| (part.trained.clone(), way.sum_of_all(&own));
+            let travel = |(part, own): (_, Vec<f32>)| (part, way.sum_of_all(&own));
             let traveller = scope.spawn(move || parts_to_send.iter().map(travel).collect::<Vec<_>>());
             // `complete` are the last leaf's values from `from` on.
             let mut depart = |from: usize, complete: &[f32]| {
@@ -189,10 +189,9 @@ impl Leaves {
             drop(send);
             Ok::<_, Error>((done, traveller.join().unwrap_or_else(|panic| resume_unwind(panic))))
         })?;
-        for (whole, values) in wholes {
+        for (part, values) in wholes {
             let mut start = 0;
-            let part = &parts.iter().find(|part| part.trained == whole);
-            for range in part.iter().flat_map(|part| ranges_of(part, trained)) {
+            for range in ranges_of(part, trained) {
                 gradients[range.clone()].copy_from_slice(&values[start..][..range.len()]);
                 start += range.len();
             }

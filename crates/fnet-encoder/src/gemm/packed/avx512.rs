@@ -13,14 +13,40 @@ pub fn is_dot_fast() -> bool {
     [vendor.ebx, vendor.edx, vendor.ecx] == [b"Auth", b"enti", b"cAMD"].map(|s| u32::from_le_bytes(*s))
 }
 
+/// Adds up a tile's products over `depth` words, in two registers for each row.
+macro_rules! add_up {
+    ($sums:ident, $depth:expr, $x:expr, $w:expr, $y:expr, $stride:expr, $multiply_add:expr) => {
+        // The results are needed last: no sum waits for them.
+        for i in 0..ROWS {
+            _mm_prefetch::<_MM_HINT_T0>($y.add(i * $stride).cast());
+            _mm_prefetch::<_MM_HINT_T0>($y.add(i * $stride + 16).cast());
+        }
+        for p in 0..$depth {
+            let ahead = $w.wrapping_add((p + AHEAD) * COLUMNS);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+            _mm_prefetch::<_MM_HINT_T0>($x.wrapping_add((p + AHEAD) * ROWS).cast());
+            let columns = $w.add(p * COLUMNS);
+            let left = _mm512_loadu_si512(columns.cast());
+            let right = _mm512_loadu_si512(columns.add(16).cast());
+            for (i, [a, b]) in $sums.iter_mut().enumerate() {
+                let word = _mm512_set1_epi32(*$x.add(p * ROWS + i) as i32);
+                *a = $multiply_add(word, left, *a);
+                *b = $multiply_add(word, right, *b);
+            }
+        }
+    };
+}
+pub(super) use add_up;
+
 /// Rows of a tile: 24 sums, two vectors of w and one word of x fill the 32 registers best.
-const ROWS: usize = 12;
+pub(super) const ROWS: usize = 12;
 /// Longer sums read and write results less often.
 const DEPTH: usize = 768;
 /// Lower tasks need fewer address translations.
-const HEIGHT: usize = 96;
+pub(super) const HEIGHT: usize = 96;
 /// Words to prefetch ahead of the current one, into the first-level cache.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 macro_rules! kernel {
     ($(#[$meta:meta])* $name:ident, $values:expr, $features:literal, $multiply_add:expr) => {
@@ -50,25 +76,7 @@ macro_rules! kernel {
                 // is prefetched may lie beyond them: a prefetch reads nothing.
                 unsafe {
                     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-                    // The results are needed last: no sum waits for them.
-                    for i in 0..ROWS {
-                        _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride + 16).cast());
-                    }
-                    for p in 0..depth {
-                        let ahead = w.wrapping_add((p + AHEAD) * COLUMNS);
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((p + AHEAD) * ROWS).cast());
-                        let columns = w.add(p * COLUMNS);
-                        let left = _mm512_loadu_si512(columns.cast());
-                        let right = _mm512_loadu_si512(columns.add(16).cast());
-                        for (i, [a, b]) in sums.iter_mut().enumerate() {
-                            let word = _mm512_set1_epi32(*x.add(p * ROWS + i) as i32);
-                            *a = $multiply_add(word, left, *a);
-                            *b = $multiply_add(word, right, *b);
-                        }
-                    }
+                    add_up!(sums, depth, x, w, y, stride, $multiply_add);
                     for (i, [mut a, mut b]) in sums.into_iter().enumerate() {
                         let (low, high) = (y.add(i * stride), y.add(i * stride + 16));
                         if add {

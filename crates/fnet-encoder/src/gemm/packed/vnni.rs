@@ -2,13 +2,9 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::{AHEAD, HEIGHT, ROWS, add_up};
 use super::pack::{Layout, Values};
 use super::{COLUMNS, TileKernel};
-
-/// Rows of a tile: 24 sums, two vectors of w and one word of x fill the 32 registers best.
-const ROWS: usize = 12;
-/// Words to prefetch ahead of the current one, into the first-level cache.
-const AHEAD: usize = 16;
 
 /// Of unsigned values of x, 128 more than what they stand for, and signed ones of w.
 #[derive(Clone, Copy)]
@@ -45,7 +41,7 @@ impl TileKernel for Vnni<'_> {
     const VALUES: Values = Values::One;
     /// All of them: a sum is scaled once.
     const DEPTH: usize = Self::LONGEST / 4;
-    const HEIGHT: usize = 96;
+    const HEIGHT: usize = HEIGHT;
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     unsafe fn tile(
@@ -65,24 +61,9 @@ impl TileKernel for Vnni<'_> {
         unsafe {
             let start = [0, 16].map(|i| _mm512_loadu_si512(starts.as_ptr().add(i).cast()));
             let mut sums = [start; ROWS];
-            for i in 0..ROWS {
-                _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride).cast());
-                _mm_prefetch::<_MM_HINT_T0>(y.add(i * stride + 16).cast());
-            }
-            for p in 0..depth {
-                let ahead = w.wrapping_add((p + AHEAD) * COLUMNS);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
-                _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((p + AHEAD) * ROWS).cast());
-                let columns = w.add(p * COLUMNS);
-                let left = _mm512_loadu_si512(columns.cast());
-                let right = _mm512_loadu_si512(columns.add(16).cast());
-                for (i, [a, b]) in sums.iter_mut().enumerate() {
-                    let word = _mm512_set1_epi32(*x.add(p * ROWS + i) as i32);
-                    *a = _mm512_dpbusd_epi32(*a, word, left);
-                    *b = _mm512_dpbusd_epi32(*b, word, right);
-                }
-            }
+            add_up!(sums, depth, x, w, y, stride, |word, columns, sum| _mm512_dpbusd_epi32(
+                sum, word, columns
+            ));
             let scales = [0, 16].map(|i| _mm512_loadu_ps(w_scales.as_ptr().add(i)));
             for (i, sums) in sums.into_iter().enumerate() {
                 let x_scale = _mm512_set1_ps(x_scales[i]);
