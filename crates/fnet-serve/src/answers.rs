@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Why a request gets no answer.
 #[derive(Debug)]
@@ -54,17 +54,48 @@ pub fn json_of(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// OpenAI's list of vectors.
-pub fn embeddings(vectors: &[Vec<f32>], as_base64: bool, model: &str, tokens: usize) -> Value {
-    let one = |(index, vector): (usize, &Vec<f32>)| {
-        let embedding = if as_base64 {
-            let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
-            json!(base64::encode(bytes))
-        } else {
-            json!(vector)
+#[derive(Serialize)]
+pub struct Embeddings<'a> {
+    object: &'static str,
+    data: Vec<Embedding<'a>>,
+    model: &'a str,
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Embedding<'a> {
+    object: &'static str,
+    index: usize,
+    embedding: Values<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Values<'a> {
+    Numbers(&'a [f32]),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+impl<'a> Embeddings<'a> {
+    /// Vectors made of so many tokens.
+    pub fn new(vectors: &'a [Vec<f32>], as_base64: bool, model: &'a str, tokens: usize) -> Self {
+        let values = |vector: &'a Vec<f32>| match as_base64 {
+            true => Values::Base64(base64::encode(little_endian(vector))),
+            false => Values::Numbers(vector),
         };
-        json!({"object": "embedding", "index": index, "embedding": embedding})
-    };
-    let data: Vec<Value> = vectors.iter().enumerate().map(one).collect();
-    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
-    json!({"object": "list", "data": data, "model": model, "usage": usage})
+        let one = |(index, vector)| Embedding { object: "embedding", index, embedding: values(vector) };
+        let data = vectors.iter().enumerate().map(one).collect();
+        let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };
+        Self { object: "list", data, model, usage }
+    }
+}
+
+fn little_endian(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

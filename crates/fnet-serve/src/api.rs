@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::answers::{Refusal, embeddings, json_of};
+use crate::answers::{Embeddings, Refusal, json_of};
 use crate::engine::{Asked, Engine};
 
 type Answer = Result<Response, Refusal>;
@@ -202,7 +202,7 @@ async fn openai(State(shared): Server, bytes: Received) -> Answer {
         Refusal::invalid("input: give a text or a list of texts; token numbers are another model's")
     })?;
     let (vectors, tokens) = shared.vectors(texts.all(), None, None, (asked.dimensions, true)).await?;
-    Ok(json_of(StatusCode::OK, &embeddings(&vectors, as_base64, &shared.name, tokens)))
+    Ok(json_of(StatusCode::OK, &Embeddings::new(&vectors, as_base64, &shared.name, tokens)))
 }
 
 async fn models(State(shared): Server) -> Response {

@@ -1,6 +1,8 @@
 //! Loads a running `fnet serve` and says how fast it answers, and how long clients wait.
 //!
-//!     load_server ADDRESS FILE.txt CLIENTS TEXTS_A_REQUEST SECONDS
+//!     load_server ADDRESS FILE.txt CLIENTS TEXTS_A_REQUEST SECONDS [base64]
+//!
+//! Vectors come as numbers of JSON, or with `base64` as OpenAI's clients ask for them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -8,16 +10,24 @@ use std::time::{Duration, Instant};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, file, clients, texts, seconds] = arguments.as_slice() else {
-        eprintln!("load_server ADDRESS FILE.txt CLIENTS TEXTS_A_REQUEST SECONDS");
+    let (arguments, as_base64) = match arguments.split_last() {
+        Some((last, others)) if last == "base64" => (others, true),
+        _ => (arguments.as_slice(), false),
+    };
+    let [address, file, clients, texts, seconds] = arguments else {
+        eprintln!("load_server ADDRESS FILE.txt CLIENTS TEXTS_A_REQUEST SECONDS [base64]");
         std::process::exit(2);
     };
+    let route = if as_base64 { "/v1/embeddings" } else { "/embed" };
     let number = |text: &String| text.parse::<usize>().expect("a number");
     let (clients, texts, seconds) = (number(clients), number(texts), number(seconds));
     let all = std::fs::read_to_string(file).expect("a file of texts");
     let lines: Vec<&str> = all.lines().filter(|line| !line.is_empty()).collect();
-    let bodies: Vec<String> =
-        lines.chunks(texts).map(|part| serde_json::json!({"inputs": part}).to_string()).collect();
+    let body = |part: &[&str]| match as_base64 {
+        true => serde_json::json!({"input": part, "model": "fnet", "encoding_format": "base64"}).to_string(),
+        false => serde_json::json!({"inputs": part}).to_string(),
+    };
+    let bodies: Vec<String> = lines.chunks(texts).map(body).collect();
     let end = Instant::now() + Duration::from_secs(seconds as u64);
     let results: Vec<(u64, Vec<f64>)> = std::thread::scope(|scope| {
         let client = |first: usize| {
@@ -33,7 +43,7 @@ fn main() {
                     }
                     let begun = Instant::now();
                     let head =
-                        format!("POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+                        format!("POST {route} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
                     stream.write_all((head + body).as_bytes()).expect("a connection");
                     if answer(&mut reader) == 200 {
                         times.push(begun.elapsed().as_secs_f64())

@@ -89,7 +89,8 @@ struct Flags {
     #[arg(long, conflicts_with = "regression")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     multi_label: bool,
-    /// How much each class counts in training: equal (by its rows), or balanced (the same, however few rows it has)
+    /// How much each class counts in training: equal (by its rows), or balanced (the same, however few rows it has);
+    /// by default equal, but balanced for cola, whose metric counts classes alike
     #[arg(long, value_enum)]
     class_weights: Option<ClassWeights>,
     /// Vectors that the classifier reads from a text: first, last, mean, max, query (attention of one learnt query) or

@@ -151,6 +151,11 @@ impl GlueTask {
         }
     }
 
+    /// Whether training should count its classes alike, as its metric does.
+    pub fn balances(&self) -> bool {
+        self.metrics == [Matthews]
+    }
+
     /// Whether the label is a number.
     pub fn is_regression(&self) -> bool {
         self.labels.is_empty()

@@ -190,7 +190,7 @@ fn objective(
     let batch = (batch, settings.training.accumulate);
     let objective = TaskObjective::new(train, dev, labels, metrics, batch, variation, settings.training.seed);
     match settings.class_weights {
-        ClassWeights::Equal => objective,
-        ClassWeights::Balanced => objective.balanced(),
+        Some(ClassWeights::Balanced) => objective.balanced(),
+        Some(ClassWeights::Equal) | None => objective,
     }
 }

@@ -55,8 +55,8 @@ pub struct FinetuneSettings {
     /// Each example has any number of labels, also none: the label's column names them with `|` between, or as a list.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub multi_label: bool,
-    /// How much each class counts in training.
-    pub class_weights: ClassWeights,
+    /// How much each class counts in training; by default balanced where Matthews correlation judges, else equal.
+    pub class_weights: Option<ClassWeights>,
     /// What is read of a text; by default the maximum and the word embeddings, of pairs the embeddings.
     pub pooling: Option<Pooling>,
     /// How the texts of a pair meet; by default in towers, symmetric ones for numbers.
@@ -140,7 +140,7 @@ impl Default for FinetuneSettings {
             no_header: false,
             regression: false,
             multi_label: false,
-            class_weights: ClassWeights::Equal,
+            class_weights: None,
             pooling: None,
             pairs: None,
             bag: None,
@@ -231,11 +231,13 @@ impl FinetuneSettings {
         let task = self.task.as_deref().map(GlueTask::named).transpose()?;
         let is_number = task.map_or(self.regression, GlueTask::is_regression);
         let is_pair = task.map_or(self.text.len(), |task| task.text.len()) == 2;
-        if self.class_weights == ClassWeights::Balanced && (is_number || self.multi_label) {
+        if self.class_weights == Some(ClassWeights::Balanced) && (is_number || self.multi_label) {
             return Err(refused("class_weights balanced", "is for rows of one class each"));
         }
-        let own = if is_number || is_pair { 0.0 } else { 0.15 };
         let is_closed_form = self.training.recipe == Recipe::Ridge;
+        let balances = task.is_some_and(GlueTask::balances) && !is_closed_form;
+        self.class_weights.get_or_insert(if balances { ClassWeights::Balanced } else { ClassWeights::Equal });
+        let own = if is_number || is_pair { 0.0 } else { 0.15 };
         let own = task.map_or(own, |task| task.hide_rate);
         self.hide_rate.get_or_insert(if is_closed_form { 0.0 } else { own });
         in_range("hide_rate", self.hide_rate, 0.0, 1.0)?;
@@ -291,7 +293,7 @@ impl FinetuneSettings {
             ("evaluations", self.training.evaluations > 0),
             ("hide_rate", self.hide_rate > Some(0.0)),
             ("swap_rate", self.swap_rate > Some(0.0)),
-            ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
+            ("class_weights balanced", self.class_weights == Some(ClassWeights::Balanced)),
             ("bag true", self.bag == Some(true)),
             ("matching true", self.matching == Some(true)),
             ("pairs", self.pairs.is_some_and(|pairs| pairs != Pairs::Together)),
@@ -349,7 +351,7 @@ impl FinetuneSettings {
             ("no_header", self.no_header && !has_columns),
             ("regression", self.regression && !has_numbers),
             ("multi_label", self.multi_label && !has_numbers),
-            ("class_weights balanced", self.class_weights == ClassWeights::Balanced),
+            ("class_weights balanced", self.class_weights == Some(ClassWeights::Balanced)),
             ("pairs", self.pairs.is_some()),
             ("bag", self.bag == Some(true)),
             ("matching", self.matching == Some(true)),

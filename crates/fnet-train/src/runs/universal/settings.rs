@@ -10,7 +10,7 @@ use toml::Table;
 
 use super::substrate::Substrate;
 use crate::error::{Error, Result};
-use crate::runs::finetune::{ClassWeights, Examples, FinetuneSettings};
+use crate::runs::finetune::{Examples, FinetuneSettings};
 use crate::runs::pretrain::PretrainSettings;
 use crate::runs::training::{TrainingSettings, preset_named, training_products};
 use crate::settings::{self, absolute, existing_files, from_table, in_range, refused, setting, unknown};
@@ -308,7 +308,7 @@ impl UniversalSettings {
             *training = TrainingSettings { recipe, seed, precision, products, ..TrainingSettings::default() };
             (settings.signals.flip, settings.signals.crop) = (false, None);
             (settings.hide_rate, settings.swap_rate, settings.batch_tokens) = (None, None, None);
-            settings.class_weights = ClassWeights::Equal;
+            settings.class_weights = None;
             (settings.pairs, settings.bag, settings.matching) = (None, None, None);
         } else {
             training.learning_rate = run.learning_rate.unwrap_or(training.learning_rate);
