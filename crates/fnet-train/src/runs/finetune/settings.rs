@@ -479,3 +479,28 @@ impl FinetuneSettings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The weights of classes with which a task is trained.
+    fn weights_of(task: &str, change: impl FnOnce(&mut FinetuneSettings)) -> Option<ClassWeights> {
+        let (task, data) = (Some(task.to_string()), Some(PathBuf::from("tasks")));
+        let mut settings = FinetuneSettings { task, data, ..FinetuneSettings::default() };
+        change(&mut settings);
+        settings.resolve().expect("settings that go together");
+        settings.class_weights
+    }
+
+    #[test]
+    fn classes_are_balanced_where_the_metric_counts_them_alike() {
+        assert_eq!(weights_of("cola", |_| ()), Some(ClassWeights::Balanced));
+        assert_eq!(weights_of("sst2", |_| ()), Some(ClassWeights::Equal));
+        let asked = |settings: &mut FinetuneSettings| settings.class_weights = Some(ClassWeights::Equal);
+        assert_eq!(weights_of("cola", asked), Some(ClassWeights::Equal));
+        // Ridge solves for one-hot targets, which have no weights.
+        let ridge = |settings: &mut FinetuneSettings| settings.training.recipe = Recipe::Ridge;
+        assert_eq!(weights_of("cola", ridge), Some(ClassWeights::Equal));
+    }
+}
