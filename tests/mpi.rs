@@ -27,8 +27,10 @@ fn done(processes: usize, folder: &Path, arguments: &str) -> Output {
     output
 }
 
+const WEIGHTS: &str = "model.safetensors";
+
 fn weights(folder: &Path, name: &str) -> Vec<u8> {
-    std::fs::read(folder.join(name).join("model.safetensors")).unwrap()
+    std::fs::read(folder.join(name).join(WEIGHTS)).unwrap()
 }
 
 fn pretraining(steps: u64) -> String {
@@ -55,25 +57,64 @@ fn any_number_of_processes_has_the_bytes_of_one() {
         ("finetune", finetuning.into()),
         ("finetune-bf16", format!("{finetuning} --precision bf16 --dropout 0.2")),
     ] {
-        run(folder, &format!("{arguments} --leaves 8 --out {name}-1 --quiet"));
-        for processes in [2, 3, 4, 8] {
-            let output = done(processes, folder, &format!("{arguments} --out {name}-{processes} --json"));
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert_eq!(
-                said.lines().filter(|line| line.starts_with('{')).count(),
-                1,
-                "only the leader speaks: {said}"
-            );
-            let same =
-                weights(folder, &format!("{name}-1")) == weights(folder, &format!("{name}-{processes}"));
-            assert!(same, "{name} on {processes}");
-        }
+        is_the_same_on(&[2, 3, 4, 8], folder, name, &arguments, &[WEIGHTS]);
     }
     done(2, folder, &format!("{} --exchange bf16 --out rounded", pretraining(6)));
     // All stop by one clock.
     let timed = pretraining(1).replace("--steps 1", "--minutes 0.03");
     done(3, folder, &format!("{timed} --out timed"));
     assert!(weights(folder, "rounded") != weights(folder, "pretrain-f32-1"));
+}
+
+#[test]
+fn every_way_of_fine_tuning_has_the_bytes_of_one() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let rows: String = (0..60).map(|i| format!("{},{}\n", ["so good", "so bad day"][i % 2], i % 2)).collect();
+    std::fs::write(folder.join("rows.csv"), format!("text,label\n{rows}")).unwrap();
+    let pairs: String = (0..40).map(|i| format!("good day {i},nice day {i}\n")).collect();
+    std::fs::write(folder.join("pairs.csv"), format!("one,other\n{pairs}")).unwrap();
+    let scored: String = (0..40).map(|i| format!("day {i},day {},{}\n", i % 7, i % 6)).collect();
+    std::fs::write(folder.join("scored.csv"), format!("one,other,score\n{scored}")).unwrap();
+    for name in ["first", "second"] {
+        let settings = "train = 'rows.csv'\ndev = 'rows.csv'\ntext = ['text']\nlabel = 'label'\n";
+        let training = "recipe = 'norms'\nsteps = 3\nbatch_size = 12\nleaves = 8\n";
+        std::fs::write(folder.join(format!("{name}.toml")), format!("{settings}{training}")).unwrap();
+    }
+    let signals = "finetune --preset tiny --steps 4 --batch-size 24 --dropout 0.1";
+    let similarity = "finetune --objective similarity --held-out 0.2 --steps 3 --batch-size 12";
+    let adapters = ["first", "second"].map(|name| format!("{name}/adapter.safetensors"));
+    for (name, arguments, files) in [
+        ("bits", format!("{signals} --task bit-xor"), vec![WEIGHTS.into()]),
+        ("standardised", format!("{signals} --task mnist-1d --accumulate 2"), vec![WEIGHTS.into()]),
+        ("head", format!("{signals} --task mnist-1d --recipe head-only"), vec![WEIGHTS.into()]),
+        ("vectors", format!("{similarity} --train pairs.csv scored.csv"), vec![WEIGHTS.into()]),
+        ("passes", format!("{similarity} --train pairs.csv --pass-tokens 16"), vec![WEIGHTS.into()]),
+        (
+            "seeds",
+            "finetune --train rows.csv --dev rows.csv --text text --label label --steps 2 --seeds 2".into(),
+            vec![WEIGHTS.into(), format!("seed-1/{WEIGHTS}"), format!("seed-2/{WEIGHTS}")],
+        ),
+        ("tasks", "finetune --tasks first.toml second.toml --share-norms".into(), adapters.into()),
+    ] {
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        is_the_same_on(&[2, 3], folder, name, &arguments, &files);
+    }
+}
+
+/// Whether so many processes write the bytes of one, and only the leader speaks.
+fn is_the_same_on(counts: &[usize], folder: &Path, name: &str, arguments: &str, files: &[&str]) {
+    run(folder, &format!("{arguments} --leaves 8 --out {name}-1 --quiet"));
+    for processes in counts {
+        let output = done(*processes, folder, &format!("{arguments} --out {name}-{processes} --json"));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said.lines().filter(|line| line.starts_with('{')).count(), 1, "{name}: {said}");
+        for file in files {
+            let bytes = |out: String| std::fs::read(folder.join(out).join(file)).expect(file);
+            let same = bytes(format!("{name}-1")) == bytes(format!("{name}-{processes}"));
+            assert!(same, "{file} of {name} on {processes}");
+        }
+    }
 }
 
 /// The processes of a run, without `mpirun` itself.
@@ -138,7 +179,7 @@ fn what_is_wrong_is_said_once() {
     fails(2, "pretrain --corpus nowhere.txt --out a", "nowhere.txt");
     fails(2, &format!("{} --leaves 3 --out a", pretraining(3)), "power of two");
     fails(4, &format!("{} --leaves 2 --out a", pretraining(3)), "4 processes");
-    fails(2, "finetune --task bit-xor --preset tiny --steps 2 --out c", "signals");
+    fails(2, "finetune --task bit-xor --preset tiny --recipe ridge --out c", "the recipe ridge");
     let mut other = Command::new("mpirun");
     let output = other.args(["-n", "2", env!("CARGO_BIN_EXE_fnet"), "inspect"]).output().unwrap();
     assert!(!output.status.success());

@@ -133,6 +133,19 @@ impl<'a> Forward<'a> {
     /// # Errors
     /// As [`vectors`](Self::vectors); after a pass of [`Mode::Infer`], which keeps nothing; if a buffer has the wrong length.
     pub fn backward_vectors(&mut self, d_vectors: &[f32], gradients: &mut [f32]) -> Result<(), EncoderError> {
+        self.backward_vectors_by_layers(d_vectors, gradients, None)
+    }
+
+    /// As [`backward_vectors`](Self::backward_vectors), and tells as [`backward_by_layers`](Self::backward_by_layers) does.
+    ///
+    /// # Errors
+    /// As [`backward_vectors`](Self::backward_vectors).
+    pub fn backward_vectors_by_layers(
+        &mut self,
+        d_vectors: &[f32],
+        gradients: &mut [f32],
+        told: Told,
+    ) -> Result<(), EncoderError> {
         self.check_backward(gradients)?;
         if self.vectors()?.len() != d_vectors.len() {
             return Err(EncoderError::Batch("there are not as many gradients as values of vectors".into()));
@@ -149,7 +162,7 @@ impl<'a> Forward<'a> {
         sentence.backward(pass, &w.rows, d_vectors, &mut w.classifier, back);
         w.classifier.has_vectors = false;
         let places = std::mem::take(&mut w.places);
-        let done = self.model.backward(pass, &places, &mut gradients, w, None);
+        let done = self.model.backward(pass, &places, &mut gradients, w, told);
         w.places = places;
         done
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::settings::setting;
 
 /// What the rows of a file are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Two texts, and how alike they are.
@@ -19,6 +19,7 @@ pub enum Kind {
     /// A text, one that belongs to it, and one that does not.
     Triplets,
     /// Texts alone.
+    #[default]
     Texts,
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fnet_encoder::{Level, Model};
+use fnet_encoder::Model;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub struct Running {
     pub stop: Stop,
     /// How to continue afterwards, for the message; by default the folder's name.
     pub resume_command: Option<String>,
-    /// The processes that train with this one, if any; only pretraining and fine-tuning on texts can be shared.
+    /// The processes that train with this one, if any.
     pub team: Option<Arc<dyn Team>>,
 }
 
@@ -38,18 +38,22 @@ impl Running {
 
     /// Waits until all have come here. Who follows comes first: then the run stands in its folder, and can be opened as one
     /// that goes on.
-    fn meet(&self) {
+    pub(crate) fn meet(&self) {
         if let Some(team) = &self.team {
             team.share(&[]);
         }
     }
 
+    /// Refuses a run of fewer leaves than processes.
+    pub(crate) fn check_leaves(&self, leaves: usize) -> Result<()> {
+        let Some(team) = self.team.as_ref().filter(|team| leaves < team.size()) else { return Ok(()) };
+        let message = format!("are fewer than the {} processes; a run keeps its leaves", team.size());
+        Err(refused(&format!("leaves {leaves}"), message))
+    }
+
     /// For who follows: waits for the leader, and says whether its run is to be gone on with.
     pub(crate) fn goes_on(&self, folder: &RunFolder, leaves: usize) -> Result<bool> {
-        if let Some(team) = self.team.as_ref().filter(|team| leaves < team.size()) {
-            let message = format!("are fewer than the {} processes; a run keeps its leaves", team.size());
-            return Err(refused(&format!("leaves {leaves}"), message));
-        }
+        self.check_leaves(leaves)?;
         if self.leads() {
             return Ok(self.resume && folder.has_checkpoint());
         }
@@ -68,13 +72,13 @@ impl Running {
         if self.leads() {
             self.meet();
         }
-        let settings = toml::to_string(settings).unwrap_or_default();
-        self.agree(&settings, model.products().level(), data)
+        self.agree(settings, model, data)
     }
 
     /// Refuses to begin where processes differ in program, settings, kernels or data.
-    fn agree(&self, settings: &str, kernels: Level, data: u64) -> Result<()> {
+    pub(crate) fn agree(&self, settings: &impl Serialize, model: &Model, data: u64) -> Result<()> {
         let Some(team) = &self.team else { return Ok(()) };
+        let (settings, kernels) = (toml::to_string(settings).unwrap_or_default(), model.products().level());
         let simd = std::env::var("FNET_SIMD").unwrap_or_default();
         let facts = [
             ("program", random::fingerprint(env!("CARGO_PKG_VERSION").as_bytes())),

@@ -298,8 +298,7 @@ impl Objective for TaskObjective {
                 _ if self.class_weights.is_empty() => ClassTargets::Classes(&classes),
                 _ => ClassTargets::Weighted(&classes, &self.class_weights),
             };
-            let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
-            let mut forward = model.forward(batch, Mode::Train(dropout), w)?;
+            let mut forward = model.forward(batch, Mode::Train(leaf.dropout(dropout, i)), w)?;
             let told = if Some(i) == last { told.take() } else { None };
             let losses = forward.backward_by_layers(Targets::examples(labels, scale), values, told)?;
             outcome.loss.add(losses.examples);

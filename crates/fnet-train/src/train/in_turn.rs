@@ -29,7 +29,6 @@ pub(crate) fn run(
 ) -> Result<Vec<State>> {
     let shares = !shared.is_empty();
     stop.arm();
-    settle(home, runs.iter().map(|run| run.folder))?;
     let mut courses = runs.into_iter().map(Course::begin).collect::<Result<Vec<_>>>()?;
     let shared = Shared::of(&courses, shared);
     courses.iter_mut().for_each(|course| course.keeps_last = shares);
@@ -43,7 +42,9 @@ pub(crate) fn run(
             }
         }
         (0..courses.len()).for_each(|i| shared.copy(&mut courses, newest, i));
-        if stop.is_set() {
+        // Each brings the clocks together by which all find its end.
+        let stops: Vec<bool> = courses.iter_mut().map(|course| course.stops(stop)).collect();
+        if stops.contains(&true) {
             checkpoint(home, &mut courses)?;
             return Err(courses[0].interrupted());
         }
@@ -121,6 +122,9 @@ impl Shared {
 
 /// Checkpoints of all runs: killed at any moment, either all are the new ones or all the old ones.
 fn checkpoint(home: &RunFolder, courses: &mut [Course]) -> Result<()> {
+    if !courses.iter().all(Course::leads) {
+        return Ok(());
+    }
     courses.iter_mut().try_for_each(Course::stage_checkpoint)?;
     write_whole(&home.file(STAGED_FILE), b"")?;
     settle(home, courses.iter().map(|course| course.run.folder))?;
@@ -137,7 +141,10 @@ pub(crate) fn forget<'a>(home: &RunFolder, mut folders: impl Iterator<Item = &'a
 }
 
 /// Finishes, or takes back, what a kill left half done.
-fn settle<'a>(home: &RunFolder, mut folders: impl Iterator<Item = &'a RunFolder>) -> Result<()> {
+///
+/// # Errors
+/// If a file cannot be read, written or removed.
+pub(crate) fn settle<'a>(home: &RunFolder, mut folders: impl Iterator<Item = &'a RunFolder>) -> Result<()> {
     let staged = home.file(STAGED_FILE);
     if !staged.exists() {
         return folders.try_for_each(RunFolder::drop_staged_checkpoint);

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
+use fnet_encoder::Dropout;
 use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::settings::refused;
 use crate::team::Team;
 use crate::train::trainer::{Gradient, StepOutcome};
 
@@ -37,20 +37,19 @@ impl Leaf {
         examples * self.number / self.of..examples * (self.number + 1) / self.of
     }
 
-    /// For objectives that are not cut.
-    ///
-    /// # Errors
-    /// If it is a part.
-    pub fn check_whole(self) -> Result<()> {
-        if self.is_whole() {
-            return Ok(());
-        }
-        Err(refused(&format!("leaves {}", self.of), "only pretraining and fine-tuning on texts can be cut"))
+    /// Its number, from 0.
+    pub fn number(self) -> usize {
+        self.number
     }
 
-    /// A dropout key of its own.
-    pub fn key(self, key: u64) -> u64 {
-        key.wrapping_add((self.number as u64) << 32)
+    /// Those of the same step, this one among them.
+    pub fn all(self) -> impl Iterator<Item = Self> {
+        (0..self.of).map(move |number| Self { number, ..self })
+    }
+
+    /// The dropout of one of its passes through the model, by that of the step.
+    pub fn dropout(self, step: Dropout, pass: usize) -> Dropout {
+        Dropout { key: step.key.wrapping_add((self.number as u64) << 32).wrapping_add(pass as u64), ..step }
     }
 }
 

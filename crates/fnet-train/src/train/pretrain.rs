@@ -318,12 +318,11 @@ impl Objective for MlmObjective<'_> {
             if batch.is_empty() {
                 continue;
             }
-            let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
             let mut all = Targets::masked(targets, scale);
             if self.settings.learns.pairs() {
                 all = all.and_examples(ClassTargets::Classes(classes), pair_scale);
             }
-            let mut forward = model.forward(batch, Mode::Train(dropout), w)?;
+            let mut forward = model.forward(batch, Mode::Train(leaf.dropout(dropout, i)), w)?;
             let told = if Some(i) == last { told.take() } else { None };
             outcome.loss.add(forward.backward_by_layers(all, values, told)?.masked);
             outcome.tokens += batch.tokens().len();

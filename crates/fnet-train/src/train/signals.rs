@@ -43,8 +43,19 @@ pub(crate) struct SignalObjective {
     ordered: Option<u64>,
     /// What the frozen trunk gives for each training example, where the head alone is trained.
     pooled: Option<Vec<f32>>,
-    /// What the classifier has read in this step.
-    read: standardize::Step,
+    step: Step,
+}
+
+/// The examples of a step, read once for all of its leaves.
+#[derive(Default)]
+struct Step {
+    /// Where they begin, once they are read.
+    from: Option<Position>,
+    /// Where the next ones do.
+    next: Position,
+    /// Their numbers.
+    indices: Vec<u32>,
+    signals: Vec<Signal>,
 }
 
 /// A batch of signals with their targets.
@@ -109,11 +120,17 @@ impl Drawn {
         }
         true
     }
+}
 
-    /// How many predictions the loss is the sum of.
-    fn count(&self) -> usize {
-        let asked = self.classes.iter().filter(|class| **class != UNASKED).count();
-        asked + self.numbers.len() + self.labels.iter().filter(|label| !label.is_nan()).count()
+/// How many predictions a target asks for.
+fn asked(target: &Target) -> usize {
+    let known = |classes: &[u32]| classes.iter().filter(|class| **class != UNASKED).count();
+    match target {
+        Target::Class(class) => known(&[*class]),
+        Target::Classes(classes) => known(classes),
+        Target::Number(_) => 1,
+        Target::Numbers(numbers) => numbers.len(),
+        Target::Labels(labels) => labels.iter().filter(|label| !label.is_nan()).count(),
     }
 }
 
@@ -142,7 +159,7 @@ impl SignalObjective {
             order,
             ordered: None,
             pooled: None,
-            read: standardize::Step::default(),
+            step: Step::default(),
         })
     }
 
@@ -172,35 +189,52 @@ impl SignalObjective {
         })
     }
 
-    /// Draws one batch from `position`, in parts that are run one after another; a batch ends with the pass.
-    fn draw(&mut self, position: &mut Position, parts: &mut Vec<Drawn>) -> Result<()> {
-        if self.ordered != Some(position.epoch) {
-            self.order = (0..self.train.len() as u32).collect();
-            self.order.shuffle(&mut generator(self.seed, "shuffle", position.epoch));
-            self.ordered = Some(position.epoch);
+    /// Reads the examples of the step that begins at `from`; a step ends with the pass.
+    fn read(&mut self, from: Position) -> Result<()> {
+        if self.step.from == Some(from) {
+            return Ok(());
         }
-        let (mut drawn, mut signal) = (Drawn::default(), Signal::default());
-        let mut part = |drawn: &mut Drawn| parts.push(std::mem::take(drawn));
-        let start = position.index.min(self.order.len());
-        let end = (start + self.batch_size.max(1)).min(self.order.len());
-        for index in &self.order[start..end] {
-            self.train.read(position.epoch, *index as usize, &mut signal)?;
+        if self.ordered != Some(from.epoch) {
+            self.order = (0..self.train.len() as u32).collect();
+            self.order.shuffle(&mut generator(self.seed, "shuffle", from.epoch));
+            self.ordered = Some(from.epoch);
+        }
+        let (all, step) = (self.order.len(), &mut self.step);
+        let start = from.index.min(all);
+        let end = (start + self.batch_size.max(1) * self.accumulate.max(1)).min(all);
+        step.from = None;
+        step.indices = self.order[start..end].to_vec();
+        step.signals.resize_with(end - start, Signal::default);
+        for (index, signal) in step.indices.iter().zip(&mut step.signals) {
+            self.train.read(from.epoch, *index as usize, signal)?;
+        }
+        step.next = Position { index: end, ..from };
+        if end == all {
+            step.next = Position { epoch: from.epoch + 1, index: 0 };
+        }
+        step.from = Some(from);
+        Ok(())
+    }
+
+    /// The step's examples of a leaf, in batches that are run one after another.
+    fn batches(&self, leaf: Leaf) -> Result<Vec<Drawn>> {
+        let (mut batches, mut drawn) = (Vec::new(), Drawn::default());
+        let own = leaf.range(self.step.signals.len());
+        for (index, signal) in self.step.indices[own.clone()].iter().zip(&self.step.signals[own]) {
             let (own, there) = (signal.positions(self.width), drawn.batch.tokens().len());
             if there > 0 && there + own > TRAINING_POSITIONS {
-                part(&mut drawn);
+                batches.push(std::mem::take(&mut drawn));
             }
             let pooled = self.pooled.as_ref().map(|all| {
                 let width = all.len() / self.train.len();
                 &all[*index as usize * width..][..width]
             });
-            drawn.push(&signal, self.width, pooled)?;
+            drawn.push(signal, self.width, pooled)?;
         }
-        part(&mut drawn);
-        position.index = end;
-        if end == self.order.len() {
-            *position = Position { epoch: position.epoch + 1, index: 0 };
+        if !drawn.batch.is_empty() {
+            batches.push(drawn);
         }
-        Ok(())
+        Ok(batches)
     }
 }
 
@@ -217,35 +251,34 @@ impl Objective for SignalObjective {
         if self.pooled.is_none() && self.train.is_fixed() && model.trains_head_alone() {
             self.pooled = Some(pool(model, &*self.train, 0..self.train.len(), w)?);
         }
-        leaf.check_whole()?;
         let begun = Instant::now();
-        let (epoch, mut micro) = (position.epoch, Vec::new());
-        for _ in 0..self.accumulate.max(1) {
-            if position.epoch == epoch {
-                self.draw(position, &mut micro)?;
-            }
-        }
-        let scale = 1.0 / micro.iter().map(Drawn::count).sum::<usize>().max(1) as f32;
+        self.read(*position)?;
+        *position = self.step.next;
+        let batches = self.batches(leaf)?;
+        let scale = 1.0 / self.step.signals.iter().map(|s| asked(&s.target)).sum::<usize>().max(1) as f32;
         let mut outcome = StepOutcome { drawing: begun.elapsed(), ..StepOutcome::default() };
-        for (i, drawn) in micro.iter().enumerate() {
-            let dropout = Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout };
-            let mode = Mode::Train(dropout);
+        let Gradient { values, mut told } = gradient;
+        // What the classifier reads is measured after the backward pass: then nothing travels before.
+        let measures = self.pooled.is_none() && model.config().classifier_standardized;
+        for (i, drawn) in batches.iter().enumerate() {
+            let mode = Mode::Train(leaf.dropout(dropout, i));
             let mut forward = match drawn.pooled.as_slice() {
                 [] => model.forward(&drawn.batch, mode, w)?,
                 pooled => model.forward_pooled(&drawn.batch, pooled, mode, w)?,
             };
             let targets = Targets::examples(drawn.targets(), scale);
-            outcome.loss.add(forward.backward(targets, gradient.values)?.examples);
-            if self.pooled.is_none() {
-                self.read.add(model, forward.read_by_classifier());
+            let told = if i + 1 == batches.len() && !measures { told.take() } else { None };
+            outcome.loss.add(forward.backward_by_layers(targets, values, told)?.examples);
+            if measures {
+                standardize::measure(model, forward.read_by_classifier(), values);
             }
             outcome.tokens += drawn.batch.tokens().len();
         }
         Ok(outcome)
     }
 
-    fn after_step(&mut self, model: &mut Model) {
-        self.read.update(model);
+    fn after_step(&mut self, model: &mut Model, gradients: &mut [f32]) {
+        standardize::follow(model, gradients, self.step.signals.len());
     }
 
     fn epochs(&self, position: Position) -> f64 {

@@ -66,6 +66,30 @@ pub struct SimilarityObjective {
     /// The batches of the epoch `ordered`: which rows of which file.
     batches: Vec<(usize, Vec<u32>)>,
     ordered: Option<u64>,
+    step: Step,
+}
+
+/// A step's batch, drawn once for all of its leaves.
+#[derive(Default)]
+struct Step {
+    /// Where it begins, once it is drawn.
+    from: Option<Position>,
+    /// Where the next one does.
+    next: Position,
+    drawn: Drawn,
+    /// The texts of each leaf, in passes.
+    passes: Vec<Vec<Batch>>,
+    /// The loss, and its gradient by the vectors of all texts, once they are there.
+    compared: Option<(Loss, Vec<f32>)>,
+}
+
+impl Step {
+    /// The place of a leaf's vectors among all, in texts.
+    fn texts(&self, leaf: Leaf) -> Range<usize> {
+        let each = self.drawn.kind.texts();
+        let rows = leaf.range(self.drawn.texts.len() / each);
+        rows.start * each..rows.end * each
+    }
 }
 
 impl SimilarityObjective {
@@ -79,8 +103,8 @@ impl SimilarityObjective {
         seed: u64,
     ) -> Self {
         let fingerprint = fingerprint(train.iter().chain(&dev).map(|rows| rows.examples.as_slice()));
-        let (batches, ordered) = (Vec::new(), None);
-        Self { train, dev, comparing, sizes, variation, seed, fingerprint, batches, ordered }
+        let (batches, ordered, step) = (Vec::new(), None, Step::default());
+        Self { train, dev, comparing, sizes, variation, seed, fingerprint, batches, ordered, step }
     }
 
     /// Number of training rows.
@@ -104,14 +128,24 @@ impl SimilarityObjective {
         self.ordered = Some(epoch);
     }
 
+    /// The step that begins at `from`, in as many leaves as there are with this one.
+    fn begin(&mut self, from: Position, leaf: Leaf) {
+        let mut random = generator(self.seed, "windows", from.epoch << 32 | from.index as u64);
+        let mut next = from;
+        let drawn = self.draw(&mut next);
+        self.step = Step { from: Some(from), next, drawn, ..Step::default() };
+        let step = &self.step;
+        let passes = |leaf| passes(&step.drawn.texts[step.texts(leaf)], self.sizes.tokens, &mut random);
+        self.step.passes = leaf.all().map(passes).collect();
+    }
+
     /// The texts of the next batch, varied, in the order of its rows; a text alone comes twice.
     fn draw(&mut self, position: &mut Position) -> Drawn {
         if self.ordered != Some(position.epoch) {
             self.shuffle(position.epoch);
         }
         let mut random = generator(self.seed, "vary", position.epoch << 32 | position.index as u64);
-        let mut drawn =
-            Drawn { kind: Kind::Texts, texts: Vec::new(), scores: Vec::new(), groups: Vec::new() };
+        let mut drawn = Drawn::default();
         if let Some((file, rows)) = self.batches.get(position.index) {
             let file = &self.train[*file];
             drawn.kind = file.kind;
@@ -135,6 +169,7 @@ impl SimilarityObjective {
 }
 
 /// A batch.
+#[derive(Default)]
 struct Drawn {
     kind: Kind,
     texts: Vec<Text>,
@@ -237,20 +272,24 @@ fn loss_at(
     value
 }
 
-/// Texts in parts of at most so many tokens.
-fn parts(texts: &[Text], most: usize, random: &mut ChaCha8Rng) -> Vec<Batch> {
-    let (mut parts, mut batch) = (Vec::new(), Batch::new());
+/// Texts in passes of at most so many tokens.
+fn passes(texts: &[Text], most: usize, random: &mut ChaCha8Rng) -> Vec<Batch> {
+    let (mut passes, mut batch) = (Vec::new(), Batch::new());
     for text in texts {
         if !batch.is_empty() && batch.tokens().len() + text.tokens.len() > most {
-            parts.push(std::mem::take(&mut batch));
+            passes.push(std::mem::take(&mut batch));
         }
         push(text, &mut batch, random);
     }
-    parts.push(batch);
-    parts
+    if !batch.is_empty() {
+        passes.push(batch);
+    }
+    passes
 }
 
 impl Objective for SimilarityObjective {
+    /// A batch that is one pass of one leaf goes through the model once. Otherwise all vectors are computed first, by every
+    /// process, since the loss compares them; then each process takes its own leaves through the model again.
     fn step(
         &mut self,
         model: &Model,
@@ -260,33 +299,45 @@ impl Objective for SimilarityObjective {
         gradient: Gradient,
         w: &mut Workspace,
     ) -> Result<StepOutcome> {
-        leaf.check_whole()?;
         let begun = Instant::now();
-        let mut random = generator(self.seed, "windows", position.epoch << 32 | position.index as u64);
-        let drawn = self.draw(position);
-        let parts = parts(&drawn.texts, self.sizes.tokens, &mut random);
-        let drawing = begun.elapsed();
-        let width = model.vector_width().unwrap_or(0);
-        let mode = |i: usize| Mode::Train(Dropout { key: dropout.key.wrapping_add(i as u64), ..dropout });
-        let tokens = parts.iter().map(|part| part.tokens().len()).sum();
-        if let [only] = parts.as_slice() {
-            let mut forward = model.forward(only, mode(0), w)?;
-            let (loss, d) = loss_of(&drawn, &self.comparing, forward.vectors()?, width);
-            forward.backward_vectors(&d, gradient.values)?;
-            return Ok(StepOutcome { loss, tokens, drawing, ..StepOutcome::default() });
+        if self.step.from != Some(*position) {
+            self.begin(*position, leaf);
         }
-        let mut vectors = Vec::new();
-        for (i, part) in parts.iter().enumerate() {
-            vectors.extend_from_slice(model.forward(part, mode(i), w)?.vectors()?);
+        let (step, drawing, width) = (&mut self.step, begun.elapsed(), model.vector_width().unwrap_or(0));
+        *position = step.next;
+        let Gradient { values, mut told } = gradient;
+        let mode = |leaf: Leaf, i: usize| Mode::Train(leaf.dropout(dropout, i));
+        if let ([only], true) = (step.passes[leaf.number()].as_slice(), leaf.is_whole()) {
+            let mut forward = model.forward(only, mode(leaf, 0), w)?;
+            let (loss, d) = loss_of(&step.drawn, &self.comparing, forward.vectors()?, width);
+            forward.backward_vectors(&d, values)?;
+            return Ok(StepOutcome { loss, tokens: only.tokens().len(), drawing, ..StepOutcome::default() });
         }
-        let (loss, d) = loss_of(&drawn, &self.comparing, &vectors, width);
-        let mut rest = d.as_slice();
-        for (i, part) in parts.iter().enumerate() {
-            let (own, after) = rest.split_at(part.texts() * width);
+        if step.compared.is_none() {
+            let mut vectors = Vec::new();
+            for (leaf, passes) in leaf.all().zip(&step.passes) {
+                for (i, pass) in passes.iter().enumerate() {
+                    vectors.extend_from_slice(model.forward(pass, mode(leaf, i), w)?.vectors()?);
+                }
+            }
+            step.compared = Some(loss_of(&step.drawn, &self.comparing, &vectors, width));
+        }
+        let mut outcome = StepOutcome { drawing, ..StepOutcome::default() };
+        let (Some((loss, d)), passes) = (&step.compared, &step.passes[leaf.number()]) else {
+            return Ok(outcome);
+        };
+        if leaf.number() == 0 {
+            outcome.loss = *loss;
+        }
+        let mut rest = &d[step.texts(leaf).start * width..];
+        for (i, pass) in passes.iter().enumerate() {
+            let (own, after) = rest.split_at(pass.texts() * width);
             rest = after;
-            model.forward(part, mode(i), w)?.backward_vectors(own, gradient.values)?;
+            let told = if i + 1 == passes.len() { told.take() } else { None };
+            model.forward(pass, mode(leaf, i), w)?.backward_vectors_by_layers(own, values, told)?;
+            outcome.tokens += pass.tokens().len();
         }
-        Ok(StepOutcome { loss, tokens, drawing, ..StepOutcome::default() })
+        Ok(outcome)
     }
 
     fn epochs(&self, position: Position) -> f64 {

@@ -5,6 +5,8 @@
 //! is below is trained, mean and deviation follow it, as in batch normalisation (Ioffe and Szegedy 2015), from step to step
 //! and without a gradient: otherwise a few steps of large weights move all signals out of tanh's range.
 
+use std::ops::Range;
+
 use fnet_encoder::{Model, Workspace};
 
 use crate::data::signals::Source;
@@ -46,50 +48,56 @@ fn set(model: &mut Model, mean: &[f32], deviation: &[f32]) {
 /// Signals that count as much as all earlier ones, when mean and deviation follow.
 const MEMORY: f64 = 1_000.0;
 
-/// What was pooled in a training step, around the mean so far.
-#[derive(Default)]
-pub struct Step {
-    count: f64,
-    sum: Vec<f64>,
-    square: Vec<f64>,
+/// Where mean and deviation stand among the parameters of a model that has them.
+fn places(model: &Model) -> Option<[Range<usize>; 2]> {
+    let names = names(model);
+    let range =
+        |name: &String| model.parameters().table().iter().find(|t| t.name == *name).map(|t| t.range());
+    Some([range(&names[0])?, range(&names[1])?])
 }
 
-impl Step {
-    /// Adds pooled vectors of a model that standardises them.
-    pub fn add(&mut self, model: &Model, rows: &[f32]) {
-        let [mean, _] = names(model);
-        let Some(mean) = model.parameters().get(&mean) else { return };
-        self.sum.resize(mean.len(), 0.0);
-        self.square.resize(mean.len(), 0.0);
-        for row in rows.chunks_exact(mean.len()) {
-            self.count += 1.0;
-            for (j, (v, m)) in row.iter().zip(mean).enumerate() {
-                let off = f64::from(*v) - f64::from(*m);
-                self.sum[j] += off;
-                self.square[j] += off * off;
-            }
+/// Whether a step measures this tensor, instead of its gradient.
+pub fn is_measured(name: &str) -> bool {
+    name.ends_with(".pooler.mean") || name.ends_with(".pooler.deviation")
+}
+
+/// Adds pooled vectors to the gradient, in the places of mean and deviation, which have none of their own: how far the
+/// vectors are from the mean so far, and the squares of that. So the sums of all processes are added as gradients are.
+pub fn measure(model: &Model, rows: &[f32], gradient: &mut [f32]) {
+    let Some([mean, deviation]) = places(model) else { return };
+    let so_far = &model.parameters().values()[mean.clone()];
+    let (mut sum, mut square) = (vec![0.0_f64; so_far.len()], vec![0.0_f64; so_far.len()]);
+    for row in rows.chunks_exact(so_far.len()) {
+        for (j, (v, m)) in row.iter().zip(so_far).enumerate() {
+            let off = f64::from(*v) - f64::from(*m);
+            sum[j] += off;
+            square[j] += off * off;
         }
     }
+    for (place, sums) in [(mean, sum), (deviation, square)] {
+        gradient[place].iter_mut().zip(sums).for_each(|(own, sum)| *own += sum as f32);
+    }
+}
 
-    /// Moves the model's mean and deviation towards what was added, which is then forgotten.
-    pub fn update(&mut self, model: &mut Model) {
-        if self.count == 0.0 {
-            return;
-        }
-        let part = self.count / (self.count + MEMORY);
-        let read = names(model).map(|name| model.parameters().get(&name).map(<[f32]>::to_vec));
-        if let [Some(mut mean), Some(mut deviation)] = read {
-            for j in 0..mean.len() {
-                mean[j] += (part * self.sum[j] / self.count) as f32;
-                let old = f64::from(deviation[j]).powi(2);
-                deviation[j] = (old + part * (self.square[j] / self.count - old)).sqrt() as f32;
-            }
-            if let Some(least) = least(&deviation) {
-                deviation.iter_mut().for_each(|d| *d = d.max(least));
-                set(model, &mean, &deviation);
-            }
-        }
-        *self = Self::default();
+/// Moves mean and deviation towards what was measured of so many vectors, which is then forgotten.
+pub fn follow(model: &mut Model, gradient: &mut [f32], count: usize) {
+    let Some([mean_place, deviation_place]) = places(model) else { return };
+    let [sum, square] = [&mean_place, &deviation_place].map(|place| gradient[place.clone()].to_vec());
+    [&mean_place, &deviation_place].into_iter().for_each(|place| gradient[place.clone()].fill(0.0));
+    if square.iter().all(|square| *square == 0.0) {
+        return; // nothing was measured
+    }
+    let (count, values) = (count as f64, model.parameters().values());
+    let (mut mean, mut deviation) = (values[mean_place].to_vec(), values[deviation_place].to_vec());
+    let part = count / (count + MEMORY);
+    for j in 0..mean.len() {
+        mean[j] += (part * f64::from(sum[j]) / count) as f32;
+        let old = f64::from(deviation[j]).powi(2);
+        deviation[j] = (old + part * (f64::from(square[j]) / count - old)).sqrt() as f32;
+    }
+    if let Some(least) = least(&deviation) {
+        deviation.iter_mut().for_each(|d| *d = d.max(least));
+        set(model, &mean, &deviation);
     }
 }
 
@@ -136,13 +144,14 @@ mod tests {
         let config = ModelConfig { vocab_size: 9, classifier_standardized: true, ..preset };
         let mut model = Model::new(config, Head::Classification { labels: 2 }, 1).unwrap();
         let width = model.pooled_width();
-        let mut step = Step::default();
-        step.update(&mut model);
+        let mut gradient = vec![0.0; model.parameters().len()];
+        follow(&mut model, &mut gradient, 0);
         // Ones and threes, again and again: mean 2, deviation 1.
         for _ in 0..20_000 {
-            step.add(&model, &[vec![1.0; width], vec![3.0; width]].concat());
-            step.update(&mut model);
+            measure(&model, &[vec![1.0; width], vec![3.0; width]].concat(), &mut gradient);
+            follow(&mut model, &mut gradient, 2);
         }
+        assert!(gradient.iter().all(|value| *value == 0.0));
         for (name, expected) in names(&model).iter().zip([2.0, 1.0]) {
             let values = model.parameters().get(name).unwrap();
             assert!(values.iter().all(|v| (v - expected).abs() < 1e-3), "{name} {}", values[0]);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, Told, Workspace, gradient_norm};
+use fnet_encoder::{AdamW, Dropout, Loss, Model, Moments, TensorInfo, Told, Workspace, gradient_norm};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use crate::random::generator;
 use crate::team::Team;
 use crate::train::leaves::{Exchange, Leaf, Leaves};
 use crate::train::schedule::Schedule;
+use crate::train::standardize::is_measured;
 use crate::train::stop::Stop;
 use crate::train::time_spent::TimeSpent;
 
@@ -122,7 +123,8 @@ pub struct Gradient<'a> {
 
 /// What is trained: draws batches, and knows how well the model does.
 pub trait Objective {
-    /// Draws the next batches from `position`, advances it, and adds the gradient of a part of them.
+    /// Draws the next batches from `position`, advances it, and adds the gradient of a part of them. `dropout` is the
+    /// step's, of which each leaf makes its own.
     ///
     /// # Errors
     /// If a batch does not fit the model.
@@ -136,8 +138,9 @@ pub trait Objective {
         w: &mut Workspace,
     ) -> Result<StepOutcome>;
 
-    /// Follows what the step has changed.
-    fn after_step(&mut self, _model: &mut Model) {}
+    /// Follows what the step has changed. `gradients` are zero but where a tensor has none and something else was added, which
+    /// is to be zero afterwards, too.
+    fn after_step(&mut self, _model: &mut Model, _gradients: &mut [f32]) {}
 
     /// Passes over the data up to `position`.
     fn epochs(&self, position: Position) -> f64;
@@ -244,6 +247,11 @@ impl<'a> Course<'a> {
         Ok(Self { run, state, moments, gradients, metrics, progress, log, spent, leaves, keeps_last: false })
     }
 
+    /// Whether this process writes.
+    pub fn leads(&self) -> bool {
+        self.metrics.is_some()
+    }
+
     /// Whether the budget is used up.
     pub fn is_done(&self) -> bool {
         self.part_done() >= 1.0
@@ -327,10 +335,9 @@ impl<'a> Course<'a> {
         };
         let (run, gradients, start) = (&mut self.run, &mut self.gradients, self.state.position);
         let (model, objective, position) = (&*run.model, &mut *run.objective, &mut self.state.position);
-        let (trained, layers) = (trained(model), model.layer_starts());
-        let outcome = self.leaves.sum(gradients, &trained, &layers, &mut |leaf, gradient| {
+        let (learnt, layers) = (learnt(model), model.layer_starts());
+        let outcome = self.leaves.sum(gradients, &learnt, &layers, &mut |leaf, gradient| {
             *position = start;
-            let dropout = Dropout { key: leaf.key(dropout.key), ..dropout };
             objective.step(model, position, leaf, dropout, gradient, w)
         })?;
         let loss = outcome.loss.mean();
@@ -347,7 +354,7 @@ impl<'a> Course<'a> {
             learning_rate as f32,
             scale as f32,
         );
-        self.run.objective.after_step(self.run.model);
+        self.run.objective.after_step(self.run.model, &mut self.gradients);
         Ok(StepRow { outcome, loss, norm, learning_rate })
     }
 
@@ -398,14 +405,14 @@ impl<'a> Course<'a> {
         if better || !self.keeps_best() {
             self.state.values = evaluation.values;
         }
-        if better && self.keeps_best() && self.metrics.is_some() {
+        if better && self.keeps_best() && self.leads() {
             self.run.folder.save_model(self.run.model)?;
         }
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        if self.metrics.is_none() {
+        if !self.leads() {
             return Ok(());
         }
         self.log_time()?;
@@ -436,10 +443,11 @@ impl<'a> Course<'a> {
     }
 }
 
-/// The ranges of what is trained, in the parameters' order.
-fn trained(model: &Model) -> Vec<Range<usize>> {
+/// The ranges of what a step learns, by gradients or by measuring, in the parameters' order.
+fn learnt(model: &Model) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
-    for tensor in model.parameters().table().iter().filter(|tensor| tensor.trainable) {
+    let is_learnt = |tensor: &&TensorInfo| tensor.trainable || is_measured(&tensor.name);
+    for tensor in model.parameters().table().iter().filter(is_learnt) {
         let own = tensor.range();
         match ranges.last_mut() {
             Some(last) if last.end == own.start => last.end = own.end,

@@ -70,11 +70,8 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
             check_is_not_model(&folder.file(&format!("seed-{seed}")), model)?;
         }
     }
-    if settings.seeds > 1 || settings.training.recipe == Recipe::Ridge {
-        running.alone("several seeds, and the recipe ridge,")?;
-    }
-    if running.team.is_some() && Signals::named(&settings)?.is_some() {
-        running.alone("signals")?;
+    if settings.training.recipe == Recipe::Ridge {
+        running.alone("the recipe ridge")?;
     }
     match settings.seeds {
         1 => run_seed(folder, settings, running),

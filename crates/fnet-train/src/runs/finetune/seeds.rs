@@ -19,8 +19,11 @@ pub(super) fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Run
     let first = settings.training.seed;
     let seeds = first..first + settings.seeds;
     let open = |seed: u64, overwrite| RunFolder::new(&folder.file(&format!("seed-{seed}")), overwrite);
-    let place = |seed: u64| open(seed, true);
-    if !running.resume {
+    let place = |seed: u64| match running.leads() {
+        true => open(seed, true),
+        false => Ok(RunFolder::at(&folder.file(&format!("seed-{seed}")))),
+    };
+    if running.leads() && !running.resume {
         // Whatever is wrong with the data is found before an earlier run is removed.
         for seed in seeds.clone() {
             open(seed, running.overwrite)?;
@@ -45,6 +48,9 @@ pub(super) fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Run
             Some(results) => results,
             None => run_seed(&folder, one, running)?,
         });
+    }
+    if !running.leads() {
+        return Ok(Value::Null);
     }
     let score = |results: &Value| -> f64 {
         let values = results["values"].as_object();

@@ -72,9 +72,11 @@ pub fn run_several(
     share_norms: bool,
     running: &Running,
 ) -> Result<Value> {
-    running.alone("several tasks")?;
     check_names(tasks)?;
-    if !running.resume {
+    tasks.iter().try_for_each(|(_, settings)| running.check_leaves(settings.training.leaves))?;
+    if !running.leads() {
+        running.meet(); // the leader has begun all
+    } else if !running.resume {
         for model in tasks.iter().filter_map(|(_, settings)| settings.model.as_deref()) {
             check_is_not_model(home.path(), model)?;
             tasks.iter().try_for_each(|(name, _)| check_is_not_model(&home.file(name), model))?;
@@ -92,11 +94,21 @@ pub fn run_several(
         false => Vec::new(),
     };
     let names = tasks.iter().map(|task| task.0.clone()).collect();
-    if !running.resume {
-        in_turn::forget(home, jobs.iter().map(|job| &job.folder))?;
-        home.clear()?;
-        jobs.iter_mut().try_for_each(Job::begin)?;
-        home.save_settings(&SeveralSettings { tasks: names, share_norms })?;
+    if running.leads() {
+        if running.resume {
+            in_turn::settle(home, jobs.iter().map(|job| &job.folder))?;
+        } else {
+            in_turn::forget(home, jobs.iter().map(|job| &job.folder))?;
+            home.clear()?;
+            jobs.iter_mut().try_for_each(Job::begin)?;
+            home.save_settings(&SeveralSettings { tasks: names, share_norms })?;
+        }
+        running.meet();
+    }
+    for job in &mut jobs {
+        if let Some(ready) = &mut job.ready {
+            running.agree(&job.settings, &ready.start.model, ready.learning.objective().data())?;
+        }
     }
     let resume_command = running.how_to_resume(home.path());
     let mut loops = Vec::new();
@@ -112,9 +124,12 @@ pub fn run_several(
         name,
         quiet: running.quiet,
         resume_command: resume_command.clone(),
-        team: None,
+        team: running.team.clone(),
     });
     let states = in_turn::run(trainers.collect(), home, &shared, &running.stop)?;
+    if !running.leads() {
+        return Ok(Value::Null);
+    }
     let mut states = states.into_iter();
     for job in &mut jobs {
         if let Some(ready) = job.ready.take()
@@ -180,25 +195,25 @@ impl Job {
     ) -> Result<Self> {
         let mut settings = FinetuneSettings { adapter: true, ..settings.clone() };
         settings.resolve()?;
-        let path = home.file(name);
-        let folder = if running.resume {
-            RunFolder::existing(&path)?
-        } else {
-            RunFolder::new(&path, running.overwrite)?
+        let (path, resume) = (home.file(name), running.resume || !running.leads());
+        let folder = match (running.leads(), resume) {
+            (false, _) => RunFolder::at(&path),
+            (true, true) => RunFolder::existing(&path)?,
+            (true, false) => RunFolder::new(&path, running.overwrite)?,
         };
         let name = name.to_string();
-        if running.resume && !folder.has_checkpoint() {
+        if resume && !folder.has_checkpoint() {
             let done = folder.results();
             let broken = || Error::file(&path, "holds neither a checkpoint nor results");
             let done = Some(done.ok_or_else(broken)?);
             return Ok(Self { name, folder, settings, ready: None, of_values: 0, done });
         }
-        let mut ready = ready(&folder, &settings, running.resume, running.quiet)?;
+        let mut ready = ready(&folder, &settings, resume, running.quiet)?;
         let Start { model, fresh, examples, .. } = &mut ready.start;
         if settings.training.budget().is_none() {
             settings.training.epochs = Some(usual_epochs(*examples));
         }
-        let own = match running.resume {
+        let own = match resume {
             true => adapter_tensors(folder.path())?,
             false => adapter::own_tensors(&settings, model, std::mem::take(fresh))?,
         };

@@ -52,10 +52,9 @@ mod settings;
 /// # Errors
 /// If a setting or a row does not fit, the loss diverges, a file cannot be written, or the run is asked to stop.
 pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running) -> Result<Value> {
-    running.alone("vectors of texts")?;
     let mut settings = settings.clone();
     settings.resolve()?;
-    let (resume, quiet) = (running.resume && folder.has_checkpoint(), running.quiet);
+    let (resume, quiet) = (running.goes_on(folder, settings.training.leaves)?, running.quiet);
     if let Some(model) = settings.model.as_deref().filter(|_| !resume) {
         check_is_not_model(folder.path(), model)?;
     }
@@ -118,6 +117,7 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
     if let (Some(before), false) = (&before, quiet) {
         eprintln!("before training: {before}");
     }
+    running.start(&settings, &model, objective.data())?;
     let state = Trainer {
         model: &mut model,
         objective: &mut objective,
@@ -126,10 +126,13 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
         name: "vectors of texts",
         quiet,
         resume_command: running.how_to_resume(folder.path()),
-        team: None,
+        team: running.team.clone(),
     }
     .run(&running.stop)?;
     let mut results = report::results(&state, &model);
+    if !running.leads() {
+        return Ok(results);
+    }
     let bag = data.bag_of_words();
     if !bag.is_empty() {
         results["bag_of_words"] = bag.into_iter().map(|(name, value)| (name, json!(value))).collect();
