@@ -281,6 +281,27 @@ fn the_answer_is_the_mean_of_both_opinions() {
 }
 
 #[test]
+fn more_positions_start_as_the_saved_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let batch = batch_of(&texts());
+    let model = Model::new(config("mean", Pairs::Together, false), CLASSES, 3).unwrap();
+    pretrained::save(&model, place.path()).unwrap();
+    let open = |positions| {
+        pretrained::open_with(place.path(), CLASSES, 3, |config| config.max_position_embeddings = positions)
+    };
+    let (longer, report) = open(70).unwrap();
+    assert!(report.missing.is_empty());
+    let of = |model: &Model| {
+        let name = "fnet.embeddings.position_embeddings.weight";
+        model.parameters().get(name).unwrap().to_vec()
+    };
+    let expected: Vec<f32> = of(&model).into_iter().cycle().take(70 * HIDDEN).collect();
+    assert_eq!(of(&longer), expected);
+    assert_eq!(logits(&model, &batch), logits(&longer, &batch));
+    assert!(open(20).is_err(), "positions are not thrown away");
+}
+
+#[test]
 fn a_saved_readout_opens_again_and_a_new_one_starts_fresh() {
     let place = tempfile::tempdir().unwrap();
     let batch = batch_of(&texts());

@@ -67,7 +67,8 @@ pub fn open_as<'a>(
 }
 
 /// As [`open_as`], with other pooling or input: `change` may set `classifier_pooling`, `classifier_standardized`,
-/// `classifier_linear`, `classifier_pairs`, `sentence` and `input_width`. A pooler of another shape, and the projection of vectors of another width, then start fresh.
+/// `classifier_linear`, `classifier_pairs`, `sentence`, `input_width`, and `max_position_embeddings` to a larger number. A pooler of another
+/// shape, and the projection of vectors of another width, then start fresh; positions beyond the saved ones start as those, over and over.
 ///
 /// # Errors
 /// As [`open_as`].
@@ -87,6 +88,7 @@ pub fn open_with<'a>(
     };
     files.has_new_readout = readout(&saved) != readout(&files.config);
     files.has_new_input = saved.input_width != files.config.input_width;
+    files.positions = saved.max_position_embeddings;
     let (model, report) = files.shape(head)?;
     Ok((files.fill(model, &report, seed)?, report))
 }
@@ -148,6 +150,8 @@ struct Files<'a> {
     has_new_readout: bool,
     /// Whether the model reads vectors of another width than the saved one, or none.
     has_new_input: bool,
+    /// Positions of the saved model.
+    positions: usize,
 }
 
 impl<'a> Files<'a> {
@@ -179,16 +183,25 @@ impl<'a> Files<'a> {
         {
             modules.add_to(&mut config, &mut weights)?;
         }
-        Ok(Self { config, weights, has_new_readout: false, has_new_input: false })
+        let positions = config.max_position_embeddings;
+        Ok(Self { config, weights, has_new_readout: false, has_new_input: false, positions })
     }
 
     fn error(&self, message: String) -> EncoderError {
         EncoderError::Format { path: self.weights.path().into(), message }
     }
 
+    /// The shape of a tensor of the model in its files, which may have fewer positions.
+    fn saved_shape(&self, info: &TensorInfo) -> Vec<usize> {
+        match info.shape.as_slice() {
+            [positions, width] if is_positions(&info.name) => vec![self.positions.min(*positions), *width],
+            shape => shape.to_vec(),
+        }
+    }
+
     /// Whether the tensor is there, with its shape.
     fn has(&self, info: &TensorInfo) -> bool {
-        self.weights.shape(&info.name) == Some(info.shape.as_slice())
+        self.weights.shape(&info.name) == Some(self.saved_shape(info).as_slice())
     }
 
     fn is_pooler(&self, name: &str) -> bool {
@@ -246,11 +259,12 @@ impl<'a> Files<'a> {
             return Err(self.error(format!("lacks layer {layer} of the {layers} that config.json names")));
         }
         // At least two bytes per weight: a false size is refused before it is allocated.
-        if config.encoder_weights() * 2 > self.weights.len() as u128 {
+        let saved = ModelConfig { max_position_embeddings: self.positions, ..config.clone() };
+        if saved.encoder_weights() * 2 > self.weights.len() as u128 {
             return Err(self.error(format!(
                 "holds {} bytes, too few for the {} weights that config.json names",
                 self.weights.len(),
-                config.encoder_weights()
+                saved.encoder_weights()
             )));
         }
         let model = Model::shaped(config.clone(), head)?;
@@ -314,12 +328,22 @@ impl<'a> Files<'a> {
                 tensors.push((info, values));
             }
         }
-        tensors.into_par_iter().try_for_each(|(info, values)| self.weights.read(info, values))?;
+        tensors.into_par_iter().try_for_each(|(info, values)| {
+            let (saved, more) = values.split_at_mut(self.saved_shape(info).iter().product());
+            self.weights.read(info, saved)?;
+            more.chunks_mut(saved.len().max(1)).for_each(|more| more.copy_from_slice(&saved[..more.len()]));
+            Ok::<_, EncoderError>(())
+        })?;
         if has_bag {
             model.parameters_mut().copy(&words_name(&self.config), BAG_WORDS);
         }
         Ok(model)
     }
+}
+
+/// Whether a tensor has a row for each position.
+fn is_positions(name: &str) -> bool {
+    name.ends_with("embeddings.position_embeddings.weight")
 }
 
 /// The family whose tensors have such names, for configurations that do not name it.

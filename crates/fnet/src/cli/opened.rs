@@ -50,6 +50,12 @@ impl InferenceFlags {
 
     /// Refuses what cannot be followed.
     pub fn check(&self) -> Result<()> {
+        if self.long == Some(Long::Extend) {
+            return Err(refused(
+                "long extend",
+                "is for fine-tuning: a model keeps the positions that it has",
+            ));
+        }
         in_range("batch_tokens", self.batch_tokens as f64, 1.0, 1e9)
     }
 }

@@ -18,6 +18,9 @@ pub enum Long {
     Windows,
     /// Its end is left out
     Cut,
+    /// At once: fine-tuning adds positions, up to its longest sequence, which start as the trained ones. What is longer still
+    /// is read in windows
+    Extend,
 }
 
 impl Long {
@@ -179,7 +182,7 @@ impl Encoding<'_> {
     /// One text: a sequence, or windows of equal length.
     fn text(&self, ids: &[u32], cut: &mut bool) -> Text {
         let room = self.longest.saturating_sub(2).max(1);
-        let windows = if self.long == Long::Windows { ids.len().div_ceil(room).max(1) } else { 1 };
+        let windows = if self.long == Long::Cut { 1 } else { ids.len().div_ceil(room).max(1) };
         let mut whole = Text::default();
         for i in 0..windows {
             let part = &ids[ids.len() * i / windows..ids.len() * (i + 1) / windows];

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::pretrained::{self, MULTI_LABEL};
 use fnet_encoder::{Model, Padding, Workspace};
 
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::predictor::{check_vocabulary, say_unused_body};
 use crate::runs::training::longest;
+use crate::settings::refused;
 use crate::train::finetune::{BatchSize, TaskObjective, Variation};
 use crate::train::{bag_start, text_vectors, whitening};
 
@@ -97,7 +99,8 @@ fn open_model(
     }
     let (head, seed) = (files.labels.head(), settings.training.seed);
     let bag = settings.bag.map_or_else(|| usual_bag(files, settings.has_linear_head()), Ok)?;
-    let (mut model, report) = pretrained::open_with(base.source(), head, seed, |config| {
+    let mut mixes_at_length = false;
+    let opened = pretrained::open_with(base.source(), head, seed, |config| {
         if goes_on {
             return; // its own readout
         }
@@ -108,7 +111,17 @@ fn open_model(
         config.classifier_bag = bag;
         config.classifier_linear = settings.has_linear_head();
         config.classifier_matching = settings.matching.unwrap_or_default();
-    })?;
+        if settings.long == Some(Long::Extend) {
+            let of_length = [MixerKind::Linear, MixerKind::Random, MixerKind::Mlp];
+            mixes_at_length = config.layer_mixers().iter().any(|mixer| of_length.contains(mixer));
+            let asked = settings.max_length.unwrap_or_default();
+            config.max_position_embeddings = config.max_position_embeddings.max(asked);
+        }
+    });
+    if mixes_at_length {
+        return Err(refused("long extend", format!("{base} has layers that mix up to its own length alone")));
+    }
+    let (mut model, report) = opened?;
     if !quiet {
         say_unused_body(&base.name(), &report);
     }

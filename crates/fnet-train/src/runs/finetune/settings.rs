@@ -258,7 +258,24 @@ impl FinetuneSettings {
         // Later uses of the model are told by the length and the configuration's padding.
         self.max_length = self.max_length.or(self.pad_to);
         in_range("max_length", self.max_length.map(|n| n as f64), 4.0, 1e6)?;
+        self.check_extended()?;
         self.training.resolve()
+    }
+
+    /// Refuses more positions where they cannot be added.
+    fn check_extended(&self) -> Result<()> {
+        if self.long != Some(Long::Extend) {
+            return Ok(());
+        }
+        let message = match () {
+            () if self.max_length.is_none() => {
+                format!("needs {}, the longest sequence", setting("max_length"))
+            }
+            () if self.pad_to.is_some() => format!("and {} are two lengths", setting("pad_to")),
+            () if self.adapter => "cannot be stored beside a trunk, which has its own positions".into(),
+            () => return Ok(()),
+        };
+        Err(refused("long extend", message))
     }
 
     /// Refuses what means nothing where the output layer is solved for, and a penalty where it is not.
