@@ -116,7 +116,11 @@ fn a_long_text_is_counted_and_said_once() {
         ("", "20 of 20 examples are read in windows of the model's 32 tokens", "windowed"),
         ("--long cut", "20 of 20 examples were cut to the model's 32 tokens", "truncated"),
         ("--pooling first", "20 of 20 examples were cut to the model's 32 tokens", "truncated"),
-        ("--long extend --max-length 64", "20 of 20 examples are read in windows of the model's 64", "windowed"),
+        (
+            "--long extend --max-length 64",
+            "20 of 20 examples are read in windows of the model's 64",
+            "windowed",
+        ),
         ("--long extend --max-length 1000", "", "neither"),
     ] {
         let tune = "finetune --model model --train long.tsv --text text --label label --epochs 1 --overwrite --out run";
@@ -134,7 +138,8 @@ fn a_long_text_is_counted_and_said_once() {
             assert_eq!(predicted[count], if count == key { 20 } else { 0 }, "{flags}: {count}");
         }
     }
-    let tune = "finetune --model model --train long.tsv --text text --label label --out refused --long extend";
+    let tune =
+        "finetune --model model --train long.tsv --text text --label label --out refused --long extend";
     fails(folder, tune, "--max-length");
     fails(folder, &format!("{tune} --max-length 64 --recipe norms --adapter"), "its own positions");
     fails(folder, "predict --model run --input long.tsv --output p.tsv --long extend", "fine-tuning");

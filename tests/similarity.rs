@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 
 use common::{fails, fnet, json, root, run, sample};
 use fnet_train::search::Index;
@@ -185,6 +186,39 @@ fn a_folder_of_sentence_transformers_is_used_as_it_is() {
     assert!(folder.join("own/sentence_vectors.py").exists() && folder.join("own/modules.json").exists());
     run(folder, "embed --model own --input texts.txt --output own.npy --quiet");
     assert_eq!(array(&folder.join("own.npy")).0, 8);
+}
+
+#[test]
+fn sentence_transformers_opens_what_was_trained() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    write_rows(folder);
+    let texts = "the red house\nwater, by the garden (of stone)\n".to_owned() + &"a long letter ".repeat(90);
+    std::fs::write(folder.join("more.txt"), texts).unwrap();
+    let train = "finetune --objective similarity --train pairs.tsv --steps 3 --batch-size 8 --quiet";
+    // The default needs no code of ours; what reads the layers does.
+    run(folder, &format!("{train} --out words"));
+    run(folder, &format!("{train} --pooling weighted+mean --out layers"));
+    assert!(!folder.join("words/sentence_vectors.py").exists());
+    assert!(folder.join("layers/sentence_vectors.py").exists());
+    for name in ["words", "layers"] {
+        run(
+            folder,
+            &format!("embed --model {name} --normalize --input more.txt --output {name}.npy --quiet"),
+        );
+    }
+    let said = json(&run(folder, "inspect --json words"));
+    assert!(said["unused_tensors"].as_array().is_some_and(Vec::is_empty), "{said}");
+    let python = std::env::var("FNET_CLIENTS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let check = Command::new(&python).args(["-c", "import sentence_transformers"]).output();
+    if !check.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: {python} has no sentence_transformers; name one that has by FNET_CLIENTS_PYTHON");
+        return;
+    }
+    let script = root().join("tests/sentence_transformers_check.py");
+    let output = Command::new(python).arg(script).arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

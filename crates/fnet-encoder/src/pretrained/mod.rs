@@ -6,6 +6,7 @@ mod pickle;
 mod save;
 mod sentence_transformers;
 mod source;
+mod static_embedding;
 mod stored;
 mod torch;
 mod weight_files;

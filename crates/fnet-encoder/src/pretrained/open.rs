@@ -6,6 +6,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use super::static_embedding::STATIC_WORDS;
 use super::weight_files::WeightFiles;
 use super::{Source, TIED_BIAS, sentence_transformers};
 use crate::embeddings::{INPUT, words_name};
@@ -179,7 +180,8 @@ impl<'a> Files<'a> {
             format!("{prefix}{modern}")
         });
         if let Source::Path(path) = source
-            && let Some(modules) = sentence_transformers::modules_of(folder_of(path))?
+            && let Some(modules) =
+                sentence_transformers::modules_of(folder_of(path), config.sentence.is_some())?
         {
             modules.add_to(&mut config, &mut weights)?;
         }
@@ -294,6 +296,7 @@ impl<'a> Files<'a> {
                 || name == TIED_BIAS
                 || name.ends_with("embeddings.position_ids")
                 || name.contains(".reservoir.") // follows from the configuration
+                || name == STATIC_WORDS // follows from other weights
                 || self.is_sentence(name) // for another use of the model
         };
         let unused = self.weights.names().filter(|name| !known.contains(name) && !repeated(name));

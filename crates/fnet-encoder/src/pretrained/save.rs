@@ -7,6 +7,7 @@ use half::bf16;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
+use super::static_embedding::{self, STATIC_WORDS, is_static};
 use super::{CONFIG_FILE, TIED_BIAS, WEIGHTS_FILE};
 use crate::TensorInfo;
 use crate::config::{BASE_MODEL_TYPE, OURS};
@@ -85,12 +86,16 @@ pub fn weights_to_bytes(model: &Model, stored: WeightType) -> Result<Vec<u8>, En
     let saved = table.iter().filter(|info| !(is_bare_bert && info.name.contains(".pooler.")));
     // Transformers looks for both biases.
     let repeated = table.iter().find(|info| info.name == UNTIED_BIAS);
-    let fixed = fixed_weights(model);
+    let mut fixed = fixed_weights(model);
+    if is_static(model, stored) {
+        let (shape, words) = static_embedding::words(model);
+        fixed.push((STATIC_WORDS.into(), shape, words));
+    }
     let views = saved
         .map(|info| (info.name.as_str(), info))
         .chain(repeated.map(|info| (TIED_BIAS, info)))
         .map(|(name, info)| (name, View { shape: &info.shape, values: &values[info.range()], stored }))
-        // Weights that are not trained follow from the configuration, and must be the same in every program.
+        // Weights that follow from the configuration, or from others, and must be the same in every program.
         .chain(fixed.iter().map(|(name, shape, values)| {
             (name.as_str(), View { shape, values, stored: WeightType::Float32 })
         }));
@@ -201,15 +206,19 @@ pub(super) const VECTORS_CLASS: &str = "SentenceVectors";
 const VECTORS_CODE: &str = include_str!("sentence_vectors.py");
 
 /// The files of code, and of what names it, that other programs need to open a folder.
-fn code_of(config: &ModelConfig) -> Vec<(&'static str, String)> {
-    let mut files = Vec::new();
+fn code_of(model: &Model, stored: WeightType) -> Vec<(&'static str, String)> {
+    let (mut files, config) = (Vec::new(), model.config());
     if is_ours_alone(config) || config.sentence.is_some() {
         files.push((MODELING_FILE, MODELING_CODE.to_string()));
     }
     if config.sentence.is_some() {
-        let class = format!("sentence_vectors.{VECTORS_CLASS}");
-        let modules = json!([{"idx": 0, "name": "0", "path": "", "type": class}]);
-        files.push((VECTORS_FILE, VECTORS_CODE.to_string()));
+        let modules = if is_static(model, stored) {
+            static_embedding::modules()
+        } else {
+            files.push((VECTORS_FILE, VECTORS_CODE.to_string()));
+            let class = format!("sentence_vectors.{VECTORS_CLASS}");
+            json!([{"idx": 0, "name": "0", "path": "", "type": class}])
+        };
         files.push((MODULES_FILE, serde_json::to_string_pretty(&modules).unwrap_or_default() + "\n"));
     }
     files
@@ -264,7 +273,7 @@ pub fn save(model: &Model, folder: &Path) -> Result<(), EncoderError> {
 /// # Errors
 /// As [`save`].
 pub fn save_as(model: &Model, folder: &Path, stored: WeightType) -> Result<(), EncoderError> {
-    for (name, text) in code_of(model.config()) {
+    for (name, text) in code_of(model, stored) {
         write_whole(&folder.join(name), text.as_bytes())?;
     }
     write_whole(&folder.join(CONFIG_FILE), config_to_json(model, stored).as_bytes())?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::save::{MODULES_FILE, VECTORS_CLASS};
+use super::static_embedding::STATIC_CLASS;
 use super::weight_files::WeightFiles;
 use crate::heads::{SentenceConfig, SentenceDense};
 use crate::pooling::{Pool, Pooling};
@@ -39,8 +40,8 @@ const ACTIVATIONS: [(&str, &str); 7] = [
     ("Mish", "mish"),
 ];
 
-/// The modules of a folder; `None` where there are none, or `config.json` says it all.
-pub(super) fn modules_of(folder: &Path) -> Result<Option<Modules>, EncoderError> {
+/// The modules of a folder; `None` where there are none, or `config.json` says it all: with them, it may name a readout of ours.
+pub(super) fn modules_of(folder: &Path, has_readout: bool) -> Result<Option<Modules>, EncoderError> {
     let file = folder.join(MODULES_FILE);
     if !file.exists() {
         return Ok(None);
@@ -56,6 +57,7 @@ pub(super) fn modules_of(folder: &Path) -> Result<Option<Modules>, EncoderError>
         .collect();
     let rest = match modules.split_first() {
         Some(((class, _), _)) if class == VECTORS_CLASS => return Ok(None),
+        Some(((class, _), _)) if class == STATIC_CLASS && has_readout => return Ok(None),
         Some(((class, path), rest)) if class == "Transformer" && path.is_empty() => rest,
         Some(((class, path), _)) if class == "Transformer" => {
             return fail(format!("keeps its encoder in {path}: move the files there up into this folder"));

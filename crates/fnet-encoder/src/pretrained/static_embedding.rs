@@ -1,0 +1,59 @@
+//! Vectors of texts that are means of one vector a token, as sentence-transformers' own `StaticEmbedding` makes them.
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::save::WeightType;
+use crate::embeddings::words_name;
+use crate::pooling::Pool;
+use crate::{Head, Model, ops};
+
+/// The tensor that `StaticEmbedding` reads.
+pub(super) const STATIC_WORDS: &str = "embedding.weight";
+/// Its class.
+pub(super) const STATIC_CLASS: &str = "StaticEmbedding";
+
+/// Whether a model's vectors are such means, up to their length: weighted words through one matrix at most, scaled to length
+/// one. Rounded weights would not give the same vectors, and other models keep their vectors by the way.
+pub(super) fn is_static(model: &Model, stored: WeightType) -> bool {
+    let config = model.config();
+    let reads_words = config.sentence.as_ref().is_some_and(|sentence| {
+        let is_linear = |dense: &crate::SentenceDense| dense.activation == "linear";
+        sentence.normalize
+            && sentence.pooling.pools() == [Pool::Weighted]
+            && sentence.dense.len() <= 1
+            && sentence.dense.iter().all(is_linear)
+    });
+    reads_words && model.head() == Head::Sentence && stored == WeightType::Float32 && config.has_projection() // folders of BERT may lower or cut texts in their own way
+}
+
+/// What sentence-transformers opens such a folder by.
+pub(super) fn modules() -> Value {
+    let module = |class: &str| format!("sentence_transformers.models.{class}");
+    json!([
+        {"idx": 0, "name": "0", "path": "", "type": module(STATIC_CLASS)},
+        {"idx": 1, "name": "1", "path": "1_Normalize", "type": module("Normalize")},
+    ])
+}
+
+/// A vector for each token, `[vocab_size, width]`: its word embedding times its weight, through the matrix. Tokens without a
+/// weight do not count, and have zeros.
+pub(super) fn words(model: &Model) -> ([usize; 2], Vec<f32>) {
+    let (config, parameters) = (model.config(), model.parameters());
+    let of_sentence = |name: &str| parameters.get(&format!("{}.sentence.{name}", config.prefix()));
+    let words = parameters.get(&words_name(config)).unwrap_or_default();
+    let weights = of_sentence("word_weights").unwrap_or_default();
+    let (matrix, bias) = (of_sentence("0.weight"), of_sentence("0.bias").unwrap_or_default());
+    let (hidden, width) = (config.hidden_size, model.vector_width().unwrap_or(0));
+    let mut table = vec![0.0; config.vocab_size * width];
+    let rows = table.par_chunks_exact_mut(width.max(1)).zip(words.par_chunks_exact(hidden)).zip(weights);
+    rows.filter(|(_, weight)| **weight != 0.0).for_each(|((row, word), weight)| match matrix {
+        Some(matrix) => {
+            for ((y, column), bias) in row.iter_mut().zip(matrix.chunks_exact(hidden)).zip(bias) {
+                *y = weight * ops::dot(column, word) + bias;
+            }
+        }
+        None => row.iter_mut().zip(word).for_each(|(y, x)| *y = weight * x),
+    });
+    ([config.vocab_size, width], table)
+}
