@@ -97,14 +97,6 @@ impl Running {
         Ok(())
     }
 
-    /// Refuses what several processes cannot do together.
-    pub(crate) fn alone(&self, what: &str) -> Result<()> {
-        match self.team {
-            Some(_) => Err(Error::usage(format!("{what} cannot be run on several processes"))),
-            None => Ok(()),
-        }
-    }
-
     /// How to continue the run in `folder` after a stop.
     pub(crate) fn how_to_resume(&self, folder: &Path) -> String {
         let folder = || format!("the run in {}", folder.display());

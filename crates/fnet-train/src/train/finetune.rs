@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::tasks::classes::Classes;
 use crate::data::tasks::dataset::{
-    Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, predict, run_batches, score_named, score_of,
+    Dataset, INFERENCE_TOKENS, Labels, batches_by_tokens, each_batch, predict, score_named, score_of,
 };
 use crate::data::tasks::encoding::{Example, Text};
 use crate::data::tasks::metrics::Metric;
@@ -108,16 +108,23 @@ const POOL: usize = 2_048;
 
 impl TaskObjective {
     /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, 1 or
-    /// -1 for each label, or the number.
+    /// -1 for each label, or the number; nothing of batches whose numbers `runs` denies.
     pub fn each_row(
         &self,
         model: &Model,
         w: &mut Workspace,
+        runs: impl Fn(usize) -> bool,
         mut take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
     ) -> Result<()> {
         let examples = &self.train.examples;
-        let (mut y, mut seen) = (Vec::new(), 0);
-        run_batches(model, examples, INFERENCE_TOKENS, w, |mut forward, numbers| {
+        let (mut y, mut seen, mut batches) = (Vec::new(), 0, 0..);
+        each_batch(examples, INFERENCE_TOKENS, |batch, numbers| {
+            seen += numbers.len();
+            let done = (seen as f64 / examples.len() as f64, batch.tokens().len());
+            if !batches.next().is_some_and(&runs) {
+                return take(done, &[], &[]);
+            }
+            let mut forward = model.forward(batch, Mode::Infer, w)?;
             y.clear();
             for target in numbers.iter().map(|i| &examples[*i as usize].target) {
                 match (&self.labels, target.as_slice()) {
@@ -128,8 +135,6 @@ impl TaskObjective {
                     (_, numbers) => y.extend_from_slice(numbers),
                 }
             }
-            seen += numbers.len();
-            let done = (seen as f64 / examples.len() as f64, forward.batch().tokens().len());
             take(done, forward.seen_by_classifier()?, &y)
         })
     }

@@ -164,16 +164,23 @@ impl SignalObjective {
     }
 
     /// What the output layer reads of each training example and what it should say: 1 for its class and 0 for others, 1 or
-    /// -1 for each label, or the number. Positions of which nothing is known are left out.
+    /// -1 for each label, or the number; nothing of batches whose numbers `runs` denies. Positions of which nothing is known
+    /// are left out.
     pub fn each_row(
         &self,
         model: &Model,
         w: &mut Workspace,
+        runs: impl Fn(usize) -> bool,
         mut take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
     ) -> Result<()> {
         let (outputs, all) = (model.head().outputs(), self.train.len().max(1));
-        let (mut x, mut y, mut seen) = (Vec::new(), Vec::new(), 0);
+        let (mut x, mut y, mut seen, mut batches) = (Vec::new(), Vec::new(), 0, 0..);
         each_batch(&*self.train, INFERENCE_POSITIONS, |drawn| {
+            seen += drawn.batch.texts();
+            let done = (seen as f64 / all as f64, drawn.batch.tokens().len());
+            if !batches.next().is_some_and(&runs) {
+                return take(done, &[], &[]);
+            }
             x.clear();
             y.clear();
             let mut forward = model.forward(&drawn.batch, Mode::Infer, w)?;
@@ -184,8 +191,7 @@ impl SignalObjective {
                     x.extend_from_slice(x_row);
                 }
             }
-            seen += drawn.batch.texts();
-            take((seen as f64 / all as f64, drawn.batch.tokens().len()), &x, &y)
+            take(done, &x, &y)
         })
     }
 

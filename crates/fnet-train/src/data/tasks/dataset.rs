@@ -221,7 +221,8 @@ pub fn run_batches(
     each_batch(examples, batch_tokens, |batch, numbers| take(model.forward(batch, Mode::Infer, w)?, numbers))
 }
 
-fn each_batch(
+/// As [`run_batches`], before the encoder runs.
+pub(crate) fn each_batch(
     examples: &[Example],
     batch_tokens: usize,
     mut take: impl FnMut(&Batch, &[u32]) -> Result<()>,

@@ -8,6 +8,7 @@ use fnet_reservoir::ridge::{Ridge, Sums};
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
 
+use super::rounds::{Done, Rounds};
 use super::{FinetuneSettings, Learning, Start, adapter, sums};
 use crate::error::{Error, Result};
 use crate::folder::state::State;
@@ -43,16 +44,23 @@ pub(super) fn fit(
     if !resume {
         folder.begin(settings, tokenizer.as_ref(), longest, &model, data)?;
     }
+    running.start(settings, &model, data)?;
     running.stop.arm();
-    let (started, mut w) = (Instant::now(), Workspace::new());
-    learning.each_row(&model, &mut w, |done, x, y| {
-        if running.stop.is_set() {
-            let resume = running.how_to_resume(folder.path());
-            return Err(Error::Interrupted { step: 0, resume });
-        }
-        rows.add(done, x, y);
-        Ok(())
-    })?;
+    let (started, mut w, mut rounds) = (Instant::now(), Workspace::new(), Rounds::new(running));
+    let interrupted = || Error::Interrupted { step: 0, resume: running.how_to_resume(folder.path()) };
+    learning.each_row(
+        &model,
+        &mut w,
+        |batch| Rounds::runs(running, batch),
+        |done, x, y| {
+            let stops = rounds.add(done, x, y, |done, x, y| rows.add(done, x, y));
+            if stops { Err(interrupted()) } else { Ok(()) }
+        },
+    )?;
+    rounds.end(|done, x, y| rows.add(done, x, y));
+    if !running.leads() {
+        return Ok((folder, Value::Null));
+    }
     rows.flush();
     if settings.keep_sums {
         sums::write(&folder.file(SUMS_FILE), &rows.sums, &rows.kept)?;
@@ -123,8 +131,8 @@ impl Rows {
         }
     }
 
-    /// Adds the rows of a batch; `done` is the part of the data that has been seen, and the batch's tokens.
-    fn add(&mut self, done: (f64, usize), x: &[f32], y: &[f32]) {
+    /// Adds the rows of a batch.
+    fn add(&mut self, done: Done, x: &[f32], y: &[f32]) {
         self.x.extend_from_slice(x);
         self.y.extend_from_slice(y);
         self.tokens += done.1 as u64;

@@ -20,6 +20,7 @@ use crate::train::recipe::Recipe;
 use crate::train::signals::{SignalObjective, floor};
 use crate::train::trainer::{Budget, Objective, Trainer};
 use prepare::{Prepared, prepare};
+use rounds::Done;
 pub(crate) use settings::Examples;
 pub use settings::{ClassWeights, FinetuneSettings};
 pub use several::{NamedTask, SeveralSettings, run_several};
@@ -31,6 +32,7 @@ mod adapter;
 mod added;
 mod closed_form;
 mod prepare;
+mod rounds;
 mod seeds;
 mod settings;
 mod several;
@@ -69,9 +71,6 @@ pub fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -
         for seed in settings.training.seed..settings.training.seed + settings.seeds {
             check_is_not_model(&folder.file(&format!("seed-{seed}")), model)?;
         }
-    }
-    if settings.training.recipe == Recipe::Ridge {
-        running.alone("the recipe ridge")?;
     }
     match settings.seeds {
         1 => run_seed(folder, settings, running),
@@ -140,16 +139,17 @@ impl Learning {
     }
 
     /// Hands what the output layer reads of each training example, `[rows, inputs]`, and what it should say, `[rows,
-    /// outputs]`, to `take`, with the part of the data that has been seen and the tokens of the batch.
+    /// outputs]`, to `take`; without rows, batches whose numbers are not to be run.
     fn each_row(
         &self,
         model: &Model,
         w: &mut Workspace,
-        take: impl FnMut((f64, usize), &[f32], &[f32]) -> Result<()>,
+        runs: impl Fn(usize) -> bool,
+        take: impl FnMut(Done, &[f32], &[f32]) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Self::Text { objective, .. } => objective.each_row(model, w, take),
-            Self::Signals(objective) => objective.each_row(model, w, take),
+            Self::Text { objective, .. } => objective.each_row(model, w, runs, take),
+            Self::Signals(objective) => objective.each_row(model, w, runs, take),
         }
     }
 

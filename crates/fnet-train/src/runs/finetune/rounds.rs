@@ -1,0 +1,72 @@
+//! Rows that several processes take through a trunk, a batch each in turn, in the order in which one process would.
+
+use crate::runs::running::Running;
+
+/// How far a batch is: the part of the data that has been seen with it, and its tokens.
+pub(super) type Done = (f64, usize);
+
+/// The batches of a round, one for each process.
+pub(super) struct Rounds<'a> {
+    running: &'a Running,
+    /// Batches so far.
+    batches: usize,
+    /// This process's of the round.
+    own: (Done, Vec<f32>, Vec<f32>),
+}
+
+impl<'a> Rounds<'a> {
+    pub fn new(running: &'a Running) -> Self {
+        Self { running, batches: 0, own: Default::default() }
+    }
+
+    /// Whether this process runs the batch of a number.
+    pub fn runs(running: &Running, batch: usize) -> bool {
+        running.team.as_ref().is_none_or(|team| batch % team.size() == team.rank())
+    }
+
+    /// The next batch, with its rows if this process has run it. At the end of a round all batches go to `take`, in their
+    /// order; returns whether a process was asked to stop.
+    pub fn add(&mut self, done: Done, x: &[f32], y: &[f32], take: impl FnMut(Done, &[f32], &[f32])) -> bool {
+        if Self::runs(self.running, self.batches) {
+            self.own = (done, x.to_vec(), y.to_vec());
+        }
+        self.batches += 1;
+        let processes = self.running.team.as_ref().map_or(1, |team| team.size());
+        self.batches.is_multiple_of(processes) && self.end(take)
+    }
+
+    /// As [`add`](Self::add), of a round that may lack batches.
+    pub fn end(&mut self, mut take: impl FnMut(Done, &[f32], &[f32])) -> bool {
+        let (done, x, y) = std::mem::take(&mut self.own);
+        let stops = self.running.stop.is_set();
+        let Some(team) = &self.running.team else {
+            take(done, &x, &y);
+            return stops;
+        };
+        let about = [x.len() as u64, y.len() as u64, done.0.to_bits(), done.1 as u64, u64::from(stops)];
+        let all = team.share(bytemuck::cast_slice(&about));
+        let number = |rank: usize, i: usize| {
+            let bytes = all[rank][8 * i..].first_chunk();
+            bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+        };
+        let gather = |own: &[f32], which: usize| -> (Vec<usize>, Vec<f32>) {
+            let ends: Vec<usize> = (0..team.size())
+                .scan(0, |end, rank| {
+                    *end += number(rank, which) as usize;
+                    Some(*end)
+                })
+                .collect();
+            let mut whole = vec![0.0; ends.last().copied().unwrap_or(0)];
+            let in_bytes: Vec<usize> = ends.iter().map(|end| end * size_of::<f32>()).collect();
+            team.gather(bytemuck::cast_slice(own), &in_bytes, bytemuck::cast_slice_mut(&mut whole));
+            (ends, whole)
+        };
+        let ((x_ends, x), (y_ends, y)) = (gather(&x, 0), gather(&y, 1));
+        let of = |ends: &[usize], rank: usize| if rank == 0 { 0 } else { ends[rank - 1] }..ends[rank];
+        for rank in 0..team.size() {
+            let done = (f64::from_bits(number(rank, 2)), number(rank, 3) as usize);
+            take(done, &x[of(&x_ends, rank)], &y[of(&y_ends, rank)]);
+        }
+        (0..team.size()).any(|rank| number(rank, 4) == 1)
+    }
+}
