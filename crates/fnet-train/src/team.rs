@@ -20,3 +20,24 @@ pub trait Team: Debug + Send + Sync {
     /// Fills `whole` with the slices of all, by rank.
     fn gather(&self, own: &[u8], ends: &[usize], whole: &mut [u8]);
 }
+
+/// The values that each process gives, by rank, however many.
+pub(crate) fn gather_all(team: &dyn Team, own: &[f32]) -> Vec<Vec<f32>> {
+    let lengths = team.share(&(own.len() as u64).to_le_bytes());
+    let length = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
+    let lengths: Vec<usize> = lengths.iter().map(length).collect();
+    let ends = lengths.iter().scan(0, |end, length| {
+        *end += length * size_of::<f32>();
+        Some(*end)
+    });
+    let ends: Vec<usize> = ends.collect();
+    let mut whole = vec![0.0_f32; lengths.iter().sum()];
+    team.gather(bytemuck::cast_slice(own), &ends, bytemuck::cast_slice_mut(&mut whole));
+    let mut rest = whole.as_slice();
+    let part = |length| {
+        let (part, after) = rest.split_at(length);
+        rest = after;
+        part.to_vec()
+    };
+    lengths.into_iter().map(part).collect()
+}

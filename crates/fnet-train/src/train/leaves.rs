@@ -47,10 +47,20 @@ impl Leaf {
         (0..self.of).map(move |number| Self { number, ..self })
     }
 
+    /// Whether this process has it.
+    pub(crate) fn is_own(self, team: &dyn Team) -> bool {
+        leaves_of(team.rank(), team.size(), self.of).contains(&self.number)
+    }
+
     /// The dropout of one of its passes through the model, by that of the step.
     pub fn dropout(self, step: Dropout, pass: usize) -> Dropout {
         Dropout { key: step.key.wrapping_add((self.number as u64) << 32).wrapping_add(pass as u64), ..step }
     }
+}
+
+/// The leaves of a process, of `number`.
+fn leaves_of(rank: usize, processes: usize, number: usize) -> Range<usize> {
+    number * rank / processes..number * (rank + 1) / processes
 }
 
 /// How gradients travel between processes.
@@ -277,8 +287,7 @@ impl<'a> Way<'a> {
     fn new(team: &'a dyn Team, number: usize, exchange: Exchange) -> Self {
         let of_rank = |rank: usize| {
             let mut nodes = Vec::new();
-            let own = number * rank / team.size()..number * (rank + 1) / team.size();
-            nodes_of(&own, 0..number, &mut nodes);
+            nodes_of(&leaves_of(rank, team.size(), number), 0..number, &mut nodes);
             nodes
         };
         Self { team, number, exchange, nodes: (0..team.size()).map(of_rank).collect() }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use fnet_encoder::similarity::{
@@ -18,6 +19,7 @@ use crate::data::tasks::metrics::{Metric, Ranks};
 use crate::error::Result;
 use crate::folder::state::Position;
 use crate::random::generator;
+use crate::team::{Team, gather_all};
 use crate::train::finetune::{Variation, fingerprint, push};
 use crate::train::leaves::Leaf;
 use crate::train::trainer::{Evaluation, Gradient, Objective, StepOutcome};
@@ -67,6 +69,7 @@ pub struct SimilarityObjective {
     batches: Vec<(usize, Vec<u32>)>,
     ordered: Option<u64>,
     step: Step,
+    team: Option<Arc<dyn Team>>,
 }
 
 /// A step's batch, drawn once for all of its leaves.
@@ -104,7 +107,24 @@ impl SimilarityObjective {
     ) -> Self {
         let fingerprint = fingerprint(train.iter().chain(&dev).map(|rows| rows.examples.as_slice()));
         let (batches, ordered, step) = (Vec::new(), None, Step::default());
-        Self { train, dev, comparing, sizes, variation, seed, fingerprint, batches, ordered, step }
+        Self {
+            train,
+            dev,
+            comparing,
+            sizes,
+            variation,
+            seed,
+            fingerprint,
+            batches,
+            ordered,
+            step,
+            team: None,
+        }
+    }
+
+    /// The same, as one of several processes.
+    pub fn with(self, team: Option<Arc<dyn Team>>) -> Self {
+        Self { team, ..self }
     }
 
     /// Number of training rows.
@@ -288,8 +308,8 @@ fn passes(texts: &[Text], most: usize, random: &mut ChaCha8Rng) -> Vec<Batch> {
 }
 
 impl Objective for SimilarityObjective {
-    /// A batch that is one pass of one leaf goes through the model once. Otherwise all vectors are computed first, by every
-    /// process, since the loss compares them; then each process takes its own leaves through the model again.
+    /// A batch that is one pass of one leaf goes through the model once. Otherwise all vectors are computed first, since the
+    /// loss compares them, those of a leaf by the process that has it; then each leaf goes through the model again.
     fn step(
         &mut self,
         model: &Model,
@@ -315,10 +335,14 @@ impl Objective for SimilarityObjective {
         }
         if step.compared.is_none() {
             let mut vectors = Vec::new();
-            for (leaf, passes) in leaf.all().zip(&step.passes) {
+            let is_own = |leaf: Leaf| self.team.as_ref().is_none_or(|team| leaf.is_own(&**team));
+            for (leaf, passes) in leaf.all().zip(&step.passes).filter(|(leaf, _)| is_own(*leaf)) {
                 for (i, pass) in passes.iter().enumerate() {
                     vectors.extend_from_slice(model.forward(pass, mode(leaf, i), w)?.vectors()?);
                 }
+            }
+            if let Some(team) = &self.team {
+                vectors = gather_all(&**team, &vectors).concat();
             }
             step.compared = Some(loss_of(&step.drawn, &self.comparing, &vectors, width));
         }

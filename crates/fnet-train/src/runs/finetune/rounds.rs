@@ -1,6 +1,7 @@
 //! Rows that several processes take through a trunk, a batch each in turn, in the order in which one process would.
 
 use crate::runs::running::Running;
+use crate::team::gather_all;
 
 /// How far a batch is: the part of the data that has been seen with it, and its tokens.
 pub(super) type Done = (f64, usize);
@@ -43,30 +44,16 @@ impl<'a> Rounds<'a> {
             take(done, &x, &y);
             return stops;
         };
-        let about = [x.len() as u64, y.len() as u64, done.0.to_bits(), done.1 as u64, u64::from(stops)];
+        let about = [done.0.to_bits(), done.1 as u64, u64::from(stops)];
         let all = team.share(bytemuck::cast_slice(&about));
         let number = |rank: usize, i: usize| {
             let bytes = all[rank][8 * i..].first_chunk();
             bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
         };
-        let gather = |own: &[f32], which: usize| -> (Vec<usize>, Vec<f32>) {
-            let ends: Vec<usize> = (0..team.size())
-                .scan(0, |end, rank| {
-                    *end += number(rank, which) as usize;
-                    Some(*end)
-                })
-                .collect();
-            let mut whole = vec![0.0; ends.last().copied().unwrap_or(0)];
-            let in_bytes: Vec<usize> = ends.iter().map(|end| end * size_of::<f32>()).collect();
-            team.gather(bytemuck::cast_slice(own), &in_bytes, bytemuck::cast_slice_mut(&mut whole));
-            (ends, whole)
-        };
-        let ((x_ends, x), (y_ends, y)) = (gather(&x, 0), gather(&y, 1));
-        let of = |ends: &[usize], rank: usize| if rank == 0 { 0 } else { ends[rank - 1] }..ends[rank];
-        for rank in 0..team.size() {
-            let done = (f64::from_bits(number(rank, 2)), number(rank, 3) as usize);
-            take(done, &x[of(&x_ends, rank)], &y[of(&y_ends, rank)]);
+        let rows = gather_all(&**team, &x).into_iter().zip(gather_all(&**team, &y));
+        for (rank, (x, y)) in rows.enumerate() {
+            take((f64::from_bits(number(rank, 0)), number(rank, 1) as usize), &x, &y);
         }
-        (0..team.size()).any(|rank| number(rank, 4) == 1)
+        (0..team.size()).any(|rank| number(rank, 2) == 1)
     }
 }

@@ -104,7 +104,8 @@ pub fn run(folder: &RunFolder, settings: &SimilaritySettings, running: &Running)
         special: tokenizer.specials(),
     };
     let mut objective =
-        SimilarityObjective::new(train, dev, comparing, sizes, variation, settings.training.seed);
+        SimilarityObjective::new(train, dev, comparing, sizes, variation, settings.training.seed)
+            .with(running.team.clone());
     if settings.training.budget().is_none() {
         settings.training.epochs = Some(usual_epochs(objective.rows()));
     }
