@@ -7,7 +7,7 @@ use half::bf16;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::static_embedding::{self, STATIC_WORDS, is_static};
+use super::static_embedding::{self, STATIC_WORDS, has_static_words};
 use super::{CONFIG_FILE, TIED_BIAS, WEIGHTS_FILE};
 use crate::TensorInfo;
 use crate::config::{BASE_MODEL_TYPE, OURS};
@@ -204,6 +204,11 @@ pub const VECTORS_FILE: &str = "sentence_vectors.py";
 /// The class in that code.
 pub(super) const VECTORS_CLASS: &str = "SentenceVectors";
 const VECTORS_CODE: &str = include_str!("sentence_vectors.py");
+
+/// Whether sentence-transformers can do without our code. Rounded weights would not give the same vectors.
+fn is_static(model: &Model, stored: WeightType) -> bool {
+    stored == WeightType::Float32 && has_static_words(model)
+}
 
 /// The files of code, and of what names it, that other programs need to open a folder.
 fn code_of(model: &Model, stored: WeightType) -> Vec<(&'static str, String)> {

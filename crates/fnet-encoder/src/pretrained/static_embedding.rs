@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::save::WeightType;
 use crate::embeddings::words_name;
 use crate::pooling::Pool;
 use crate::{Head, Model, ops};
@@ -14,8 +13,8 @@ pub(super) const STATIC_WORDS: &str = "embedding.weight";
 pub(super) const STATIC_CLASS: &str = "StaticEmbedding";
 
 /// Whether a model's vectors are such means, up to their length: weighted words through one matrix at most, scaled to length
-/// one. Rounded weights would not give the same vectors, and other models keep their vectors by the way.
-pub(super) fn is_static(model: &Model, stored: WeightType) -> bool {
+/// one. Models with another head keep their vectors by the way.
+pub(super) fn has_static_words(model: &Model) -> bool {
     let config = model.config();
     let reads_words = config.sentence.as_ref().is_some_and(|sentence| {
         let is_linear = |dense: &crate::SentenceDense| dense.activation == "linear";
@@ -24,7 +23,8 @@ pub(super) fn is_static(model: &Model, stored: WeightType) -> bool {
             && sentence.dense.len() <= 1
             && sentence.dense.iter().all(is_linear)
     });
-    reads_words && model.head() == Head::Sentence && stored == WeightType::Float32 && config.has_projection() // folders of BERT may lower or cut texts in their own way
+    // Folders of BERT may lower or cut texts in their own way.
+    reads_words && model.head() == Head::Sentence && config.has_projection()
 }
 
 /// What sentence-transformers opens such a folder by.

@@ -1,6 +1,7 @@
 //! Learning from signals, as an objective of the training loop.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use fnet_encoder::{Batch, ClassTargets, Dropout, Loss, Mode, Model, Targets, Workspace};
@@ -281,6 +282,10 @@ impl Objective for SignalObjective {
             outcome.tokens += drawn.batch.tokens().len();
         }
         Ok(outcome)
+    }
+
+    fn measured(&self, model: &Model) -> Vec<Range<usize>> {
+        standardize::places(model).into_iter().flatten().collect()
     }
 
     fn after_step(&mut self, model: &mut Model, gradients: &mut [f32]) {

@@ -49,16 +49,11 @@ fn set(model: &mut Model, mean: &[f32], deviation: &[f32]) {
 const MEMORY: f64 = 1_000.0;
 
 /// Where mean and deviation stand among the parameters of a model that has them.
-fn places(model: &Model) -> Option<[Range<usize>; 2]> {
+pub fn places(model: &Model) -> Option<[Range<usize>; 2]> {
     let names = names(model);
     let range =
         |name: &String| model.parameters().table().iter().find(|t| t.name == *name).map(|t| t.range());
     Some([range(&names[0])?, range(&names[1])?])
-}
-
-/// Whether a step measures this tensor, instead of its gradient.
-pub fn is_measured(name: &str) -> bool {
-    name.ends_with(".pooler.mean") || name.ends_with(".pooler.deviation")
 }
 
 /// Adds pooled vectors to the gradient, in the places of mean and deviation, which have none of their own: how far the

@@ -18,7 +18,6 @@ use crate::random::generator;
 use crate::team::Team;
 use crate::train::leaves::{Exchange, Leaf, Leaves};
 use crate::train::schedule::Schedule;
-use crate::train::standardize::is_measured;
 use crate::train::stop::Stop;
 use crate::train::time_spent::TimeSpent;
 
@@ -138,8 +137,13 @@ pub trait Objective {
         w: &mut Workspace,
     ) -> Result<StepOutcome>;
 
-    /// Follows what the step has changed. `gradients` are zero but where a tensor has none and something else was added, which
-    /// is to be zero afterwards, too.
+    /// Ranges of parameters that have no gradient, and in whose places a step adds up something else.
+    fn measured(&self, _model: &Model) -> Vec<Range<usize>> {
+        Vec::new()
+    }
+
+    /// Follows what the step has changed. `gradients` are zero but for what was [`measured`](Self::measured), which is to be
+    /// zero afterwards, too.
     fn after_step(&mut self, _model: &mut Model, _gradients: &mut [f32]) {}
 
     /// Passes over the data up to `position`.
@@ -335,7 +339,7 @@ impl<'a> Course<'a> {
         };
         let (run, gradients, start) = (&mut self.run, &mut self.gradients, self.state.position);
         let (model, objective, position) = (&*run.model, &mut *run.objective, &mut self.state.position);
-        let (learnt, layers) = (learnt(model), model.layer_starts());
+        let (learnt, layers) = (learnt(model, &objective.measured(model)), model.layer_starts());
         let outcome = self.leaves.sum(gradients, &learnt, &layers, &mut |leaf, gradient| {
             *position = start;
             objective.step(model, position, leaf, dropout, gradient, w)
@@ -444,9 +448,9 @@ impl<'a> Course<'a> {
 }
 
 /// The ranges of what a step learns, by gradients or by measuring, in the parameters' order.
-fn learnt(model: &Model) -> Vec<Range<usize>> {
+fn learnt(model: &Model, measured: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
-    let is_learnt = |tensor: &&TensorInfo| tensor.trainable || is_measured(&tensor.name);
+    let is_learnt = |tensor: &&TensorInfo| tensor.trainable || measured.contains(&tensor.range());
     for tensor in model.parameters().table().iter().filter(is_learnt) {
         let own = tensor.range();
         match ranges.last_mut() {
