@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use crate::error::{Error, Result};
+
 /// This process among those that train together: all call the same methods in the same order, and wait for each other.
 pub trait Team: Debug + Send + Sync {
     /// Its number, from 0. Number 0 leads: it alone writes and speaks.
@@ -21,8 +23,11 @@ pub trait Team: Debug + Send + Sync {
     fn gather(&self, own: &[u8], ends: &[usize], whole: &mut [u8]);
 }
 
-/// The values that each process gives, by rank, however many.
-pub(crate) fn gather_all(team: &dyn Team, own: &[f32]) -> Vec<Vec<f32>> {
+/// The values that each process gives, by rank.
+///
+/// # Errors
+/// If they are more than can travel at once.
+pub(crate) fn gather_all(team: &dyn Team, own: &[f32]) -> Result<Vec<Vec<f32>>> {
     let lengths = team.share(&(own.len() as u64).to_le_bytes());
     let length = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
     let lengths: Vec<usize> = lengths.iter().map(length).collect();
@@ -31,6 +36,11 @@ pub(crate) fn gather_all(team: &dyn Team, own: &[f32]) -> Vec<Vec<f32>> {
         Some(*end)
     });
     let ends: Vec<usize> = ends.collect();
+    if ends.last().is_some_and(|end| *end > i32::MAX as usize) {
+        return Err(Error::usage(
+            "so many rows cannot travel at once: MPI counts 2 GB at most; take fewer processes",
+        ));
+    }
     let mut whole = vec![0.0_f32; lengths.iter().sum()];
     team.gather(bytemuck::cast_slice(own), &ends, bytemuck::cast_slice_mut(&mut whole));
     let mut rest = whole.as_slice();
@@ -39,5 +49,5 @@ pub(crate) fn gather_all(team: &dyn Team, own: &[f32]) -> Vec<Vec<f32>> {
         rest = after;
         part.to_vec()
     };
-    lengths.into_iter().map(part).collect()
+    Ok(lengths.into_iter().map(part).collect())
 }

@@ -23,8 +23,12 @@ pub(super) fn has_static_words(model: &Model) -> bool {
             && sentence.dense.len() <= 1
             && sentence.dense.iter().all(is_linear)
     });
+    // The tokens around a text must not count: they are not read there.
+    let weights = model.parameters().get(&format!("{}.sentence.word_weights", config.prefix()));
+    let weight = |id: u32| weights.and_then(|weights| weights.get(id as usize)).copied();
+    let frame_counts = config.bos_token_id.and_then(weight) != Some(0.0);
     // Folders of BERT may lower or cut texts in their own way.
-    reads_words && model.head() == Head::Sentence && config.has_projection()
+    reads_words && model.head() == Head::Sentence && config.has_projection() && !frame_counts
 }
 
 /// What sentence-transformers opens such a folder by.

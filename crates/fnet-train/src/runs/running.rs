@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::folder::RunFolder;
 use crate::random;
-use crate::settings::refused;
+use crate::settings::{refused, setting};
 use crate::team::Team;
 use crate::train::stop::Stop;
 
@@ -47,7 +47,12 @@ impl Running {
     /// Refuses a run of fewer leaves than processes.
     pub(crate) fn check_leaves(&self, leaves: usize) -> Result<()> {
         let Some(team) = self.team.as_ref().filter(|team| leaves < team.size()) else { return Ok(()) };
-        let message = format!("are fewer than the {} processes; a run keeps its leaves", team.size());
+        let least = team.size().next_power_of_two();
+        let message = format!(
+            "are fewer than the {} processes; a run keeps its leaves, a new one may have {} {least}",
+            team.size(),
+            setting("leaves")
+        );
         Err(refused(&format!("leaves {leaves}"), message))
     }
 

@@ -122,7 +122,7 @@ impl Shared {
 
 /// Checkpoints of all runs: killed at any moment, either all are the new ones or all the old ones.
 fn checkpoint(home: &RunFolder, courses: &mut [Course]) -> Result<()> {
-    if !courses.iter().all(Course::leads) {
+    if courses.is_empty() || !courses.iter().all(Course::leads) {
         return Ok(());
     }
     courses.iter_mut().try_for_each(Course::stage_checkpoint)?;

@@ -342,7 +342,7 @@ impl Objective for SimilarityObjective {
                 }
             }
             if let Some(team) = &self.team {
-                vectors = gather_all(&**team, &vectors).concat();
+                vectors = gather_all(&**team, &vectors)?.concat();
             }
             step.compared = Some(loss_of(&step.drawn, &self.comparing, &vectors, width));
         }

@@ -202,7 +202,7 @@ mod by_mpi {
         }
     }
 
-    /// Lengths and starts of slices by their ends. MPI counts in 32 bits, which `Leaves` sees to.
+    /// Lengths and starts of slices by their ends. MPI counts in 32 bits, which callers see to.
     fn slices(ends: &[usize]) -> (Vec<i32>, Vec<i32>) {
         let starts: Vec<i32> =
             std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).take(ends.len()).collect();

@@ -48,16 +48,16 @@ pub(super) fn fit(
     running.stop.arm();
     let (started, mut w, mut rounds) = (Instant::now(), Workspace::new(), Rounds::new(running));
     let interrupted = || Error::Interrupted { step: 0, resume: running.how_to_resume(folder.path()) };
-    learning.each_row(
-        &model,
-        &mut w,
-        |batch| Rounds::runs(running, batch),
-        |done, x, y| {
-            let stops = rounds.add(done, x, y, |done, x, y| rows.add(done, x, y));
-            if stops { Err(interrupted()) } else { Ok(()) }
-        },
-    )?;
-    rounds.end(|done, x, y| rows.add(done, x, y));
+    let mut take = |done: Done, x: &[f32], y: &[f32]| {
+        if running.leads() {
+            rows.add(done, x, y);
+        }
+    };
+    let runs = |batch| Rounds::runs(running, batch);
+    learning.each_row(&model, &mut w, runs, |done, x, y| {
+        if rounds.add(done, x, y, &mut take)? { Err(interrupted()) } else { Ok(()) }
+    })?;
+    rounds.end(&mut take)?;
     if !running.leads() {
         return Ok((folder, Value::Null));
     }

@@ -83,6 +83,11 @@ fn goes_on_from<'a>(folder: &'a RunFolder, settings: &'a FinetuneSettings, resum
     if resume { Some(folder.path()) } else { settings.add.as_deref() }
 }
 
+/// Into how many parts the steps of a run are cut at most; ridge has no steps, and any number of processes takes part.
+fn leaves_of(settings: &FinetuneSettings) -> usize {
+    if settings.training.recipe == Recipe::Ridge { usize::MAX } else { settings.training.leaves }
+}
+
 /// What a run starts from: one that goes on has its own copy of everything but the data.
 fn base(folder: &RunFolder, settings: &FinetuneSettings, resume: bool) -> Result<BaseModel> {
     if let Some(folder) = goes_on_from(folder, settings, resume) {
@@ -96,7 +101,7 @@ fn run_seed(folder: &RunFolder, mut settings: FinetuneSettings, running: &Runnin
     if let Some(results) = folder.results().filter(|_| running.resume && !folder.has_checkpoint()) {
         return Ok(results); // an adapter's run that came to its end
     }
-    let resume = running.goes_on(folder, settings.training.leaves)?;
+    let resume = running.goes_on(folder, leaves_of(&settings))?;
     let Ready { start, mut learning } = ready(folder, &settings, resume, running.quiet)?;
     settings.bag = Some(start.model.config().classifier_bag);
     let (folder, mut results) = match settings.training.recipe {

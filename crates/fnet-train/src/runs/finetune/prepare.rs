@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fnet_encoder::mixers::MixerKind;
 use fnet_encoder::pretrained::{self, MULTI_LABEL};
-use fnet_encoder::{Model, Padding, Workspace};
+use fnet_encoder::{Model, ModelConfig, Padding, Workspace};
 
 use super::Start;
 use super::settings::{ClassWeights, FinetuneSettings};
@@ -99,7 +99,7 @@ fn open_model(
     }
     let (head, seed) = (files.labels.head(), settings.training.seed);
     let bag = settings.bag.map_or_else(|| usual_bag(files, settings.has_linear_head()), Ok)?;
-    let mut mixes_at_length = false;
+    let mut cannot_extend = None;
     let opened = pretrained::open_with(base.source(), head, seed, |config| {
         if goes_on {
             return; // its own readout
@@ -112,14 +112,14 @@ fn open_model(
         config.classifier_linear = settings.has_linear_head();
         config.classifier_matching = settings.matching.unwrap_or_default();
         if settings.long == Some(Long::Extend) {
-            let of_length = [MixerKind::Linear, MixerKind::Random, MixerKind::Mlp];
-            mixes_at_length = config.layer_mixers().iter().any(|mixer| of_length.contains(mixer));
+            let own = config.max_position_embeddings;
             let asked = settings.max_length.unwrap_or_default();
-            config.max_position_embeddings = config.max_position_embeddings.max(asked);
+            cannot_extend = why_not_extended(config, asked);
+            config.max_position_embeddings = own.max(asked);
         }
     });
-    if mixes_at_length {
-        return Err(refused("long extend", format!("{base} has layers that mix up to its own length alone")));
+    if let Some(why) = cannot_extend {
+        return Err(refused("long extend", format!("{base} {why}")));
     }
     let (mut model, report) = opened?;
     if !quiet {
@@ -142,6 +142,20 @@ fn open_model(
         }
     })?;
     Ok((model, report.missing))
+}
+
+/// Why a model cannot have so many positions instead of its own, if it cannot.
+fn why_not_extended(config: &ModelConfig, asked: usize) -> Option<String> {
+    let of_length = [MixerKind::Linear, MixerKind::Random, MixerKind::Mlp];
+    let own = config.max_position_embeddings;
+    match () {
+        () if config.layer_mixers().iter().any(|mixer| of_length.contains(mixer)) => {
+            Some("has layers whose weights fit its own length alone".into())
+        }
+        () if config.fixed_length().is_some() => Some("pads all texts to one length, which stays".into()),
+        () if asked <= own => Some(format!("has {own} positions; ask for more")),
+        () => None,
+    }
 }
 
 /// Rows from which on a second opinion from words alone no longer helps.

@@ -1,5 +1,6 @@
 //! Rows that several processes take through a trunk, a batch each in turn, in the order in which one process would.
 
+use crate::error::Result;
 use crate::runs::running::Running;
 use crate::team::gather_all;
 
@@ -27,22 +28,36 @@ impl<'a> Rounds<'a> {
 
     /// The next batch, with its rows if this process has run it. At the end of a round all batches go to `take`, in their
     /// order; returns whether a process was asked to stop.
-    pub fn add(&mut self, done: Done, x: &[f32], y: &[f32], take: impl FnMut(Done, &[f32], &[f32])) -> bool {
+    ///
+    /// # Errors
+    /// If a round is too large to travel.
+    pub fn add(
+        &mut self,
+        done: Done,
+        x: &[f32],
+        y: &[f32],
+        take: impl FnMut(Done, &[f32], &[f32]),
+    ) -> Result<bool> {
         if Self::runs(self.running, self.batches) {
             self.own = (done, x.to_vec(), y.to_vec());
         }
         self.batches += 1;
         let processes = self.running.team.as_ref().map_or(1, |team| team.size());
-        self.batches.is_multiple_of(processes) && self.end(take)
+        if self.batches.is_multiple_of(processes) { self.end(take) } else { Ok(false) }
     }
 
     /// As [`add`](Self::add), of a round that may lack batches.
-    pub fn end(&mut self, mut take: impl FnMut(Done, &[f32], &[f32])) -> bool {
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn end(&mut self, mut take: impl FnMut(Done, &[f32], &[f32])) -> Result<bool> {
         let (done, x, y) = std::mem::take(&mut self.own);
         let stops = self.running.stop.is_set();
         let Some(team) = &self.running.team else {
-            take(done, &x, &y);
-            return stops;
+            if done.1 > 0 {
+                take(done, &x, &y);
+            }
+            return Ok(stops);
         };
         let about = [done.0.to_bits(), done.1 as u64, u64::from(stops)];
         let all = team.share(bytemuck::cast_slice(&about));
@@ -50,10 +65,10 @@ impl<'a> Rounds<'a> {
             let bytes = all[rank][8 * i..].first_chunk();
             bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
         };
-        let rows = gather_all(&**team, &x).into_iter().zip(gather_all(&**team, &y));
-        for (rank, (x, y)) in rows.enumerate() {
+        let rows = gather_all(&**team, &x)?.into_iter().zip(gather_all(&**team, &y)?);
+        for (rank, (x, y)) in rows.enumerate().filter(|(rank, _)| number(*rank, 1) > 0) {
             take((f64::from_bits(number(rank, 0)), number(rank, 1) as usize), &x, &y);
         }
-        (0..team.size()).any(|rank| number(rank, 2) == 1)
+        Ok((0..team.size()).any(|rank| number(rank, 2) == 1))
     }
 }

@@ -5,7 +5,7 @@ use fnet_encoder::whole_file::write_whole;
 use serde_json::{Map, Value, json};
 
 use super::signals::{self, Signals};
-use super::{FinetuneSettings, prepare, run_seed};
+use super::{FinetuneSettings, leaves_of, prepare, run_seed};
 use crate::data::tasks::dataset::score_of;
 use crate::data::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use crate::runs::{card, report};
 
 /// Fine-tunes with several seeds, each in a folder of its own; the best model is copied to the top.
 pub(super) fn run(folder: &RunFolder, settings: &FinetuneSettings, running: &Running) -> Result<Value> {
+    running.check_leaves(leaves_of(settings))?;
     let first = settings.training.seed;
     let seeds = first..first + settings.seeds;
     let open = |seed: u64, overwrite| RunFolder::new(&folder.file(&format!("seed-{seed}")), overwrite);

@@ -447,10 +447,11 @@ impl FinetuneSettings {
             return Err(refused("matching true", "only the words of pairs in towers are matched"));
         }
         self.matching.get_or_insert(pairs == Pairs::Towers);
-        if is_pair && pairs == Pairs::Together && self.long == Some(Long::Windows) {
+        let reads_windows = matches!(self.long, Some(Long::Windows | Long::Extend));
+        if is_pair && pairs == Pairs::Together && reads_windows {
             let message =
                 format!("pairs in one sequence are cut; {} towers reads them in windows", setting("pairs"));
-            return Err(refused("long windows", message));
+            return Err(refused("long", message));
         }
         Ok(())
     }

@@ -127,6 +127,7 @@ pub fn run_several(
         team: running.team.clone(),
     });
     let states = in_turn::run(trainers.collect(), home, &shared, &running.stop)?;
+    running.meet(); // who follows has read the last checkpoints, which are removed next
     if !running.leads() {
         return Ok(Value::Null);
     }

@@ -24,6 +24,14 @@ use crate::settings::{refused, setting};
 use crate::train::signals::SignalObjective;
 use crate::train::standardize;
 
+/// What words are read by.
+#[derive(Clone, Copy)]
+struct WordsBy<'a> {
+    tokenizer: &'a Tokenizer,
+    longest: usize,
+    quiet: bool,
+}
+
 /// Where signals come from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Signals {
@@ -118,11 +126,7 @@ impl Signals {
     }
 
     /// As [`open`](Self::open), as random features if these are asked for.
-    fn open_featured(
-        &self,
-        settings: &FinetuneSettings,
-        words: Option<(&Tokenizer, usize)>,
-    ) -> Result<TrainAndDev> {
+    fn open_featured(&self, settings: &FinetuneSettings, words: Option<WordsBy>) -> Result<TrainAndDev> {
         let known = Known::of(settings)?;
         let (train, dev) = self.open(settings, words, known.as_ref())?;
         let own = &settings.signals;
@@ -146,11 +150,11 @@ impl Signals {
         })
     }
 
-    /// To learn from, and to judge by; `words` are the tokenizer and the longest sequence.
+    /// To learn from, and to judge by.
     fn open(
         &self,
         settings: &FinetuneSettings,
-        words: Option<(&Tokenizer, usize)>,
+        words: Option<WordsBy>,
         known: Option<&Known>,
     ) -> Result<TrainAndDev> {
         let Some(share) = settings.held_out else { return self.open_both(settings, words, known) };
@@ -176,7 +180,7 @@ impl Signals {
     fn open_both(
         &self,
         settings: &FinetuneSettings,
-        words: Option<(&Tokenizer, usize)>,
+        words: Option<WordsBy>,
         known: Option<&Known>,
     ) -> Result<TrainAndDev> {
         let options = options(settings)?;
@@ -200,12 +204,13 @@ impl Signals {
                 (train, dev)
             }
             Self::Words { train, dev } => {
-                let (Some((tokenizer, longest)), Some(columns)) = (words, &options.columns) else {
+                let (Some(WordsBy { tokenizer, longest, quiet }), Some(columns)) = (words, &options.columns)
+                else {
                     return Err(refused("text, label", "name the columns of the words and of their labels"));
                 };
                 let open = |place: &Place, purpose: Purpose| -> Result<Box<WordFile>> {
                     let file = WordFile::open(&place.path, columns, tokenizer, longest, purpose)?;
-                    if file.extra_sequences() > 0 {
+                    if file.extra_sequences() > 0 && !quiet {
                         let (path, more) = (place.path.display(), file.extra_sequences());
                         eprintln!(
                             "{path}: sentences longer than the model are read in {more} more sequences"
@@ -252,8 +257,10 @@ pub(super) fn prepare(
         Signals::Words { .. } => Some(words(folder, settings, resume)?),
         _ => None,
     };
-    let (train, dev) =
-        signals.open_featured(settings, words.as_ref().map(|(tokenizer, longest)| (tokenizer, *longest)))?;
+    let (train, dev) = signals.open_featured(
+        settings,
+        words.as_ref().map(|(tokenizer, longest)| WordsBy { tokenizer, longest: *longest, quiet }),
+    )?;
     let mut shape = train.shape();
     if let Some(dev) = &dev {
         shape.longest = shape.longest.max(dev.shape().longest);

@@ -162,6 +162,9 @@ impl SimilaritySettings {
             *path = absolute(path)?;
         }
         BaseModel::named(self.model.as_deref())?;
+        if self.long == Some(Long::Extend) {
+            return Err(refused("long extend", "is for labels; vectors of texts are made from windows"));
+        }
         match (&self.task, &self.data, self.train.is_empty()) {
             (None, _, true) => {
                 let [train, task] = ["train", "task"].map(setting);
