@@ -36,14 +36,17 @@ impl<'a> Rounds<'a> {
         done: Done,
         x: &[f32],
         y: &[f32],
-        take: impl FnMut(Done, &[f32], &[f32]),
+        mut take: impl FnMut(Done, &[f32], &[f32]),
     ) -> Result<bool> {
+        let Some(team) = &self.running.team else {
+            take(done, x, y);
+            return Ok(self.running.stop.is_set());
+        };
         if Self::runs(self.running, self.batches) {
             self.own = (done, x.to_vec(), y.to_vec());
         }
         self.batches += 1;
-        let processes = self.running.team.as_ref().map_or(1, |team| team.size());
-        if self.batches.is_multiple_of(processes) { self.end(take) } else { Ok(false) }
+        if self.batches.is_multiple_of(team.size()) { self.end(take) } else { Ok(false) }
     }
 
     /// As [`add`](Self::add), of a round that may lack batches.
@@ -51,15 +54,9 @@ impl<'a> Rounds<'a> {
     /// # Errors
     /// As [`add`](Self::add).
     pub fn end(&mut self, mut take: impl FnMut(Done, &[f32], &[f32])) -> Result<bool> {
+        let Some(team) = &self.running.team else { return Ok(false) };
         let (done, x, y) = std::mem::take(&mut self.own);
-        let stops = self.running.stop.is_set();
-        let Some(team) = &self.running.team else {
-            if done.1 > 0 {
-                take(done, &x, &y);
-            }
-            return Ok(stops);
-        };
-        let about = [done.0.to_bits(), done.1 as u64, u64::from(stops)];
+        let about = [done.0.to_bits(), done.1 as u64, u64::from(self.running.stop.is_set())];
         let all = team.share(bytemuck::cast_slice(&about));
         let number = |rank: usize, i: usize| {
             let bytes = all[rank][8 * i..].first_chunk();
